@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace terse::inline v0_1 {
+
+/// XXH3 (64 bits) of some bytes, the same on every machine.
+std::uint64_t hash(std::span<const std::byte> bytes) noexcept;
+
+}  // namespace terse::inline v0_1
