@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <terse/error.hpp>
+#include <terse/types.hpp>
+#include <vector>
+
+namespace terse::inline v0_1 {
+
+/// What may be relied on about a codec. Algorithms declare which of these they need.
+struct CodecTraits {
+  bool lossless = false;     ///< decode(encode(v)) == v, to the bit
+  bool fixed_size = true;    ///< a message's size depends on count and dtype alone
+  bool summable = false;     ///< encoded messages can be added without decoding
+  bool unbiased = false;     ///< the mean of decode(encode(v)) is v
+  bool contractive = false;  ///< |v - decode(encode(v))|_2 <= c |v|_2 with c < 1: error feedback is sound
+  std::size_t block = 1;     ///< elements of a unit that is never split between two messages
+  /// The largest |v - decode(encode(v))| / |v| of one element within the normal range, where there is a
+  /// bound.
+  std::optional<double> error_bound{};
+};
+
+/// Elements <-> bytes. Immutable once made, so one codec may serve many threads.
+///
+/// A message is a 16-byte header (docs/wire-format.md) and the codec's payload. Messages hold whole tensors
+/// or pieces of tensors that begin at a multiple of traits().block.
+///
+/// To write a codec, derive, override the private do_... functions and pass a CodecEntry to register_codec.
+class TERSE_API Codec {
+ public:
+  virtual ~Codec();
+  Codec(const Codec&) = delete;
+  Codec& operator=(const Codec&) = delete;
+
+  /// The name in the table, "onebit".
+  std::string_view name() const noexcept { return name_; }
+  /// The canonical spec: equal for codecs that do the same, "onebit:block=2048".
+  const std::string& spec() const noexcept { return spec_; }
+  const CodecTraits& traits() const noexcept { return traits_; }
+  /// Whether elements of this type can be encoded.
+  bool supports(DType dtype) const noexcept { return do_supports(dtype); }
+  /// An upper bound of a message's bytes, header included; the exact size where traits().fixed_size.
+  std::size_t max_bytes(std::size_t count, DType dtype) const;
+
+  /// Encodes `values` into the front of `out` and returns the bytes written.
+  ///
+  /// With a residual (`residual.count == values.count`, of type accumulator_of(as)): v = value + residual is
+  /// encoded and residual becomes v - decode(encode(v)). `as` is the type of the tensor, which the decoded
+  /// values have; it is `values.dtype` unless `values` are sums kept in accumulator_of(as).
+  ///
+  /// Where a value (value + residual) is NaN, Inf or beyond the codec's range, the message is a flagged
+  /// header without payload (see is_flagged) and the residual is as before, to rounding. Nothing is allocated
+  /// per element.
+  ///
+  /// Errors: invalid_argument where out is smaller than max_bytes or the residual does not fit, unsupported
+  /// for a dtype or kind of memory that the codec does not serve.
+  std::size_t encode(ConstView values, View residual, std::span<std::byte> out, DType as) const;
+  std::size_t encode(ConstView values, View residual, std::span<std::byte> out) const {
+    return encode(values, residual, out, values.dtype);
+  }
+
+  /// Decodes a message into `out` (overwriting it or adding to it), each value times `factor`. `out.dtype` is
+  /// the tensor's type or its accumulator. Never touches memory outside the two spans, whatever the bytes
+  /// are.
+  ///
+  /// Errors: corrupt_data where the message is none of this codec's for out.count elements of that type,
+  /// non_finite where it is flagged. `out` may be partly written when an error is thrown.
+  void decode(std::span<const std::byte> message, View out, Into into = Into::overwrite,
+              double factor = 1.0) const;
+
+  /// Takes back the last encode: residual += decode(message) - values, to rounding. Does nothing for a
+  /// flagged message.
+  void undo(std::span<const std::byte> message, ConstView values, View residual) const;
+
+ protected:
+  Codec(std::string name, std::string spec, CodecTraits traits);
+  /// residual += decode(payload) - values for the elements of `values` only, the first ones of the payload;
+  /// they end at a multiple of do_run(). What an override of do_encode_feedback needs when it has to give up
+  /// half way.
+  void undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual) const;
+
+ private:
+  virtual bool do_supports(DType dtype) const noexcept = 0;
+  /// Largest payload of `count` elements, without the header.
+  virtual std::size_t do_max_bytes(std::size_t count, DType dtype) const = 0;
+  /// Encodes and returns the payload's bytes; nothing where a value cannot be represented.
+  virtual std::optional<std::size_t> do_encode(ConstView values, DType as,
+                                               std::span<std::byte> payload) const = 0;
+  /// Decodes; must check the payload's size and contents before it trusts them (throw corrupt_data).
+  virtual void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
+                         double factor) const = 0;
+  /// Encodes value + residual and updates the residual; where a value cannot be represented, leaves the
+  /// residual as it was (to rounding) and returns nothing. The default serves every codec by do_encode and
+  /// do_decode, a few thousand elements at a time where do_run allows it; a codec with a fused loop overrides
+  /// it.
+  virtual std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as,
+                                                        std::span<std::byte> payload) const;
+  /// How many elements (a multiple of the block) make a payload of their own, such that the payloads of
+  /// consecutive runs, one behind the other, are the payload of the whole. SIZE_MAX, the default: only the
+  /// whole is. Not asked of codecs whose messages vary in size.
+  virtual std::size_t do_run() const noexcept;
+
+  /// How many of `count` elements the base class takes at a time.
+  std::size_t run_elements(std::size_t count) const noexcept;
+
+  std::string name_;
+  std::string spec_;
+  CodecTraits traits_;
+};
+
+/// Whether a message is a flagged header without values: some value that was to be encoded was not finite or
+/// beyond the codec's range.
+TERSE_API bool is_flagged(std::span<const std::byte> message) noexcept;
+
+/// One option of a codec, as the table declares it.
+struct CodecOption {
+  std::string name;
+  std::string default_value;  ///< empty: the option must be given
+  std::string help;
+  bool positional = false;  ///< may be given without its name: "cast:f16" is "cast:to=f16"
+};
+
+/// The options of a spec by name, defaults filled in.
+using CodecArguments = std::map<std::string, std::string, std::less<>>;
+
+/// A row of the codec table.
+struct CodecEntry {
+  std::string name;
+  std::string summary;
+  std::vector<CodecOption> options;
+  std::vector<std::string> examples;  ///< specs that tests, fuzzers and benchmarks loop over
+  std::function<std::shared_ptr<const Codec>(const CodecArguments&)> make;
+};
+
+/// All rows: those built in, in the order of the table, then the registered ones.
+TERSE_API std::vector<CodecEntry> codecs();
+
+/// Adds a row; its name must be new. Thread-safe. The order of calls does not matter; all ranks need the same
+/// rows.
+TERSE_API void register_codec(CodecEntry entry);
+
+/// Makes a codec from a spec: NAME or NAME:OPTION=VALUE,... ("onebit", "onebit:block=1024", "cast:f16").
+/// Errors: invalid_argument, naming what is wrong and what is allowed.
+TERSE_API std::shared_ptr<const Codec> make_codec(std::string_view spec);
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <terse/types.hpp>
+#include <vector>
+
+namespace terse::inline v0_1 {
+
+struct FeedbackState;
+
+/// What a lossy codec has left out of one tensor so far: this rank's worker residual (one value per element)
+/// and its server residual (one value per element of the chunk that this rank owns). The caller keeps one per
+/// tensor and rank.
+///
+/// Sized by the first call that uses it, and bound to that call's count, dtype, codec, algorithm, rank and
+/// number of ranks: another use is an error until reset(). One call at a time.
+class TERSE_API Feedback {
+ public:
+  Feedback();
+  ~Feedback();
+  Feedback(Feedback&&) noexcept;
+  Feedback& operator=(Feedback&&) noexcept;
+
+  /// All that is needed to go on later, exact to the bit. Empty if never used.
+  std::vector<std::byte> save() const;
+  /// Takes the place of what is held. For the same rank of the same number of ranks.
+  /// Errors: corrupt_data; what was held is then unchanged.
+  void load(std::span<const std::byte> saved);
+  /// Re-sharding: the saves of *all* ranks of an earlier run, in rank order, for use on any number of ranks.
+  /// Nothing owed is lost: the new server residuals are the old ones plus the mean of the old worker
+  /// residuals, the new worker residuals are zero. Errors: corrupt_data, invalid_argument where the saves are
+  /// not of one run; what was held is then unchanged.
+  void load(std::span<const std::vector<std::byte>> saved_of_all_ranks);
+  /// Forgets everything.
+  void reset() noexcept;
+
+  /// Compressed calls since the start or the last reset.
+  std::uint64_t calls() const noexcept;
+  /// The worker residual, as many elements as the tensor; empty before the first use.
+  ConstView worker() const noexcept;
+  /// The server residual, as many elements as this rank's chunk; empty before the first use.
+  ConstView server() const noexcept;
+  /// Where the chunk begins in the tensor, in elements.
+  std::size_t server_begin() const noexcept;
+
+  /// For the library's own use.
+  FeedbackState& state() noexcept { return *state_; }
+
+ private:
+  std::unique_ptr<FeedbackState> state_;
+};
+
+}  // namespace terse::inline v0_1

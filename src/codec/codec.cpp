@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <limits>
+#include <terse/codec.hpp>
+#include <vector>
+
+#include "codec/elements.hpp"
+#include "codec/message.hpp"
+
+namespace terse::inline v0_1 {
+namespace {
+
+constexpr std::size_t kWholeMessage = std::numeric_limits<std::size_t>::max();
+constexpr std::size_t kRunTarget =
+    4096;  // elements worked on at a time where a codec allows it: fits a first-level cache
+
+/// Memory for `count` elements of an accumulator type, kept by the thread between calls.
+View scratch(std::vector<double>& memory, std::size_t count, DType dtype) {
+  const std::size_t bytes = count * size_of(dtype);
+  if (memory.size() * sizeof(double) < bytes) memory.resize((bytes + sizeof(double) - 1) / sizeof(double));
+  return {memory.data(), count, dtype};
+}
+
+[[noreturn]] void refuse(const Codec& codec, ErrorCode code, const std::string& what) {
+  throw Error(code, "codec " + codec.spec() + ": " + what);
+}
+
+void require_host(const Codec& codec, Memory memory) {
+  if (memory != Memory::host)
+    refuse(codec, ErrorCode::unsupported, "this build has no code for device memory");
+}
+
+}  // namespace
+
+Codec::Codec(std::string name, std::string spec, CodecTraits traits)
+    : name_(std::move(name)), spec_(std::move(spec)), traits_(traits) {}
+
+Codec::~Codec() = default;
+
+std::size_t Codec::max_bytes(std::size_t count, DType dtype) const {
+  return kHeaderBytes + (count == 0 ? 0 : do_max_bytes(count, dtype));
+}
+
+std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> out, DType as) const {
+  require_host(*this, values.memory);
+  if (!supports(as)) {
+    refuse(*this, ErrorCode::unsupported, "it cannot encode " + std::string(terse::name(as)));
+  }
+  if (values.dtype != as && values.dtype != accumulator_of(as)) {
+    refuse(*this, ErrorCode::invalid_argument,
+           std::string(terse::name(values.dtype)) + " values cannot be a message of " +
+               std::string(terse::name(as)));
+  }
+  if (out.size() < max_bytes(values.count, as)) {
+    refuse(*this, ErrorCode::invalid_argument,
+           "encoding " + std::to_string(values.count) + " elements may take " +
+               std::to_string(max_bytes(values.count, as)) + " bytes, the output has " +
+               std::to_string(out.size()));
+  }
+  const bool feedback = residual.data != nullptr && !traits_.lossless;
+  if (feedback && (residual.count != values.count || residual.dtype != accumulator_of(as))) {
+    refuse(*this, ErrorCode::invalid_argument,
+           "the residual of " + std::to_string(values.count) + " elements of " +
+               std::string(terse::name(as)) + " must be as many of " +
+               std::string(terse::name(accumulator_of(as))));
+  }
+  if (feedback) require_host(*this, residual.memory);
+
+  std::optional<std::size_t> bytes = 0;
+  if (!values.empty()) {
+    const auto payload = out.subspan(kHeaderBytes);
+    bytes = feedback ? do_encode_feedback(values, residual, as, payload) : do_encode(values, as, payload);
+  }
+  write_header(*this, values.count, as, bytes ? 0 : kNonFinite, out);
+  return kHeaderBytes + bytes.value_or(0);
+}
+
+void Codec::decode(std::span<const std::byte> message, View out, Into into, double factor) const {
+  require_host(*this, out.memory);
+  const Contents contents = open_message(*this, out.count, out.dtype, message, Trailer::optional);
+  if (contents.flags & kSpoilt) {
+    refuse(*this, ErrorCode::corrupt_data, "the sender of this message received bytes that no encoder wrote");
+  }
+  if (contents.flags & kNonFinite) {
+    refuse(*this, ErrorCode::non_finite, "this message stands for values that were not finite");
+  }
+  if (!supports(contents.dtype)) {
+    refuse(*this, ErrorCode::corrupt_data,
+           "a message of " + std::string(terse::name(contents.dtype)) + ", which it never writes");
+  }
+  if (!out.empty()) {
+    do_decode(contents.payload, contents.dtype, out, into, factor);
+  } else if (!contents.payload.empty()) {
+    refuse(*this, ErrorCode::corrupt_data, "a message of no elements with a payload");
+  }
+}
+
+void Codec::undo(std::span<const std::byte> message, ConstView values, View residual) const {
+  if (residual.data == nullptr || residual.empty() || traits_.lossless) return;
+  const Contents contents = open_message(*this, values.count, residual.dtype, message, Trailer::optional);
+  if (contents.flags != 0) return;
+  if (traits_.fixed_size &&
+      contents.payload.size() != (values.empty() ? 0 : do_max_bytes(values.count, contents.dtype))) {
+    refuse(*this, ErrorCode::corrupt_data, "the message to take back is cut short or too long");
+  }
+  undo_run(contents.payload, contents.dtype, values, residual);
+}
+
+std::size_t Codec::do_run() const noexcept { return kWholeMessage; }
+
+std::size_t Codec::run_elements(std::size_t count) const noexcept {
+  const std::size_t unit = traits_.fixed_size ? do_run() : kWholeMessage;
+  return unit >= count ? count : std::max(unit, kRunTarget / unit * unit);
+}
+
+void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual) const {
+  thread_local std::vector<double> memory;
+  const std::size_t run = run_elements(values.count);
+  for (std::size_t begin = 0; begin < values.count; begin += run) {
+    const std::size_t n = std::min(run, values.count - begin);
+    const View decoded = scratch(memory, n, residual.dtype);
+    const std::size_t bytes = traits_.fixed_size ? do_max_bytes(n, as) : payload.size();
+    do_decode(payload.first(bytes), as, decoded, Into::overwrite, 1.0);
+    payload = payload.subspan(bytes);
+    // (residual + decoded) - value: the sum restores what was encoded
+    const View e = residual.slice(begin, n);
+    add(e, decoded, e);
+    convert(values.slice(begin, n), decoded, Into::overwrite, 1.0);
+    subtract(e, decoded, e);
+  }
+}
+
+std::optional<std::size_t> Codec::do_encode_feedback(ConstView values, View residual, DType as,
+                                                     std::span<std::byte> payload) const {
+  thread_local std::vector<double> sum_memory;
+  thread_local std::vector<double> decoded_memory;
+  const std::size_t run = run_elements(values.count);
+  std::size_t written = 0;
+  for (std::size_t begin = 0; begin < values.count; begin += run) {
+    const std::size_t n = std::min(run, values.count - begin);
+    const View v = scratch(sum_memory, n, residual.dtype);
+    const View decoded = scratch(decoded_memory, n, residual.dtype);
+    const View e = residual.slice(begin, n);
+    convert(values.slice(begin, n), v, Into::overwrite, 1.0);
+    add(v, e, v);
+    const auto bytes = do_encode(v, as, payload.subspan(written));
+    if (!bytes) {
+      undo_run(payload.first(written), as, values.slice(0, begin), residual.slice(0, begin));
+      return std::nullopt;
+    }
+    do_decode(payload.subspan(written, *bytes), as, decoded, Into::overwrite, 1.0);
+    subtract(v, decoded, e);
+    written += *bytes;
+  }
+  return written;
+}
+
+}  // namespace terse::inline v0_1

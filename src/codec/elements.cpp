@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/elements.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "codec/elements.cpp"
+#include <hwy/foreach_target.h>
+
+#include "codec/simd-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace terse::inline v0_1 {
+namespace HWY_NAMESPACE {
+
+// Calls f(d, in pointers..., out pointer) for every full vector, then once on padded copies for the rest. A
+// is the lane type; Out and In are what lies in memory.
+template <class A, class Out, class F, class... In>
+HWY_INLINE void for_vectors(std::size_t n, Out* out, F&& f, const In*... in) {
+  const Lanes64<A> d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) f(d, out + i, in + i...);
+  if (i == n) return;
+  const std::size_t rest = n - i;
+  Out tail[64] = {};
+  std::memcpy(tail, out + i, rest * sizeof(Out));
+  [[maybe_unused]] const auto padded = [&](const auto* p) {
+    struct {
+      std::remove_cv_t<std::remove_reference_t<decltype(*p)>> values[64] = {};
+    } copy;
+    std::memcpy(copy.values, p + i, rest * sizeof(*p));
+    return copy;
+  };
+  f(d, tail, padded(in).values...);
+  std::memcpy(out + i, tail, rest * sizeof(Out));
+}
+
+template <class A, class From, class To>
+void convert_elements(const From* from, To* to, std::size_t n, Into into, double factor) {
+  const auto scale = static_cast<A>(factor);
+  if (into == Into::overwrite) {
+    for_vectors<A>(
+        n, to,
+        [&](auto d, To* o, const From* p) { store_as(d, hn::Mul(load_as(d, p), hn::Set(d, scale)), o); },
+        from);
+  } else {
+    for_vectors<A>(
+        n, to,
+        [&](auto d, To* o, const From* p) {
+          store_as(d, hn::Add(load_as(d, o), hn::Mul(load_as(d, p), hn::Set(d, scale))), o);
+        },
+        from);
+  }
+}
+
+void convert_views(ConstView from, View to, Into into, double factor) {
+  const auto pair = [&]<class A, class From, class To>(A, From, To) {
+    convert_elements<A>(static_cast<const From*>(from.data), static_cast<To*>(to.data), from.count, into,
+                        factor);
+  };
+  const auto half = [&]<class H>(H h) {
+    if (from.dtype == DType::f32) return pair(0.0f, 0.0f, h);
+    if (to.dtype == DType::f32) return pair(0.0f, h, 0.0f);
+    return pair(0.0f, h, h);
+  };
+  if (from.dtype == DType::f64) return pair(0.0, 0.0, 0.0);
+  if (from.dtype == DType::f16 || to.dtype == DType::f16) return half(float16{});
+  if (from.dtype == DType::bf16 || to.dtype == DType::bf16) return half(bfloat16{});
+  return pair(0.0f, 0.0f, 0.0f);
+}
+
+template <class A, class To>
+bool round_elements(const A* from, To* to, std::size_t n) {
+  const Lanes64<A> tag;
+  auto bad = hn::Zero(tag);  // stays zero unless some value times zero is NaN
+  for_vectors<A>(
+      n, to,
+      [&](auto d, To* o, const A* p) {
+        store_as(d, load_as(d, p), o);
+        bad = hn::Or(bad, hn::Mul(load_as(d, o), hn::Zero(d)));
+      },
+      from);
+  return hn::AllTrue(tag, hn::Eq(bad, hn::Zero(tag)));
+}
+
+bool round_views(ConstView from, View to) {
+  const auto* p = static_cast<const float*>(from.data);
+  switch (to.dtype) {
+    case DType::f64:
+      return round_elements(static_cast<const double*>(from.data), static_cast<double*>(to.data), from.count);
+    case DType::f32:
+      return round_elements(p, static_cast<float*>(to.data), from.count);
+    case DType::f16:
+      return round_elements(p, static_cast<float16*>(to.data), from.count);
+    case DType::bf16:
+      break;
+  }
+  return round_elements(p, static_cast<bfloat16*>(to.data), from.count);
+}
+
+template <class A>
+void combine(const A* a, const A* b, A* to, std::size_t n, bool minus) {
+  if (minus) {
+    for_vectors<A>(
+        n, to,
+        [](auto d, A* o, const A* p, const A* q) { store_as(d, hn::Sub(load_as(d, p), load_as(d, q)), o); },
+        a, b);
+  } else {
+    for_vectors<A>(
+        n, to,
+        [](auto d, A* o, const A* p, const A* q) { store_as(d, hn::Add(load_as(d, p), load_as(d, q)), o); },
+        a, b);
+  }
+}
+
+void combine_views(ConstView a, ConstView b, View to, bool minus) {
+  if (a.dtype == DType::f64) {
+    combine(static_cast<const double*>(a.data), static_cast<const double*>(b.data),
+            static_cast<double*>(to.data), a.count, minus);
+  } else {
+    combine(static_cast<const float*>(a.data), static_cast<const float*>(b.data),
+            static_cast<float*>(to.data), a.count, minus);
+  }
+}
+
+template <class A, class T>
+void divide_elements(T* values, std::size_t n, double divisor) {
+  const auto by = static_cast<A>(divisor);
+  for_vectors<A>(n, values, [&](auto d, T* o) { store_as(d, hn::Div(load_as(d, o), hn::Set(d, by)), o); });
+}
+
+void divide_view(View values, double divisor) {
+  switch (values.dtype) {
+    case DType::f32:
+      return divide_elements<float>(static_cast<float*>(values.data), values.count, divisor);
+    case DType::f64:
+      return divide_elements<double>(static_cast<double*>(values.data), values.count, divisor);
+    case DType::f16:
+      return divide_elements<float>(static_cast<float16*>(values.data), values.count, divisor);
+    case DType::bf16:
+      return divide_elements<float>(static_cast<bfloat16*>(values.data), values.count, divisor);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace terse::inline v0_1
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace terse::inline v0_1 {
+
+HWY_EXPORT(convert_views);
+HWY_EXPORT(round_views);
+HWY_EXPORT(combine_views);
+HWY_EXPORT(divide_view);
+
+void convert(ConstView from, View to, Into into, double factor) {
+  if (from.empty()) return;
+  if (from.dtype == to.dtype && into == Into::overwrite && factor == 1.0) {
+    std::memcpy(to.data, from.data, from.bytes());
+  } else {
+    HWY_DYNAMIC_DISPATCH(convert_views)(from, to, into, factor);
+  }
+}
+
+bool round_to(ConstView from, View to) { return from.empty() || HWY_DYNAMIC_DISPATCH(round_views)(from, to); }
+
+void add(ConstView a, ConstView b, View to) {
+  if (!a.empty()) HWY_DYNAMIC_DISPATCH(combine_views)(a, b, to, false);
+}
+
+void subtract(ConstView a, ConstView b, View to) {
+  if (!a.empty()) HWY_DYNAMIC_DISPATCH(combine_views)(a, b, to, true);
+}
+
+void divide(View values, double divisor) {
+  if (!values.empty() && divisor != 1.0) HWY_DYNAMIC_DISPATCH(divide_view)(values, divisor);
+}
+
+}  // namespace terse::inline v0_1
+#endif

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <terse/types.hpp>
+
+namespace terse::inline v0_1 {
+
+// Element-wise arithmetic on host memory, vectorised, the same bits on every machine. The views of one call
+// have equal counts; their types are equal, or one is the other's accumulator.
+
+/// to = factor * from, or to += factor * from, computed in the accumulator's type.
+void convert(ConstView from, View to, Into into, double factor);
+
+/// to = from (of the accumulator's type) rounded to nearest even; says whether all of `to` is finite.
+bool round_to(ConstView from, View to);
+
+/// to = a + b and to = a - b, all of one accumulator type; `to` may be a or b.
+void add(ConstView a, ConstView b, View to);
+void subtract(ConstView a, ConstView b, View to);
+
+/// values /= divisor, in the accumulator's type, rounded to the values' type.
+void divide(View values, double divisor);
+
+}  // namespace terse::inline v0_1

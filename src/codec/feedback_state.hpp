@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <terse/types.hpp>
+#include <vector>
+
+namespace terse::inline v0_1 {
+
+/// What a Feedback is bound to. Which rank of how many is only a label here.
+struct FeedbackShape {
+  std::uint64_t count = 0;
+  DType dtype = DType::f32;
+  std::string codec;      ///< the canonical spec
+  std::string algorithm;  ///< the row's name
+  std::uint32_t rank = 0;
+  std::uint32_t ranks = 0;
+  std::uint64_t server_begin = 0;  ///< the own chunk
+  std::uint64_t server_count = 0;
+
+  bool operator==(const FeedbackShape&) const = default;
+};
+
+struct FeedbackState {
+  bool bound = false;
+  bool in_use = false;
+  FeedbackShape shape;
+  std::uint64_t calls = 0;
+  std::vector<std::byte> worker;  ///< shape.count values of accumulator_of(shape.dtype)
+  std::vector<std::byte> server;  ///< shape.server_count values
+  /// After re-sharding, until the first use: what is owed, for the whole tensor. shape then says only for
+  /// what.
+  std::vector<std::byte> owed;
+
+  View worker_view() noexcept { return {worker.data(), shape.count, accumulator_of(shape.dtype)}; }
+  View server_view() noexcept { return {server.data(), shape.server_count, accumulator_of(shape.dtype)}; }
+
+  /// Makes the residuals fit `wanted`: zeros at first use, what was held before if it is the same.
+  /// Errors: invalid_state where it is bound to something else or in use, out_of_memory.
+  void bind(const FeedbackShape& wanted);
+};
+
+}  // namespace terse::inline v0_1

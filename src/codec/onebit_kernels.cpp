@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/onebit_kernels.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "codec/onebit_kernels.cpp"
+#include <hwy/foreach_target.h>
+
+#include "codec/simd-inl.hpp"
+
+// The bits must not depend on the vector length, nor on whether a GPU or a CPU made them. So a block's sum is
+// defined as 64 running sums, element i of the block going to sum i mod 64 in order of i, which are then
+// added as a tree: sum j and sum j + 32, then j + 16, ... 1. A product is rounded before it is added
+// (-ffp-contract=off).
+
+#ifndef TERSE_ONEBIT_SHARED
+#define TERSE_ONEBIT_SHARED
+namespace terse::inline v0_1 {
+namespace {
+
+constexpr std::size_t kGroup = 64;
+// How many elements ahead memory is asked, by measurement: a core alone keeps too few cache lines on their
+// way.
+constexpr std::size_t kEncodeAhead = 512;
+constexpr std::size_t kDecodeAhead = 1024;
+
+template <class A>
+A add_tree(A* sums) {
+  for (std::size_t half = kGroup / 2; half > 0; half /= 2) {
+    for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
+  }
+  return sums[0];
+}
+
+// Rounds a scale to the tensor's type and writes it there.
+template <class A>
+A store_scale(A scale, DType as, std::byte* out) {
+  switch (as) {
+    case DType::f64: {
+      const double s = scale;
+      std::memcpy(out, &s, sizeof s);
+      return scale;
+    }
+    case DType::f32: {
+      const auto s = static_cast<float>(scale);
+      std::memcpy(out, &s, sizeof s);
+      return static_cast<A>(s);
+    }
+    case DType::f16: {
+      const float16 s(static_cast<float>(scale));
+      std::memcpy(out, &s, sizeof s);
+      return static_cast<A>(static_cast<float>(s));
+    }
+    case DType::bf16:
+      break;
+  }
+  const bfloat16 s(static_cast<float>(scale));
+  std::memcpy(out, &s, sizeof s);
+  return static_cast<A>(static_cast<float>(s));
+}
+
+template <class A>
+A load_scale(const std::byte* in, DType as) {
+  const auto read = [&](auto value) {
+    std::memcpy(&value, in, sizeof value);
+    return value;
+  };
+  switch (as) {
+    case DType::f64:
+      return static_cast<A>(read(0.0));
+    case DType::f32:
+      return static_cast<A>(read(0.0f));
+    case DType::f16:
+      return static_cast<A>(static_cast<float>(read(float16{})));
+    case DType::bf16:
+      break;
+  }
+  return static_cast<A>(static_cast<float>(read(bfloat16{})));
+}
+
+}  // namespace
+}  // namespace terse::inline v0_1
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace terse::inline v0_1 {
+namespace HWY_NAMESPACE {
+
+// Up to 64 lanes of sign bits at lane `at` of a group's 8 bytes, which are zero before the first.
+template <class D, class M>
+HWY_INLINE void put_bits(D d, M negative, std::size_t at, std::uint8_t* group) {
+  if (hn::Lanes(d) % 8 == 0) {
+    hn::StoreMaskBits(d, negative, group + at / 8);
+  } else {
+    std::uint8_t bits[8] = {};
+    hn::StoreMaskBits(d, negative, bits);
+    group[at / 8] = static_cast<std::uint8_t>(group[at / 8] | (bits[0] << (at % 8)));
+  }
+}
+
+template <class D>
+HWY_INLINE auto get_bits(D d, std::uint64_t group, std::size_t at) {
+  const std::uint64_t bits = group >> at;
+  return hn::LoadMaskBits(d, reinterpret_cast<const std::uint8_t*>(&bits));
+}
+
+// v = x + e, or x.
+template <bool kFeedback, class D, class T, class A>
+HWY_INLINE hn::Vec<D> value_at(D d, const T* x, const A* e) {
+  if constexpr (kFeedback) {
+    return hn::Add(load_as(d, x), hn::LoadU(d, e));
+  } else {
+    return load_as(d, x);
+  }
+}
+
+// Adds one group's |v| or v^2 to the 64 sums.
+template <OnebitScale kScale, bool kFeedback, class T, class A>
+HWY_INLINE void sum_group(const T* x, const A* e, A* HWY_RESTRICT sums) {
+  const Lanes64<A> d;
+  const std::size_t lanes = hn::Lanes(d);
+  for (std::size_t at = 0; at < kGroup; at += lanes) {
+    const auto v = value_at<kFeedback>(d, x + at, e + at);
+    const auto term = kScale == OnebitScale::l1 ? hn::Abs(v) : hn::Mul(v, v);
+    hn::Store(hn::Add(hn::Load(d, sums + at), term), d, sums + at);
+  }
+}
+
+// Writes one group's bits and residuals.
+template <bool kFeedback, class T, class A>
+HWY_INLINE void sign_group(const T* x, A* e, A scale, std::uint8_t* bits) {
+  const Lanes64<A> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto plus = hn::Set(d, scale);
+  const auto minus = hn::Set(d, -scale);
+  if (lanes % 8 != 0) std::memset(bits, 0, kGroup / 8);
+  for (std::size_t at = 0; at < kGroup; at += lanes) {
+    const auto v = value_at<kFeedback>(d, x + at, e + at);
+    const auto negative = hn::Lt(v, hn::Zero(d));
+    put_bits(d, negative, at, bits);
+    if constexpr (kFeedback) hn::StoreU(hn::Sub(v, hn::IfThenElse(negative, minus, plus)), d, e + at);
+  }
+}
+
+// Asks for a group that will be needed soon.
+template <class T>
+HWY_INLINE void fetch_group(const T* p) {
+  constexpr std::size_t kLine = 64 / sizeof(T);
+  for (std::size_t i = 0; i < kGroup; i += kLine) hwy::Prefetch(p + i);
+}
+
+template <OnebitScale kScale, bool kFeedback, class T, class A>
+std::size_t encode_blocks(const T* x, A* e, std::size_t count, DType as, std::size_t block, std::byte* out) {
+  for (std::size_t begin = 0; begin < count; begin += block) {
+    const std::size_t n = std::min(block, count - begin);
+    const std::size_t whole = n / kGroup * kGroup;
+    const std::size_t rest = n - whole;
+    const T* xb = x + begin;
+    A* eb = kFeedback ? e + begin : nullptr;
+
+    // the last, short group is worked on as a copy padded with zeros, which change neither sums nor bits
+    T x_rest[kGroup] = {};
+    A e_rest[kGroup] = {};
+    if (rest != 0) {
+      std::memcpy(x_rest, xb + whole, rest * sizeof(T));
+      if (kFeedback) std::memcpy(e_rest, eb + whole, rest * sizeof(A));
+    }
+
+    HWY_ALIGN A sums[kGroup] = {};
+    for (std::size_t i = 0; i < whole; i += kGroup) {
+      sum_group<kScale, kFeedback>(xb + i, kFeedback ? eb + i : nullptr, sums);
+    }
+    if (rest != 0) sum_group<kScale, kFeedback>(x_rest, e_rest, sums);
+    const A mean = add_tree(sums) / static_cast<A>(n);
+    const A wanted = kScale == OnebitScale::l1 ? mean : std::sqrt(mean);
+    const A scale = store_scale(wanted, as, out);
+    if (!std::isfinite(scale)) return begin;
+    out += size_of(as);
+
+    auto* bits = reinterpret_cast<std::uint8_t*>(out);
+    // this pass finds its input in the first-level cache; memory may fetch the next block's beginning
+    // meanwhile
+    const std::size_t ahead = count - begin >= 2 * block ? std::min(block, kEncodeAhead) : 0;
+    for (std::size_t i = 0; i < whole; i += kGroup) {
+      if (i < ahead) {
+        fetch_group(xb + block + i);
+        if (kFeedback) fetch_group(eb + block + i);
+      }
+      sign_group<kFeedback>(xb + i, kFeedback ? eb + i : nullptr, scale, bits + i / 8);
+    }
+    if (rest != 0) {
+      std::uint8_t bits_rest[kGroup / 8];
+      sign_group<kFeedback>(x_rest, e_rest, scale, bits_rest);
+      std::memcpy(bits + whole / 8, bits_rest, (rest + 7) / 8);
+      if (kFeedback) std::memcpy(eb + whole, e_rest, rest * sizeof(A));
+    }
+    out += (n + 7) / 8;
+  }
+  return count;
+}
+
+template <class T, class A>
+std::size_t encode_typed(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
+                         std::byte* out) {
+  const auto* x = static_cast<const T*>(values.data);
+  auto* e = static_cast<A*>(residual.data);
+  const auto run = [&]<OnebitScale kScale>() {
+    return e != nullptr ? encode_blocks<kScale, true>(x, e, values.count, as, block, out)
+                        : encode_blocks<kScale, false>(x, e, values.count, as, block, out);
+  };
+  return scale == OnebitScale::l1 ? run.template operator()<OnebitScale::l1>()
+                                  : run.template operator()<OnebitScale::rms>();
+}
+
+std::size_t encode_views(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
+                         std::byte* out) {
+  switch (values.dtype) {
+    case DType::f32:
+      return encode_typed<float, float>(values, residual, as, block, scale, out);
+    case DType::f64:
+      return encode_typed<double, double>(values, residual, as, block, scale, out);
+    case DType::f16:
+      return encode_typed<float16, float>(values, residual, as, block, scale, out);
+    case DType::bf16:
+      break;
+  }
+  return encode_typed<bfloat16, float>(values, residual, as, block, scale, out);
+}
+
+template <class A, Into kInto, class T>
+HWY_INLINE void decode_group(std::uint64_t bits, A scale, T* out) {
+  const Lanes64<A> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto plus = hn::Set(d, scale);
+  const auto minus = hn::Set(d, -scale);
+  for (std::size_t at = 0; at < kGroup; at += lanes) {
+    auto v = hn::IfThenElse(get_bits(d, bits, at), minus, plus);
+    if constexpr (kInto == Into::add) v = hn::Add(load_as(d, out + at), v);
+    store_as(d, v, out + at);
+  }
+}
+
+template <class A, Into kInto, class T>
+bool decode_blocks(const std::byte* in, DType as, T* out, std::size_t count, std::size_t block,
+                   double factor) {
+  for (std::size_t begin = 0; begin < count; begin += block) {
+    const std::size_t n = std::min(block, count - begin);
+    const std::size_t whole = n / kGroup * kGroup;
+    const std::size_t rest = n - whole;
+    const A stored = load_scale<A>(in, as);
+    if (!(std::isfinite(stored) && !std::signbit(stored))) return false;
+    const A scale = stored * static_cast<A>(factor);
+    in += size_of(as);
+    for (std::size_t i = 0; i < whole; i += kGroup) {
+      std::uint64_t bits;
+      std::memcpy(&bits, in + i / 8, sizeof bits);
+      if (count - begin - i >= kDecodeAhead + kGroup) fetch_group(out + begin + i + kDecodeAhead);
+      decode_group<A, kInto>(bits, scale, out + begin + i);
+    }
+    if (rest != 0) {
+      std::uint64_t bits = 0;
+      std::memcpy(&bits, in + whole / 8, (rest + 7) / 8);
+      if (bits >> rest != 0) return false;
+      T padded[kGroup] = {};
+      std::memcpy(padded, out + begin + whole, rest * sizeof(T));
+      decode_group<A, kInto>(bits, scale, padded);
+      std::memcpy(out + begin + whole, padded, rest * sizeof(T));
+    }
+    in += (n + 7) / 8;
+  }
+  return true;
+}
+
+bool decode_views(const std::byte* in, DType as, View out, std::size_t block, Into into, double factor) {
+  const auto run = [&]<class A, class T>(A, T) {
+    auto* to = static_cast<T*>(out.data);
+    return into == Into::overwrite ? decode_blocks<A, Into::overwrite>(in, as, to, out.count, block, factor)
+                                   : decode_blocks<A, Into::add>(in, as, to, out.count, block, factor);
+  };
+  switch (out.dtype) {
+    case DType::f32:
+      return run(0.0f, 0.0f);
+    case DType::f64:
+      return run(0.0, 0.0);
+    case DType::f16:
+      return run(0.0f, float16{});
+    case DType::bf16:
+      break;
+  }
+  return run(0.0f, bfloat16{});
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace terse::inline v0_1
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace terse::inline v0_1 {
+
+HWY_EXPORT(encode_views);
+HWY_EXPORT(decode_views);
+
+std::size_t onebit_encode(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
+                          std::byte* out) {
+  return HWY_DYNAMIC_DISPATCH(encode_views)(values, residual, as, block, scale, out);
+}
+
+bool onebit_decode(const std::byte* in, DType as, View out, std::size_t block, Into into, double factor) {
+  return HWY_DYNAMIC_DISPATCH(decode_views)(in, as, out, block, into, factor);
+}
+
+}  // namespace terse::inline v0_1
+#endif

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Included once per SIMD target by Highway's foreach_target, hence the guard that toggles.
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <cstddef>
+#include <cstring>
+#include <terse/types.hpp>
+
+#if defined(TERSE_CODEC_SIMD_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef TERSE_CODEC_SIMD_INL
+#undef TERSE_CODEC_SIMD_INL
+#else
+#define TERSE_CODEC_SIMD_INL
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace terse::inline v0_1 {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// At most 64 lanes, so that a group of 64 elements is a whole number of vectors.
+template <class A>
+using Lanes64 = hn::CappedTag<A, 64>;
+
+// Loads memory elements of type T as lanes of type A = float or double, from any alignment. Hardware f16
+// conversion is used where it rounds to nearest even; elsewhere the integer version of float16 in types.hpp,
+// lane by lane.
+template <class D, class T>
+HWY_INLINE hn::Vec<D> load_as(D d, const T* p) {
+  if constexpr (std::is_same_v<T, hn::TFromD<D>>) {
+    return hn::LoadU(d, p);
+  } else {
+    const hn::Rebind<std::uint16_t, D> d16;
+    const hn::RebindToUnsigned<D> d32;
+    const hn::RebindToSigned<D> i32;
+    [[maybe_unused]] const auto above = [&](auto bits, std::int32_t limit) {  // bits < 2^31
+      return hn::RebindMask(d32, hn::Gt(hn::BitCast(i32, bits), hn::Set(i32, limit)));
+    };
+    const auto bits16 = hn::LoadU(d16, reinterpret_cast<const std::uint16_t*>(p));
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits16)));
+    } else {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+      return hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, D>(), bits16));
+#else
+      const auto bits = hn::PromoteTo(d32, bits16);
+      const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(d32, 0x8000u)));
+      const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(d32, 0x7fffu)));
+      // the exponent's bias is 112 too small; a product mends it and normalises subnormals
+      const auto scaled = hn::Mul(hn::BitCast(d, magnitude), hn::Set(d, 0x1p112f));
+      const auto special = above(magnitude, 0x0f7fffff);
+      const auto value =
+          hn::IfThenElse(special, hn::Or(magnitude, hn::Set(d32, 0x7f800000u)), hn::BitCast(d32, scaled));
+      return hn::BitCast(d, hn::Or(sign, value));
+#endif
+    }
+  }
+}
+
+template <class D, class T>
+HWY_INLINE void store_as(D d, hn::Vec<D> v, T* p) {
+  if constexpr (std::is_same_v<T, hn::TFromD<D>>) {
+    hn::StoreU(v, d, p);
+  } else {
+    const hn::Rebind<std::uint16_t, D> d16;
+    auto* p16 = reinterpret_cast<std::uint16_t*>(p);
+    const hn::RebindToUnsigned<D> d32;
+    const hn::RebindToSigned<D> i32;
+    [[maybe_unused]] const auto above = [&](auto bits, std::int32_t limit) {  // bits < 2^31
+      return hn::RebindMask(d32, hn::Gt(hn::BitCast(i32, bits), hn::Set(i32, limit)));
+    };
+    [[maybe_unused]] const auto narrow = [&](auto bits) {  // lanes below 2^16
+      hn::StoreU(hn::DemoteTo(d16, hn::BitCast(i32, bits)), d16, p16);
+    };
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      const auto bits = hn::BitCast(d32, v);
+      const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
+      const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7fffu)));
+      const auto is_nan = above(hn::And(bits, hn::Set(d32, 0x7fffffff)), 0x7f800000);
+      narrow(hn::ShiftRight<16>(hn::IfThenElse(is_nan, hn::Or(bits, hn::Set(d32, 0x400000u)), rounded)));
+    } else {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+      hn::StoreU(hn::BitCast(d16, hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), v)), d16, p16);
+#else
+      const auto bits = hn::BitCast(d32, v);
+      const auto sign = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 0x8000u));
+      const auto magnitude = hn::And(bits, hn::Set(d32, 0x7fffffffu));
+      const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(d32, 1u));
+      const auto normal = hn::ShiftRight<13>(
+          hn::Add(hn::Sub(magnitude, hn::Set(d32, 0x38000000u)), hn::Add(odd, hn::Set(d32, 0xfffu))));
+      const auto shifted = hn::Add(hn::BitCast(d, magnitude), hn::Set(d, 0.5f));
+      const auto subnormal = hn::Sub(hn::BitCast(d32, shifted), hn::Set(d32, 0x3f000000u));
+      auto half = hn::IfThenElse(above(magnitude, 0x387fffff), normal, subnormal);
+      half = hn::IfThenElse(above(magnitude, 0x477fffff), hn::Set(d32, 0x7c00u), half);
+      half = hn::IfThenElse(above(magnitude, 0x7f800000), hn::Set(d32, 0x7e00u), half);
+      narrow(hn::Or(sign, half));
+#endif
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace terse::inline v0_1
+HWY_AFTER_NAMESPACE();
+#endif
