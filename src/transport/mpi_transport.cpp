@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/mpi_transport.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <terse/error.hpp>
+#include <utility>
+
+namespace terse::inline v0_1 {
+namespace {
+
+// The one place that knows that MPI 3.1 counts in int.
+constexpr std::size_t kMaxCount = std::size_t{1} << 30;
+
+// `bytes` bytes as one element of a type, for messages that int cannot count.
+MPI_Datatype large_type(std::size_t bytes) {
+  const auto whole = static_cast<int>(bytes / kMaxCount);
+  const auto rest = static_cast<int>(bytes % kMaxCount);
+  MPI_Datatype unit = MPI_DATATYPE_NULL;
+  MPI_Datatype most = MPI_DATATYPE_NULL;
+  MPI_Datatype type = MPI_DATATYPE_NULL;
+  MPI_Type_contiguous(static_cast<int>(kMaxCount), MPI_BYTE, &unit);
+  MPI_Type_contiguous(whole, unit, &most);
+  const int lengths[2] = {1, rest};
+  const MPI_Aint offsets[2] = {0, static_cast<MPI_Aint>(whole) * static_cast<MPI_Aint>(kMaxCount)};
+  const MPI_Datatype parts[2] = {most, MPI_BYTE};
+  MPI_Type_create_struct(2, lengths, offsets, parts, &type);
+  MPI_Type_commit(&type);
+  MPI_Type_free(&most);
+  MPI_Type_free(&unit);
+  return type;
+}
+
+// Sums of 16-bit elements, which MPI 3.1 has no type for: an element is added in f32 and rounded.
+template <class H>
+void add_halves(void* in, void* inout, int* count, MPI_Datatype*) {
+  const auto* a = static_cast<const H*>(in);
+  auto* b = static_cast<H*>(inout);
+  for (int i = 0; i < *count; ++i) b[i] = H(static_cast<float>(a[i]) + static_cast<float>(b[i]));
+}
+
+}  // namespace
+
+bool MpiTransport::mpi_is_up() noexcept {
+  int up = 0;
+  int down = 0;
+  MPI_Initialized(&up);
+  MPI_Finalized(&down);
+  return up && !down;
+}
+
+MpiTransport::MpiTransport(MPI_Comm comm) {
+  if (!mpi_is_up()) {
+    throw Error(ErrorCode::invalid_state,
+                "a Communicator was made before MPI_Init or after MPI_Finalize: make it in between");
+  }
+  if (comm == MPI_COMM_NULL) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        "a Communicator cannot be made of MPI_COMM_NULL: only ranks that belong to a communicator use it");
+  }
+  int inter = 0;
+  check(MPI_Comm_test_inter(comm, &inter), "MPI_Comm_test_inter");
+  if (inter) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        "a Communicator cannot be made of an intercommunicator: merge it first (MPI_Intercomm_merge)");
+  }
+  check(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
+  check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+  check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  void* limit = nullptr;
+  int found = 0;
+  check(MPI_Comm_get_attr(comm_, MPI_TAG_UB, &limit, &found), "MPI_Comm_get_attr");
+  if (found) tag_limit_ = *static_cast<int*>(limit);
+}
+
+MpiTransport::~MpiTransport() { abandon(); }
+
+void MpiTransport::free() {
+  if (comm_ == MPI_COMM_NULL) return;
+  for (MPI_Op& op : half_sums_) {
+    if (op != MPI_OP_NULL) MPI_Op_free(&op);
+  }
+  MPI_Comm_free(&comm_);
+}
+
+void MpiTransport::check(int code, const char* what) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING] = {};
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  abandon();
+  abandoned_ = true;
+  throw Error(ErrorCode::communication, std::string(what) + " failed on rank " + std::to_string(rank_) +
+                                            ": " + text + ". This Communicator cannot be used any more.");
+}
+
+void MpiTransport::require_usable() const {
+  if (abandoned_) {
+    throw Error(ErrorCode::communication,
+                "this Communicator is not usable any more: an earlier call on it failed half way");
+  }
+}
+
+int MpiTransport::take_tags(int channels) {
+  if (next_tag_ > tag_limit_ - channels) next_tag_ = 0;
+  return std::exchange(next_tag_, next_tag_ + channels);
+}
+
+void MpiTransport::add(MPI_Request request, MPI_Datatype type, Operation& operation) {
+  operation = {};
+  requests_.push_back(request);
+  types_.push_back(type);
+  operations_.push_back(&operation);
+}
+
+void MpiTransport::send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) {
+  require_usable();
+  const bool large = bytes.size() > kMaxCount;
+  MPI_Datatype type = large ? large_type(bytes.size()) : MPI_BYTE;
+  const int count = large ? 1 : static_cast<int>(bytes.size());
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Isend(bytes.data(), count, type, to, tag, comm_, &request), "MPI_Isend");
+  if (large) MPI_Type_free(&type);
+  add(request, MPI_DATATYPE_NULL, operation);
+  operation.bytes = bytes.size();
+}
+
+void MpiTransport::receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) {
+  require_usable();
+  const bool large = bytes.size() > kMaxCount;
+  MPI_Datatype type = large ? large_type(bytes.size()) : MPI_BYTE;
+  const int count = large ? 1 : static_cast<int>(bytes.size());
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Irecv(bytes.data(), count, type, from, tag, comm_, &request), "MPI_Irecv");
+  add(request, type, operation);
+}
+
+void MpiTransport::start_max(std::span<std::uint64_t> values, Operation& operation) {
+  require_usable();
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Iallreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_UINT64_T, MPI_MAX,
+                       comm_, &request),
+        "MPI_Iallreduce");
+  add(request, MPI_DATATYPE_NULL, operation);
+}
+
+void MpiTransport::progress(Wait wait) {
+  require_usable();
+  if (requests_.empty()) return;
+  const auto pending = static_cast<int>(requests_.size());
+  finished_.resize(requests_.size());
+  statuses_.resize(requests_.size());
+  int count = 0;
+  const int code = wait == Wait::yes
+                       ? MPI_Waitsome(pending, requests_.data(), &count, finished_.data(), statuses_.data())
+                       : MPI_Testsome(pending, requests_.data(), &count, finished_.data(), statuses_.data());
+  if (code == MPI_ERR_IN_STATUS) {
+    for (int i = 0; i < count; ++i) {
+      const int error = statuses_[static_cast<std::size_t>(i)].MPI_ERROR;
+      if (error != MPI_ERR_PENDING) check(error, "a transfer");
+    }
+  }
+  check(code, "MPI_Waitsome");
+  if (count == MPI_UNDEFINED || count == 0) return;
+  for (int i = 0; i < count; ++i) {
+    const auto at = static_cast<std::size_t>(finished_[static_cast<std::size_t>(i)]);
+    Operation& operation = *operations_[at];
+    if (types_[at] != MPI_DATATYPE_NULL) {  // a receive
+      MPI_Count bytes = 0;
+      check(MPI_Get_elements_x(&statuses_[static_cast<std::size_t>(i)], types_[at], &bytes),
+            "MPI_Get_elements_x");
+      operation.bytes = bytes < 0 ? 0 : static_cast<std::size_t>(bytes);
+      if (types_[at] != MPI_BYTE) MPI_Type_free(&types_[at]);
+    }
+    operation.done = true;
+    operations_[at] = nullptr;
+  }
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < requests_.size(); ++i) {
+    if (!operations_[i]) continue;
+    requests_[kept] = requests_[i];
+    types_[kept] = types_[i];
+    operations_[kept++] = operations_[i];
+  }
+  requests_.resize(kept);
+  types_.resize(kept);
+  operations_.resize(kept);
+}
+
+void MpiTransport::all_gather(std::span<const std::byte> mine, std::span<std::byte> all) {
+  require_usable();
+  const auto bytes = static_cast<int>(mine.size());
+  check(MPI_Allgather(mine.data(), bytes, MPI_BYTE, all.data(), bytes, MPI_BYTE, comm_), "MPI_Allgather");
+}
+
+MPI_Op MpiTransport::half_sum(DType dtype) {
+  MPI_Op& op = half_sums_[dtype == DType::f16 ? 0 : 1];
+  if (op == MPI_OP_NULL) {
+    check(MPI_Op_create(dtype == DType::f16 ? add_halves<float16> : add_halves<bfloat16>, 1, &op),
+          "MPI_Op_create");
+  }
+  return op;
+}
+
+void MpiTransport::all_reduce(ConstView in, View out) {
+  require_usable();
+  const bool half = size_of(in.dtype) == 2;
+  const MPI_Datatype type = half ? MPI_UINT16_T : in.dtype == DType::f64 ? MPI_DOUBLE : MPI_FLOAT;
+  const MPI_Op op = half ? half_sum(in.dtype) : MPI_SUM;
+  std::size_t at = 0;
+  do {
+    const std::size_t n = std::min(kMaxCount, in.count - at);
+    const ConstView from = in.slice(at, n);
+    const View to = out.slice(at, n);
+    const void* source = from.data == to.data ? MPI_IN_PLACE : from.data;
+    check(MPI_Allreduce(source, to.data, static_cast<int>(n), type, op, comm_), "MPI_Allreduce");
+    at += n;
+  } while (at < in.count);
+}
+
+void MpiTransport::abandon() noexcept {
+  if (requests_.empty()) return;
+  abandoned_ = true;
+  if (mpi_is_up()) {
+    for (MPI_Request& request : requests_) {
+      if (request != MPI_REQUEST_NULL) MPI_Request_free(&request);
+    }
+  }
+  requests_.clear();
+  operations_.clear();
+  types_.clear();
+}
+
+}  // namespace terse::inline v0_1

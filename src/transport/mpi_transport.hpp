@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <mpi.h>
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "transport/transport.hpp"
+
+namespace terse::inline v0_1 {
+
+/// Transport over a duplicate of an MPI communicator.
+class MpiTransport final : public Transport {
+ public:
+  /// Collective over `comm`. Errors: invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for
+  /// what is no intracommunicator, communication.
+  explicit MpiTransport(MPI_Comm comm);
+  /// Without free(), the duplicate is left to MPI_Finalize.
+  ~MpiTransport() override;
+  MpiTransport(const MpiTransport&) = delete;
+  MpiTransport& operator=(const MpiTransport&) = delete;
+
+  /// Whether MPI may be called: after MPI_Init and before MPI_Finalize.
+  static bool mpi_is_up() noexcept;
+
+  /// Collective: gives the duplicate back. No operation may be on its way.
+  void free();
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  int take_tags(int channels) override;
+  void send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) override;
+  void receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) override;
+  void start_max(std::span<std::uint64_t> values, Operation& operation) override;
+  void progress(Wait wait) override;
+  void all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override;
+  void all_reduce(ConstView in, View out) override;
+  void abandon() noexcept override;
+  bool abandoned() const noexcept { return abandoned_; }
+
+ private:
+  void check(int code, const char* what);
+  void require_usable() const;
+  void add(MPI_Request request, MPI_Datatype type, Operation& operation);
+  MPI_Op half_sum(DType dtype);
+
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0;
+  int size_ = 1;
+  int tag_limit_ = 32767;
+  int next_tag_ = 0;
+  bool abandoned_ = false;
+  std::array<MPI_Op, 2> half_sums_ = {MPI_OP_NULL, MPI_OP_NULL};  // for f16, bf16
+
+  // Pending transfers, in parallel arrays as MPI wants them.
+  std::vector<MPI_Request> requests_;
+  std::vector<Operation*> operations_;
+  std::vector<MPI_Datatype> types_;  // of a receive; null for all else
+  std::vector<int> finished_;
+  std::vector<MPI_Status> statuses_;
+};
+
+}  // namespace terse::inline v0_1
