@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collective/algorithms.hpp"
+
+#include <array>
+#include <string>
+
+namespace terse::inline v0_1 {
+
+std::span<const Algorithm> algorithm_table() noexcept {
+  static constexpr std::array<Algorithm, 2> kTable = {{
+      {.name = "exact", .summary = "plain MPI_Allreduce: nothing is encoded", .build = build_exact},
+      {.name = "two_phase",
+       .summary = "compressed exchange, then compressed all-gather; feedback in both phases",
+       .compresses = true,
+       .check = check_two_phase,
+       .chunks = two_phase_chunks,
+       .build = build_two_phase,
+       .build_pieces = build_two_phase_pieces},
+  }};
+  return kTable;
+}
+
+const Algorithm& find_algorithm(std::string_view name) {
+  std::string list;
+  for (const Algorithm& row : algorithm_table()) {
+    if (row.name == name) return row;
+    list += (list.empty() ? "" : ", ") + std::string(row.name);
+  }
+  throw Error(ErrorCode::invalid_argument,
+              "unknown algorithm '" + std::string(name) + "': use auto, or one of " + list);
+}
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <terse/codec.hpp>
+#include <terse/types.hpp>
+#include <vector>
+
+#include "collective/schedule.hpp"
+
+namespace terse::inline v0_1 {
+
+/// What a schedule depends on. Equal problems give equal schedules on a rank, and matching ones on all ranks.
+struct Problem {
+  int rank = 0;
+  int ranks = 1;
+  std::size_t count = 0;
+  DType dtype = DType::f32;
+  Op op = Op::sum;
+  const Codec* codec = nullptr;
+  bool feedback = false;
+  std::size_t segment_bytes = 0;
+  std::size_t trailer_bytes = 0;  ///< what a message may grow by after encoding (a checksum)
+
+  bool operator==(const Problem&) const = default;
+};
+
+/// A row of the algorithm table.
+struct Algorithm {
+  std::string_view name;
+  std::string_view summary;
+  bool compresses = false;  ///< encodes: may be lossy, may have feedback
+  /// Throws Error(unsupported) with a sentence that names both where algorithm and codec do not go together.
+  void (*check)(const Problem&) = nullptr;
+  /// The elements of each rank's chunk; empty where ranks own nothing.
+  std::vector<Range> (*chunks)(const Problem&) = nullptr;
+  Schedule (*build)(const Problem&) = nullptr;
+  /// The same schedule over some pieces only.
+  Schedule (*build_pieces)(const Problem&, const std::vector<std::vector<Piece>>& segments) = nullptr;
+};
+
+std::span<const Algorithm> algorithm_table() noexcept;
+/// Throws Error(invalid_argument) that lists the names.
+const Algorithm& find_algorithm(std::string_view name);
+
+// The rows' code, one file each.
+Schedule build_exact(const Problem& problem);
+void check_two_phase(const Problem& problem);
+std::vector<Range> two_phase_chunks(const Problem& problem);
+Schedule build_two_phase(const Problem& problem);
+Schedule build_two_phase_pieces(const Problem& problem, const std::vector<std::vector<Piece>>& segments);
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <terse/codec.hpp>
+#include <terse/feedback.hpp>
+#include <terse/types.hpp>
+
+#include "collective/algorithms.hpp"
+#include "collective/runner.hpp"
+#include "transport/transport.hpp"
+
+namespace terse::inline v0_1 {
+
+/// One allreduce, all choices made. `in` and `out` have one count and dtype, and are disjoint or the same
+/// memory.
+struct Call {
+  ConstView in;
+  View out;
+  std::shared_ptr<const Codec> codec{};
+  const Algorithm* algorithm = nullptr;
+  Op op = Op::sum;
+  Feedback* feedback = nullptr;
+  std::size_t segment_bytes = std::size_t{4} << 20;
+  bool agree = true;      ///< begin with the agreement
+  bool checksum = false;  ///< seal every message
+  /// What this rank already knows to be wrong with its arguments. With `agree`, all ranks then throw it.
+  std::optional<Error> failure;
+};
+
+struct CallResult {
+  std::size_t bytes_sent = 0;
+  std::size_t exact_count = 0;  ///< elements of flagged pieces, which went exactly
+};
+
+/// The agreement alone, before something that only makes sense if all ranks are about to do it. Collective;
+/// throws on all ranks alike, as a call would, where arguments or `purpose` differ or a rank has failed.
+void require_agreement(Transport& transport, const Call& call, const std::string& purpose);
+
+/// Runs a call to its end. Errors: see Communicator::allreduce.
+CallResult allreduce(Transport& transport, const Call& call, Workspace& workspace);
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace terse::inline v0_1 {
+
+/// A run of elements of the tensor.
+struct Range {
+  std::size_t offset = 0;
+  std::size_t count = 0;
+
+  std::size_t end() const noexcept { return offset + count; }
+  bool operator==(const Range&) const = default;
+};
+
+/// Deals `count` elements out to `ranks` in chunks of whole blocks: blocks go out in order, as evenly as can
+/// be, the first (blocks mod ranks) ranks holding one more. Chunks may be empty.
+inline std::vector<Range> deal_chunks(std::size_t count, std::size_t block, int ranks) {
+  const std::size_t blocks = count / block + (count % block != 0);
+  const auto parties = static_cast<std::size_t>(ranks);
+  std::vector<Range> chunks(parties);
+  std::size_t first = 0;
+  for (std::size_t r = 0; r < parties; ++r) {
+    const std::size_t held = blocks / parties + (r < blocks % parties);
+    const std::size_t begin = std::min(count, first * block);
+    first += held;
+    chunks[r] = {begin, std::min(count, first * block) - begin};
+  }
+  return chunks;
+}
+
+/// A piece: the part of rank `owner`'s chunk that one segment covers.
+struct Piece {
+  int owner = 0;
+  Range range;
+};
+
+/// Cuts the chunks into segments: segment k holds the k-th run of `piece_elements` of every chunk (a multiple
+/// of the block), at most one piece per owner, no empty ones.
+inline std::vector<std::vector<Piece>> cut_segments(const std::vector<Range>& chunks,
+                                                    std::size_t piece_elements) {
+  std::vector<std::vector<Piece>> segments;
+  for (std::size_t r = 0; r < chunks.size(); ++r) {
+    for (std::size_t at = 0, k = 0; at < chunks[r].count; at += piece_elements, ++k) {
+      if (k == segments.size()) segments.emplace_back();
+      segments[k].push_back(
+          {static_cast<int>(r), {chunks[r].offset + at, std::min(piece_elements, chunks[r].count - at)}});
+    }
+  }
+  return segments;
+}
+
+}  // namespace terse::inline v0_1

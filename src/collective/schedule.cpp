@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collective/schedule.hpp"
+
+#include <algorithm>
+
+namespace terse::inline v0_1 {
+namespace {
+
+constexpr std::size_t kAlignment = 64;  // slots begin on cache lines
+constexpr std::size_t aligned(std::size_t n) { return (n + kAlignment - 1) / kAlignment * kAlignment; }
+
+std::uint32_t add_slot(std::vector<Range>& slots, std::size_t size) {
+  const std::size_t offset = slots.empty() ? 0 : aligned(slots.back().end());
+  slots.push_back({offset, size});
+  return static_cast<std::uint32_t>(slots.size() - 1);
+}
+
+}  // namespace
+
+std::uint32_t Schedule::add(const Step& step, std::span<const std::uint32_t> after) {
+  const auto id = static_cast<std::uint32_t>(steps_.size());
+  steps_.push_back(step);
+  for (const std::uint32_t before : after) edges_.emplace_back(before, id);
+  return id;
+}
+
+std::uint32_t Schedule::add_message(std::size_t bytes) { return add_slot(messages_, bytes); }
+std::uint32_t Schedule::add_sum(std::size_t count) { return add_slot(sums_, count); }
+
+void Schedule::seal() {
+  std::sort(edges_.begin(), edges_.end());
+  edges_.erase(std::unique(edges_.begin(), edges_.end()), edges_.end());
+  prerequisites_.assign(steps_.size(), 0);
+  first_.assign(steps_.size() + 1, 0);
+  successors_.reserve(edges_.size());
+  for (const auto& [before, after] : edges_) {
+    ++first_[before + 1];
+    ++prerequisites_[after];
+    successors_.push_back(after);
+  }
+  for (std::size_t i = 1; i < first_.size(); ++i) first_[i] += first_[i - 1];
+  edges_.clear();
+  edges_.shrink_to_fit();
+}
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// two_phase: compressed exchange, then compressed all-gather, with error feedback in both phases.
+//
+// Rank r owns chunk r of the tensor. For each segment: every rank encodes its part of every chunk and sends
+// it to the owner; the owner decodes and adds what it gets, averages, encodes the result with its server
+// residual and sends it to all; everyone decodes. A few segments are under way at once, so that the wire and
+// the codec work side by side.
+//
+// Steps: for each of ceil(n / segment) segments, on a rank: P encodings and P decode-adds of 1/P of it, P - 1
+// messages out and in; one division and one encoding of 1/P; P - 1 messages out and in; P decodings of 1/P.
+// Bytes a rank: (P - 1) (m(n / P) + m(own chunk)) where m is the size of an encoded chunk: 2 (P - 1) / P of
+// the encoded tensor. Determinism: sums are added in rank order, whatever order messages come in; every rank
+// decodes the owner's one message. The same bits on all ranks, and again on every run; segments change
+// nothing.
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "collective/algorithms.hpp"
+
+namespace terse::inline v0_1 {
+namespace {
+
+constexpr std::size_t kWindow = 4;  // segments under way at once; their scratch is reused in turn
+constexpr std::uint8_t kToOwner = 0;
+constexpr std::uint8_t kToAll = 1;
+
+std::size_t piece_elements(const Problem& problem) {
+  const std::size_t block = problem.codec->traits().block;
+  const std::size_t wanted =
+      problem.segment_bytes / size_of(problem.dtype) / static_cast<std::size_t>(problem.ranks);
+  return std::max(block, wanted / block * block);
+}
+
+// Makes the schedule a segment and a stage at a time; everything it needs to know later is kept per segment.
+class Builder {
+ public:
+  Builder(const Problem& problem, const std::vector<std::vector<Piece>>& segments)
+      : problem_(problem), me_(problem.rank), states_(segments.size()) {
+    for (std::size_t k = 0; k < segments.size(); ++k) {
+      states_[k].parts.resize(static_cast<std::size_t>(problem.ranks));
+      for (const Piece& piece : segments[k]) {
+        states_[k].parts[static_cast<std::size_t>(piece.owner)].range = piece.range;
+        widest_ = std::max(widest_, piece.range.count);
+      }
+    }
+    const std::size_t bytes = problem.codec->max_bytes(widest_, problem.dtype) + problem.trailer_bytes;
+    const auto ranks = static_cast<std::size_t>(problem.ranks);
+    slots_.resize(std::min(kWindow, segments.size()));
+    for (Slots& slots : slots_) {
+      slots.sum = schedule_.add_sum(widest_);
+      for (auto* row : {&slots.mine, &slots.theirs, &slots.result}) {
+        for (std::size_t r = 0; r < ranks; ++r) row->push_back(schedule_.add_message(bytes));
+      }
+    }
+  }
+
+  Schedule build() && {
+    // the order a rank that never waits would work in: two segments ahead with encoding, decoding last
+    for (std::size_t k = 0; k < states_.size() + 2; ++k) {
+      if (k < states_.size()) begin_segment(k);
+      if (k >= 1 && k - 1 < states_.size()) reduce_segment(k - 1);
+      if (k >= 2) end_segment(k - 2);
+    }
+    schedule_.seal();
+    return std::move(schedule_);
+  }
+
+ private:
+  struct Slots {
+    std::uint32_t sum = kNoSlot;
+    std::vector<std::uint32_t> mine;    // by owner: what this rank encoded for it
+    std::vector<std::uint32_t> theirs;  // by sender: what came for the own piece
+    std::vector<std::uint32_t> result;  // by owner
+  };
+  struct Part {
+    Range range;
+    std::uint32_t encoded = 0;   // step: own message for this owner is ready
+    std::uint32_t received = 0;  // step: this rank's message for the own piece is there
+    std::uint32_t result = 0;    // step: the owner's result is there
+  };
+  struct Segment {
+    std::vector<Part> parts;          // by rank
+    std::vector<std::uint32_t> last;  // what must be over before the slots are used again
+  };
+
+  // Starts after the slots are free.
+  void begin_segment(std::size_t k) {
+    Segment& segment = states_[k];
+    Slots& slots = slots_[k % slots_.size()];
+    std::vector<std::uint32_t> free_slots;
+    if (k >= slots_.size()) {
+      // joins are chained, so that segments begin, and their messages are posted, in order
+      join_ = schedule_.add({.verb = Verb::join}, with(states_[k - slots_.size()].last, join_));
+      free_slots.push_back(join_);
+    }
+    const bool own = part(segment, me_).range.count != 0;
+    for (int turn = 1; turn < problem_.ranks; ++turn) {
+      const int peer = (me_ - turn + problem_.ranks) % problem_.ranks;
+      Part& from = part(segment, peer);
+      if (own) {
+        from.received = schedule_.add(
+            {.verb = Verb::receive, .channel = kToOwner, .peer = peer, .message = at(slots.theirs, peer)},
+            free_slots);
+      }
+      if (from.range.count != 0) {
+        from.result = schedule_.add(
+            {.verb = Verb::receive, .channel = kToAll, .peer = peer, .message = at(slots.result, peer)},
+            free_slots);
+      }
+    }
+    // neighbours first and oneself last, so that no owner is everybody's first
+    for (int turn = 1; turn <= problem_.ranks; ++turn) {
+      const int owner = (me_ + turn) % problem_.ranks;
+      Part& to = part(segment, owner);
+      if (to.range.count == 0) continue;
+      to.encoded = schedule_.add({.verb = Verb::encode,
+                                  .place = Place::input,
+                                  .residual = Residual::worker,
+                                  .message = at(slots.mine, owner),
+                                  .elements = to.range},
+                                 free_slots);
+      if (owner != me_) {
+        segment.last.push_back(schedule_.add(
+            {.verb = Verb::send, .channel = kToOwner, .peer = owner, .message = at(slots.mine, owner)},
+            {{to.encoded}}));
+      }
+    }
+  }
+
+  // The owner's part.
+  void reduce_segment(std::size_t k) {
+    Segment& segment = states_[k];
+    Slots& slots = slots_[k % slots_.size()];
+    Part& own = part(segment, me_);
+    if (own.range.count == 0) return;
+    std::uint32_t added = 0;
+    for (int rank = 0; rank < problem_.ranks; ++rank) {
+      const Part& from = part(segment, rank);
+      const Step step{.verb = Verb::decode,
+                      .place = Place::sum,
+                      .into = rank == 0 ? Into::overwrite : Into::add,
+                      .peer = rank,
+                      .message = rank == me_ ? at(slots.mine, me_) : at(slots.theirs, rank),
+                      .sum = slots.sum,
+                      .elements = own.range};
+      const std::uint32_t there = rank == me_ ? own.encoded : from.received;
+      added = rank == 0 ? schedule_.add(step, {{there}}) : schedule_.add(step, {{there, added}});
+    }
+    if (averages(problem_)) {
+      added = schedule_.add(
+          {.verb = Verb::divide, .place = Place::sum, .sum = slots.sum, .elements = own.range}, {{added}});
+    }
+    // results leave in the order of segments
+    std::vector<std::uint32_t> after{added};
+    if (last_result_ != kNoSlot) after.push_back(last_result_);
+    own.result = schedule_.add({.verb = Verb::encode,
+                                .place = Place::sum,
+                                .residual = Residual::server,
+                                .message = at(slots.result, me_),
+                                .sum = slots.sum,
+                                .elements = own.range},
+                               after);
+    last_result_ = own.result;
+    for (int turn = 1; turn < problem_.ranks; ++turn) {
+      const int peer = (me_ + turn) % problem_.ranks;
+      segment.last.push_back(schedule_.add(
+          {.verb = Verb::send, .channel = kToAll, .peer = peer, .message = at(slots.result, me_)},
+          {{own.result}}));
+    }
+  }
+
+  void end_segment(std::size_t k) {
+    Segment& segment = states_[k];
+    Slots& slots = slots_[k % slots_.size()];
+    for (int turn = 0; turn < problem_.ranks; ++turn) {
+      const int owner = (me_ - turn + problem_.ranks) % problem_.ranks;
+      const Part& from = part(segment, owner);
+      if (from.range.count == 0) continue;
+      // in place, the output is the input: it must have been encoded
+      segment.last.push_back(schedule_.add({.verb = Verb::decode,
+                                            .place = Place::output,
+                                            .peer = owner,
+                                            .message = at(slots.result, owner),
+                                            .undo = at(slots.mine, owner),
+                                            .elements = from.range},
+                                           {{from.result, from.encoded}}));
+    }
+  }
+
+  static Part& part(Segment& segment, int rank) { return segment.parts[static_cast<std::size_t>(rank)]; }
+  static std::uint32_t at(const std::vector<std::uint32_t>& slots, int rank) {
+    return slots[static_cast<std::size_t>(rank)];
+  }
+  static std::vector<std::uint32_t> with(std::vector<std::uint32_t> steps, std::uint32_t more) {
+    if (more != kNoSlot) steps.push_back(more);
+    return steps;
+  }
+  // A sum without loss is made as MPI makes it; all else is made as an average (onebit.md, step 7).
+  static bool averages(const Problem& problem) {
+    return problem.op == Op::average || !problem.codec->traits().lossless;
+  }
+
+  const Problem& problem_;
+  int me_;
+  std::size_t widest_ = 0;
+  std::uint32_t join_ = kNoSlot;
+  std::uint32_t last_result_ = kNoSlot;
+  std::vector<Segment> states_;
+  std::vector<Slots> slots_;
+  Schedule schedule_;
+};
+
+}  // namespace
+
+void check_two_phase(const Problem& problem) {
+  const Codec& codec = *problem.codec;
+  if (!codec.supports(problem.dtype)) {
+    throw Error(ErrorCode::unsupported, "codec " + codec.spec() + " cannot encode " +
+                                            std::string(name(problem.dtype)) +
+                                            ": choose another codec for this tensor (see `terse codecs`)");
+  }
+  if (problem.feedback && !codec.traits().contractive) {
+    throw Error(
+        ErrorCode::unsupported,
+        "algorithm two_phase cannot keep residuals for codec " + codec.spec() +
+            ": the codec is not a contraction, so that they may grow without bound. Call it without feedback "
+            "or choose a codec that is (see `terse codecs`)");
+  }
+}
+
+std::vector<Range> two_phase_chunks(const Problem& problem) {
+  return deal_chunks(problem.count, problem.codec->traits().block, problem.ranks);
+}
+
+Schedule build_two_phase(const Problem& problem) {
+  return build_two_phase_pieces(problem, cut_segments(two_phase_chunks(problem), piece_elements(problem)));
+}
+
+Schedule build_two_phase_pieces(const Problem& problem, const std::vector<std::vector<Piece>>& segments) {
+  return Builder(problem, segments).build();
+}
+
+}  // namespace terse::inline v0_1
