@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <exception>
+#include <functional>
+#include <limits>
+#include <map>
+#include <terse/communicator.hpp>
+#include <utility>
+#include <vector>
+
+#include "api/options.hpp"
+#include "api/tuning.hpp"
+#include "collective/algorithms.hpp"
+#include "collective/allreduce.hpp"
+#include "transport/mpi_transport.hpp"
+
+namespace terse::inline v0_1 {
+namespace {
+
+// With min_bytes=auto, tensors below this are always reduced exactly, without a trial and without agreement:
+// the two phases cost more than one small reduction on any network.
+constexpr std::size_t kAlwaysExact = 2048;
+
+bool overlap(ConstView in, View out) {
+  const std::less<const void*> before;
+  const auto* in_end = static_cast<const std::byte*>(in.data) + in.bytes();
+  const auto* out_end = static_cast<const std::byte*>(out.data) + out.bytes();
+  return in.data != out.data && before(in.data, out_end) && before(out.data, in_end);
+}
+
+std::optional<Error> find_fault(ConstView in, View out) {
+  const auto fault = [](ErrorCode code, const std::string& what) {
+    return Error(code, "allreduce: " + what);
+  };
+  if (in.count != out.count || in.dtype != out.dtype) {
+    return fault(ErrorCode::invalid_argument, "the input has " + std::to_string(in.count) + " elements of " +
+                                                  std::string(name(in.dtype)) + ", the output " +
+                                                  std::to_string(out.count) + " of " +
+                                                  std::string(name(out.dtype)) + "; they must be alike");
+  }
+  if (in.count != 0 && (in.data == nullptr || out.data == nullptr)) {
+    return fault(ErrorCode::invalid_argument, std::string(in.data == nullptr ? "input" : "output") +
+                                                  " is a null pointer for " + std::to_string(in.count) +
+                                                  " elements");
+  }
+  if (in.count > std::numeric_limits<std::size_t>::max() / 16) {
+    return fault(ErrorCode::invalid_argument,
+                 std::to_string(in.count) +
+                     " elements are more than memory can hold: was a negative count converted?");
+  }
+  if (in.memory != Memory::host || out.memory != Memory::host) {
+    return fault(ErrorCode::unsupported,
+                 "this build of Terse has no CUDA support: copy the tensor to host memory first");
+  }
+  if (overlap(in, out)) {
+    return fault(ErrorCode::invalid_argument,
+                 "input and output overlap in part: pass one buffer in place, or two that are disjoint");
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string_view name(Outcome::Result result) noexcept {
+  return result == Outcome::Result::compressed ? "compressed" : "exact";
+}
+
+std::string_view name(Outcome::Reason reason) noexcept {
+  constexpr std::array<std::string_view, 5> kNames = {"none", "asked", "small", "slower", "non_finite"};
+  return kNames[static_cast<std::size_t>(reason)];
+}
+
+std::span<const AlgorithmInfo> algorithms() noexcept {
+  static const std::vector<AlgorithmInfo> infos = [] {
+    std::vector<AlgorithmInfo> made;
+    for (const Algorithm& row : algorithm_table()) made.push_back({row.name, row.summary});
+    return made;
+  }();
+  return infos;
+}
+
+struct Communicator::Impl {
+  Impl(MPI_Comm comm, const AllreduceOptions& given)
+      : transport(comm), defaults(overlay(overlay(given, options_from_environment()), default_options())) {
+    if (!defaults.codec.codec()) defaults.codec = make_codec(defaults.codec.spec());
+    if (defaults.algorithm != "auto") find_algorithm(defaults.algorithm);
+  }
+
+  MpiTransport transport;
+  AllreduceOptions defaults;
+  Workspace workspace;
+  std::optional<Error> broken;  // a call failed half way: every later one tells the others so
+  std::map<std::pair<std::string, DType>, std::size_t> break_even;  // found by trials, the same on all ranks
+  std::map<std::string, std::shared_ptr<const Codec>, std::less<>> codecs_by_spec;
+
+  const std::shared_ptr<const Codec>& codec_of(const CodecChoice& choice) {
+    if (choice.codec()) return choice.codec();
+    const auto known = codecs_by_spec.find(choice.spec());
+    if (known != codecs_by_spec.end()) return known->second;
+    return codecs_by_spec.emplace(choice.spec(), make_codec(choice.spec())).first->second;
+  }
+
+  // Bytes from which on the call's codec pays. The first call of a kind makes a trial.
+  std::size_t break_even_of(const Call& call) {
+    const auto key = std::pair(call.codec->spec() + ' ' + std::string(call.algorithm->name), call.in.dtype);
+    const auto known = break_even.find(key);
+    if (known != break_even.end()) return known->second;
+    const std::size_t found = transport.size() == 1 ? std::numeric_limits<std::size_t>::max()
+                                                    : find_break_even(transport, call, workspace);
+    return break_even.emplace(key, found).first->second;
+  }
+
+  Outcome allreduce(ConstView in, View out, const AllreduceOptions& given);
+};
+
+Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOptions& given) {
+  const AllreduceOptions options = overlay(given, defaults);
+  Call call{.in = in,
+            .out = out,
+            .op = *options.op,
+            .feedback = options.feedback,
+            .segment_bytes = *options.segment_bytes,
+            .checksum = *options.check == Check::payload,
+            .failure = broken};
+  const bool automatic = options.algorithm == "auto";
+  const Algorithm& exact = find_algorithm("exact");
+  const Algorithm& compressing = find_algorithm("two_phase");
+  call.algorithm = &compressing;
+  const auto note = [&](auto&& make) {
+    try {
+      make();
+    } catch (const Error& error) {
+      if (!call.failure) call.failure = error;
+    }
+  };
+  note([&] { call.codec = codec_of(options.codec); });
+  if (!automatic) note([&] { call.algorithm = &find_algorithm(options.algorithm); });
+  if (*options.segment_bytes == 0) {
+    note([] { throw Error(ErrorCode::invalid_argument, "segment_bytes is 0: use at least 1, such as 4M"); });
+  }
+  if (!call.failure) call.failure = find_fault(in, out);
+
+  // What follows depends only on what all ranks have in common.
+  Outcome outcome{.result = Outcome::Result::compressed};
+  const auto be_exact = [&](Outcome::Reason reason) {
+    outcome = {.result = Outcome::Result::exact, .reason = reason};
+    call.algorithm = &exact;
+  };
+  const bool lossless = call.codec && call.codec->traits().lossless;
+  if (call.algorithm == &exact || (automatic && lossless)) {
+    be_exact(Outcome::Reason::asked);
+  } else if (in.bytes() < options.min_bytes.value_or(automatic ? kAlwaysExact : 0)) {
+    be_exact(Outcome::Reason::small);
+  } else if (automatic && !options.min_bytes && !call.failure && in.bytes() < break_even_of(call)) {
+    be_exact(Outcome::Reason::slower);
+  } else if (lossless) {
+    outcome = {.result = Outcome::Result::exact, .reason = Outcome::Reason::asked};
+  }
+  call.agree = call.algorithm != &exact || *options.check != Check::call;
+
+  try {
+    const CallResult result = terse::allreduce(transport, call, workspace);
+    outcome.algorithm = call.algorithm->name;
+    outcome.bytes_sent = result.bytes_sent;
+    outcome.exact_count = result.exact_count;
+    if (result.exact_count != 0) outcome.reason = Outcome::Reason::non_finite;
+    if (call.algorithm == &exact) {
+      const auto ranks = static_cast<std::size_t>(transport.size());
+      outcome.bytes_sent = 2 * (ranks - 1) * in.bytes() / ranks;
+    }
+    if (outcome.result == Outcome::Result::exact) outcome.exact_count = in.count;
+  } catch (const Error& error) {
+    if (!broken && (error.code() == ErrorCode::corrupt_data || transport.abandoned())) {
+      broken = Error(ErrorCode::communication,
+                     "this Communicator is not usable any more: an earlier call on it failed half way: " +
+                         std::string(error.what()));
+    }
+    throw;
+  }
+  return outcome;
+}
+
+Communicator::Communicator(MPI_Comm comm, AllreduceOptions defaults)
+    : impl_(std::make_unique<Impl>(comm, defaults)) {}
+
+Communicator::Communicator(Communicator&& other) noexcept = default;
+
+Communicator& Communicator::operator=(Communicator&& other) noexcept {
+  Communicator old(std::move(*this));
+  impl_ = std::move(other.impl_);
+  return *this;
+}
+
+Communicator::~Communicator() {
+  if (impl_ && MpiTransport::mpi_is_up() && std::uncaught_exceptions() == 0) free();
+}
+
+void Communicator::free() {
+  if (impl_ && MpiTransport::mpi_is_up()) impl_->transport.free();
+  impl_.reset();
+}
+
+namespace {
+
+template <class Impl>
+Impl& alive(const std::unique_ptr<Impl>& impl) {
+  if (!impl) {
+    throw Error(ErrorCode::invalid_state, "this Communicator was freed or moved from: make a new one");
+  }
+  if (!MpiTransport::mpi_is_up()) {
+    throw Error(ErrorCode::invalid_state, "a Communicator was used after MPI_Finalize: free() it before");
+  }
+  return *impl;
+}
+
+}  // namespace
+
+int Communicator::rank() const { return alive(impl_).transport.rank(); }
+int Communicator::size() const { return alive(impl_).transport.size(); }
+const AllreduceOptions& Communicator::defaults() const { return alive(impl_).defaults; }
+
+Outcome Communicator::allreduce(ConstView in, View out, const AllreduceOptions& options) {
+  return alive(impl_).allreduce(in, out, options);
+}
+
+Outcome Communicator::allreduce(View data, const AllreduceOptions& options) {
+  return alive(impl_).allreduce(data, data, options);
+}
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/options.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cstdlib>
+#include <limits>
+
+#include "collective/algorithms.hpp"
+
+namespace terse::inline v0_1 {
+namespace {
+
+// One row an option. A new option is a row here and a field of AllreduceOptions.
+struct Row {
+  OptionInfo info;
+  void (*set)(AllreduceOptions&, std::string_view);
+};
+
+[[noreturn]] void refuse(std::string_view option, std::string_view value, const std::string& allowed) {
+  throw Error(ErrorCode::invalid_argument,
+              std::string(option) + "=" + std::string(value) + " makes no sense: " + allowed);
+}
+
+constexpr std::array<Row, 5> kRows = {{
+    {{"codec", "identity", "codec and its options, such as onebit or cast:bf16 (see `terse codecs`)"},
+     [](AllreduceOptions& o, std::string_view v) { o.codec = make_codec(v); }},
+    {{"algorithm", "auto",
+      "auto, or one of the algorithms; auto compresses where a short trial says that it pays"},
+     [](AllreduceOptions& o, std::string_view v) {
+       if (v != "auto") find_algorithm(v);
+       o.algorithm = v;
+     }},
+    {{"min_bytes", "auto",
+      "tensors of fewer bytes are reduced exactly: auto, or bytes such as 64K; auto goes with "
+      "algorithm=auto"},
+     [](AllreduceOptions& o, std::string_view v) {
+       if (v == "auto") {
+         o.min_bytes.reset();
+       } else {
+         o.min_bytes = parse_bytes("min_bytes", v);
+       }
+     }},
+    {{"segment_bytes", "4M",
+      "bytes of elements in one segment of the pipeline, over all ranks; results do not depend on it"},
+     [](AllreduceOptions& o, std::string_view v) {
+       const std::size_t bytes = parse_bytes("segment_bytes", v);
+       if (bytes == 0) refuse("segment_bytes", v, "use at least 1");
+       o.segment_bytes = bytes;
+     }},
+    {{"check", "call",
+      "call (all ranks make the same call), all (small and exact calls too), payload (checksums too)"},
+     [](AllreduceOptions& o, std::string_view v) {
+       if (v == "call") {
+         o.check = Check::call;
+       } else if (v == "all") {
+         o.check = Check::all;
+       } else if (v == "payload") {
+         o.check = Check::payload;
+       } else {
+         refuse("check", v, "use call, all or payload");
+       }
+     }},
+}};
+
+constexpr auto kInfos = [] {
+  std::array<OptionInfo, kRows.size()> infos{};
+  for (std::size_t i = 0; i < kRows.size(); ++i) infos[i] = kRows[i].info;
+  return infos;
+}();
+
+}  // namespace
+
+std::size_t parse_bytes(std::string_view option, std::string_view text) {
+  const std::string allowed = "use a whole number of bytes, with K, M or G if you like (64K)";
+  std::size_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  unsigned shift = 0;
+  if (!unit.empty()) {
+    switch (std::toupper(static_cast<unsigned char>(unit.front()))) {
+      case 'K':
+        shift = 10;
+        break;
+      case 'M':
+        shift = 20;
+        break;
+      case 'G':
+        shift = 30;
+        break;
+      default:
+        refuse(option, text, allowed);
+    }
+    unit.remove_prefix(1);
+    if (unit == "iB" || unit == "B") unit = {};
+  }
+  if (error != std::errc{} || !unit.empty() || value > (std::numeric_limits<std::size_t>::max() >> shift)) {
+    refuse(option, text, allowed);
+  }
+  return value << shift;
+}
+
+std::span<const OptionInfo> options() noexcept { return kInfos; }
+
+void set_option(AllreduceOptions& options, std::string_view name, std::string_view value) {
+  const auto row =
+      std::find_if(kRows.begin(), kRows.end(), [&](const Row& r) { return r.info.name == name; });
+  if (row == kRows.end()) {
+    std::string list;
+    for (const Row& r : kRows) list += (list.empty() ? "" : ", ") + std::string(r.info.name);
+    throw Error(ErrorCode::invalid_argument,
+                "unknown option '" + std::string(name) + "': the options are " + list);
+  }
+  row->set(options, value);
+}
+
+AllreduceOptions options_from_environment() {
+  AllreduceOptions options;
+  for (const Row& row : kRows) {
+    std::string variable = "TERSE_" + std::string(row.info.name);
+    for (char& c : variable) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    const char* value = std::getenv(variable.c_str());
+    if (!value || *value == '\0') continue;
+    try {
+      row.set(options, value);
+    } catch (const Error& error) {
+      throw Error(error.code(), "environment variable " + variable + ": " + error.what());
+    }
+  }
+  return options;
+}
+
+const AllreduceOptions& default_options() {
+  static const AllreduceOptions defaults = [] {
+    AllreduceOptions made;
+    for (const Row& row : kRows) row.set(made, row.info.default_value);
+    made.op = Op::sum;
+    return made;
+  }();
+  return defaults;
+}
+
+AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& second) {
+  AllreduceOptions merged = first;
+  if (!merged.codec.chosen()) merged.codec = second.codec;
+  if (merged.algorithm.empty()) merged.algorithm = second.algorithm;
+  if (!merged.op) merged.op = second.op;
+  if (!merged.feedback) merged.feedback = second.feedback;
+  if (!merged.min_bytes) merged.min_bytes = second.min_bytes;
+  if (!merged.segment_bytes) merged.segment_bytes = second.segment_bytes;
+  if (!merged.check) merged.check = second.check;
+  return merged;
+}
+
+}  // namespace terse::inline v0_1

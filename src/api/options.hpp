@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+#include <terse/communicator.hpp>
+
+namespace terse::inline v0_1 {
+
+/// What is not set in `first` is taken from `second`.
+AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& second);
+
+/// The table's defaults.
+const AllreduceOptions& default_options();
+
+/// Bytes from text: a whole number with an optional K, M or G (powers of 1024). Errors: invalid_argument.
+std::size_t parse_bytes(std::string_view option, std::string_view text);
+
+}  // namespace terse::inline v0_1
