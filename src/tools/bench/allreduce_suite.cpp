@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// allreduce: a compressed allreduce beside MPI_Allreduce on the same tensor, in turn.
+#include <algorithm>
+#include <iostream>
+#include <string>
+#include <string_view>
+#include <terse/terse.hpp>
+#include <utility>
+#include <vector>
+
+#include "../command_line.hpp"
+#include "accuracy.hpp"
+#include "arguments.hpp"
+#include "baseline.hpp"
+#include "environment.hpp"
+#include "plot.hpp"
+#include "report.hpp"
+#include "sampling.hpp"
+#include "statistics.hpp"
+#include "suite.hpp"
+#include "tensors.hpp"
+
+namespace terse::bench {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr std::string_view kNotes =
+    R"(A row is a codec and a size. It begins with 20 calls from zero residuals that are compared with
+exact sums; then the compressed call and plain MPI_Allreduce are timed in turn. A sample is a
+batch of calls back to back after a barrier, long enough for the clock (5 ms; on several hosts 50
+ms and 4 calls, since links may let short bursts pass unshaped); its time is that of the slowest
+rank, divided by the calls. Without --iterations or --seconds a row has 9 to 51 samples of each
+call in about 5 seconds. Where 9 take longer, up to 90: then batches become shorter and after that
+samples fewer, but not fewer than 3. So 64M over 4 hosts and 1 Gbit/s takes under two minutes. The
+input is normal, standard deviation 0.01, half of its variance common to all ranks.
+
+  median, p95   time of a compressed call
+  MPI           median time of MPI_Allreduce with MPI_SUM, for averages too
+  wire/rank     bytes that a call sends, of the rank that sends most
+  ratio         bytes that the best plain algorithm sends, 2 (P - 1) / P of the tensor, over wire/rank
+  error         relative L2 error of one call
+  20 calls      relative L2 error of the mean of 20 calls on the same input
+  bits          whether all ranks end with the same bits
+  exact         why the library called plain MPI instead: small, slower, or asked for
+)";
+
+struct Arguments {
+  CommonArguments common;
+  AllreduceOptions options;  ///< for every row; op is set
+  bool feedback = true;
+  SamplingPlan sampling;
+  std::string plot;
+};
+
+po::options_description suite_options() {
+  po::options_description options("Options", 100);
+  add_common_options(options);
+  auto add = options.add_options();
+  const auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
+  add("op", text("OP")->default_value("average"), "sum or average");
+  add("no-feedback", "without error feedback: what a codec leaves out is lost");
+  add("iterations", text("N"), "samples of each call");
+  add("seconds", text("S"), "time for the samples of a row");
+  add("plot", text("FILE"), "draw times over sizes into a .png or .svg file (gnuplot)");
+  add_library_options(options);
+  return options;
+}
+
+Arguments parse(const po::variables_map& values) {
+  Arguments arguments;
+  arguments.common = common_arguments(values);
+  arguments.options = library_arguments(values);
+  const AllreduceOptions environment = options_from_environment();
+  arguments.options.op = parse_op(values["op"].as<std::string>());
+  if (arguments.options.algorithm.empty()) arguments.options.algorithm = environment.algorithm;
+  if (arguments.options.algorithm.empty()) arguments.options.algorithm = library_default("algorithm");
+  arguments.feedback = values.count("no-feedback") == 0;
+  if (values.count("iterations") != 0 && values.count("seconds") != 0) {
+    throw tools::UsageError("--iterations and --seconds both say how long to measure: give one");
+  }
+  if (values.count("iterations") != 0) {
+    arguments.sampling.iterations = parse_count("--iterations", values["iterations"].as<std::string>(), 1);
+  }
+  if (values.count("seconds") != 0) {
+    arguments.sampling.seconds = parse_seconds("--seconds", values["seconds"].as<std::string>());
+  }
+  arguments.plot = value_or(values, "plot", "");
+  return arguments;
+}
+
+/// The memory of all rows, as long as the longest needs it.
+struct Memory {
+  Tensor in;
+  Tensor out;
+  Tensor sums;
+  Baseline baseline;
+};
+
+Memory allocate(const Session& session, const CommonArguments& arguments) {
+  const std::size_t count = arguments.sizes.back() / size_of(arguments.dtype);
+  Tensor in(count, arguments.dtype);
+  Tensor out(count, arguments.dtype);
+  fill_gradient(in.view(), session.rank);
+  Baseline baseline(session, in.view(), out.view());
+  return {std::move(in), std::move(out), Tensor(count, DType::f64), std::move(baseline)};
+}
+
+/// What one row found.
+struct Row {
+  std::string codec;
+  std::string algorithm;
+  std::size_t bytes = 0;
+  std::size_t count = 0;
+  Outcome outcome;
+  Accuracy accuracy;
+  PairedSamples samples;
+  double wire_bytes = 0;  ///< of the rank that sends most
+
+  double median_us() const { return median(samples.measured); }
+  double mpi_median_us() const { return median(samples.baseline); }
+  double speedup() const { return mpi_median_us() / median_us(); }
+  double ratio(int ranks) const {  ///< 0 where there is nothing to send
+    if (wire_bytes == 0) return 0;
+    return 2.0 * (ranks - 1) / ranks * static_cast<double>(bytes) / wire_bytes;
+  }
+};
+
+class AllreduceSuite {
+ public:
+  AllreduceSuite(const Session& session, Arguments arguments)
+      : session_(session),
+        arguments_(std::move(arguments)),
+        layout_(ranks_per_host(session)),
+        table_(columns()),
+        progress_(session.is_root() ? Progress::Use::on_terminal : Progress::Use::off) {
+    arguments_.sampling.shaped = layout_.size() > 1;
+  }
+
+  int run() {
+    const Memory memory = agreed(session_, [&] { return allocate(session_, arguments_.common); });
+    Communicator communicator(session_.comm);
+    if (session_.is_root()) print_title();
+    for (const NamedCodec& codec : arguments_.common.codecs) {
+      for (const std::size_t bytes : arguments_.common.sizes) {
+        rows_.push_back(measure(communicator, memory, codec, bytes));
+        if (session_.is_root()) print(rows_.back());
+      }
+    }
+    communicator.free();
+    int status = session_.is_root() ? report() : 0;
+    MPI_Bcast(&status, 1, MPI_INT, 0, session_.comm);
+    return status;
+  }
+
+ private:
+  std::vector<Column> columns() const {
+    std::size_t longest = 0;
+    for (const NamedCodec& codec : arguments_.common.codecs) longest = std::max(longest, codec.spec.size());
+    using Align = Column::Align;
+    return {{"codec", longest, Align::left},
+            {"bytes", 7},
+            {"median", 8},
+            {"p95", 8},
+            {"MPI", 8},
+            {"speedup", 7},
+            {"wire/rank", 8},
+            {"ratio", 5},
+            {"error", 6},
+            {"20 calls", 6},
+            {"bits", 4},
+            {"exact", 6}};
+  }
+
+  /// "f32, average, algorithm auto, 4 ranks on 2 hosts"
+  std::string describe() const {
+    const auto counted = [](std::size_t count, const std::string& noun) {
+      return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+    };
+    return std::string(name(arguments_.common.dtype)) + ", " + std::string(name(*arguments_.options.op)) +
+           ", algorithm " + arguments_.options.algorithm + (arguments_.feedback ? "" : ", no feedback") +
+           ", " + counted(static_cast<std::size_t>(session_.size), "rank") + " on " +
+           counted(layout_.size(), "host");
+  }
+
+  void print_title() const {
+    std::cout << "terse-bench allreduce: " << describe() << std::endl;
+    table_.print_heading();
+  }
+
+  Row measure(Communicator& communicator, const Memory& memory, const NamedCodec& named, std::size_t bytes) {
+    const std::string label = named.spec + ", " + format_bytes(static_cast<double>(bytes)) + ": ";
+    progress_.show(label + "comparing with exact sums");
+    Row row;
+    row.codec = named.spec;
+    row.bytes = bytes;
+    row.count = bytes / size_of(arguments_.common.dtype);
+    const ConstView in = memory.in.view().slice(0, row.count);
+    const View out = memory.out.view().slice(0, row.count);
+
+    Feedback feedback;
+    AllreduceOptions options = arguments_.options;
+    options.codec = named.codec;
+    if (arguments_.feedback && named.takes_feedback()) options.feedback = &feedback;
+    const auto allreduce = [&] { row.outcome = communicator.allreduce(in, out, options); };
+
+    row.accuracy = measure_accuracy(session_, in, out, *options.op, memory.sums.view().as<double>(), [&] {
+      allreduce();
+      return row.outcome.result != Outcome::Result::exact;
+    });
+    row.samples = sample_in_turn(
+        session_, arguments_.sampling, allreduce, [&] { memory.baseline.run(row.count); },
+        [&](std::size_t done, std::size_t of) {
+          progress_.show(label + "sample " + std::to_string(done + 1) + " of " + std::to_string(of));
+        });
+    progress_.clear();
+    row.wire_bytes = max_over_ranks(session_, static_cast<double>(row.outcome.bytes_sent));
+    row.algorithm = row.outcome.algorithm;
+    return row;
+  }
+
+  void print(const Row& row) const {
+    const double ratio = row.ratio(session_.size);
+    table_.print_row(
+        {row.codec, format_bytes(static_cast<double>(row.bytes)), format_time(row.median_us()),
+         format_time(quantile(row.samples.measured, 0.95)), format_time(row.mpi_median_us()),
+         format("%.2fx", row.speedup()), format_bytes(row.wire_bytes),
+         ratio == 0 ? "-" : format("%.2f", ratio), format_error(row.accuracy.rel_error),
+         format_error(row.accuracy.mean_error), row.accuracy.same_bits ? "same" : "DIFFER",
+         row.outcome.reason == Outcome::Reason::none ? "" : std::string(name(row.outcome.reason))});
+  }
+
+  Json to_json(const Row& row) const {
+    const double ratio = row.ratio(session_.size);
+    return {{"suite", "allreduce"},
+            {"codec", row.codec},
+            {"algorithm", row.algorithm},
+            {"dtype", name(arguments_.common.dtype)},
+            {"count", row.count},
+            {"bytes", row.bytes},
+            {"ranks", session_.size},
+            {"hosts", layout_.size()},
+            {"iterations", row.samples.measured.size()},
+            {"min_us", smallest(row.samples.measured)},
+            {"median_us", row.median_us()},
+            {"p95_us", quantile(row.samples.measured, 0.95)},
+            {"mpi_median_us", row.mpi_median_us()},
+            {"speedup", row.speedup()},
+            {"wire_bytes_per_rank", static_cast<std::size_t>(row.wire_bytes)},
+            {"ratio", ratio == 0 ? Json() : Json(ratio)},
+            {"rel_error", row.accuracy.rel_error},
+            {"mean_error", row.accuracy.mean_error},
+            {"same_bits", row.accuracy.same_bits}};
+  }
+
+  /// What the table's reader must know besides.
+  std::vector<std::string> notes() const {
+    std::vector<std::string> notes;
+    if (size_of(arguments_.common.dtype) < 4) {
+      notes.push_back("MPI is " + describe_baseline(arguments_.common.dtype) + ".");
+    }
+    for (const NamedCodec& named : arguments_.common.codecs) {
+      if (arguments_.feedback && !named.takes_feedback() && !named.codec->traits().lossless) {
+        notes.push_back(named.spec +
+                        " ran without feedback, which is not sound with it (it is not contractive).");
+      }
+    }
+    if (session_.size == 1) notes.emplace_back("One rank has nothing to send.");
+    for (const Row& row : rows_) {
+      if (row.outcome.reason == Outcome::Reason::slower) {
+        notes.emplace_back(
+            "slower: a trial said that compression takes longer than plain MPI, which took it.");
+        break;
+      }
+    }
+    for (const Row& row : rows_) {
+      if (row.outcome.reason == Outcome::Reason::small) {
+        notes.emplace_back("small: the tensor is below min_bytes, so that plain MPI took it.");
+        break;
+      }
+    }
+    if (!is_optimized()) notes.emplace_back("terse-bench was built without optimisation.");
+    return notes;
+  }
+
+  Json environment() const {
+    Json result = describe_environment(session_, layout_);
+    result["baseline"] = describe_baseline(arguments_.common.dtype);
+    result["op"] = name(*arguments_.options.op);
+    result["feedback"] = arguments_.feedback;
+    Json specs = Json::object();
+    for (const NamedCodec& named : arguments_.common.codecs) specs[named.spec] = named.codec->spec();
+    result["codecs"] = specs;
+    result["notes"] = notes();
+    return result;
+  }
+
+  std::vector<Curve> curves() const {
+    std::vector<Curve> curves;
+    for (const NamedCodec& named : arguments_.common.codecs) {
+      Curve curve{.label = named.spec};
+      for (const Row& row : rows_) {
+        if (row.codec != named.spec) continue;
+        curve.points.push_back({static_cast<double>(row.bytes), row.median_us()});
+      }
+      curves.push_back(std::move(curve));
+    }
+    Curve plain{.label = describe_baseline(arguments_.common.dtype), .role = Curve::Role::baseline};
+    for (const std::size_t bytes : arguments_.common.sizes) {
+      std::vector<double> beside_each_codec;
+      for (const Row& row : rows_) {
+        if (row.bytes == bytes) beside_each_codec.push_back(row.mpi_median_us());
+      }
+      plain.points.push_back({static_cast<double>(bytes), median(beside_each_codec)});
+    }
+    curves.push_back(std::move(plain));
+    return curves;
+  }
+
+  /// Notes and files, by rank 0. Returns the exit code.
+  int report() const {
+    for (const std::string& note : notes()) print_wrapped(note);
+    int status = 0;
+    const auto try_to = [&](const auto& write) {
+      try {
+        write();
+      } catch (const std::exception& error) {
+        std::cerr << "terse-bench: " << error.what() << std::endl;
+        status = 1;
+      }
+    };
+    if (!arguments_.common.json.empty()) {
+      Json rows = Json::array();
+      for (const Row& row : rows_) rows.push_back(to_json(row));
+      try_to([&] { write_json(arguments_.common.json, environment(), rows); });
+    }
+    if (!arguments_.plot.empty()) {
+      const std::string title = "allreduce: " + describe();
+      try_to([&] { write_plot(arguments_.plot, title, curves()); });
+    }
+    if (!std::all_of(rows_.begin(), rows_.end(), [](const Row& row) { return row.accuracy.same_bits; })) {
+      std::cerr << "terse-bench: the ranks ended with different bits, which no allreduce of Terse may do"
+                << std::endl;
+      status = 1;
+    }
+    return status;
+  }
+
+  Session session_;
+  Arguments arguments_;
+  std::vector<int> layout_;
+  Table table_;
+  Progress progress_;
+  std::vector<Row> rows_;
+};
+
+int run(const Session& session, const po::variables_map& values) {
+  Arguments arguments = agreed(session, [&] { return parse(values); });
+  require_writable(session, "--json", arguments.common.json);
+  require_plottable(session, arguments.plot);
+  return AllreduceSuite(session, std::move(arguments)).run();
+}
+
+}  // namespace
+
+const Suite kAllreduceSuite = {
+    .name = "allreduce",
+    .summary = "a compressed allreduce beside MPI_Allreduce on the same tensor: times, wire bytes, errors",
+    .usage = "mpirun -np P terse-bench allreduce --codec SPEC... --bytes SIZE [options]",
+    .notes = kNotes,
+    .ranks = Suite::Ranks::any,
+    .options = suite_options,
+    .run = run,
+};
+
+}  // namespace terse::bench

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensors.hpp"
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <numbers>
+
+namespace terse::bench {
+namespace {
+
+constexpr std::size_t kAlignment = 4096;
+constexpr double kDeviation = 0.01;
+
+/// A bijection of 64 bits whose output looks random (the finaliser of SplitMix64, Steele et al., OOPSLA
+/// 2014).
+std::uint64_t mix(std::uint64_t x) noexcept {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+/// Elements 2 pair and 2 pair + 1 of a stream of standard normal values (Box and Muller, 1958).
+std::array<double, 2> normal_pair(std::uint64_t stream, std::size_t pair) noexcept {
+  const std::uint64_t bits = mix(mix(stream) + pair);
+  const float u = (static_cast<float>(bits >> 32) + 0.5f) * 0x1p-32f;
+  const float angle = 2 * std::numbers::pi_v<float> * (static_cast<float>(bits & 0xffffffffu) * 0x1p-32f);
+  const float radius = std::sqrt(-2 * std::log(u));
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
+
+}  // namespace
+
+Tensor::Tensor(std::size_t count, DType dtype) : count_(count), dtype_(dtype) {
+  const std::size_t bytes = (count * size_of(dtype) / kAlignment + 1) * kAlignment;
+  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes)));
+  if (memory_ == nullptr) throw std::bad_alloc();
+  std::memset(memory_.get(), 0, bytes);
+}
+
+void fill_gradient(View out, int rank) {
+  constexpr std::uint64_t kShared = 0;
+  const std::uint64_t own = static_cast<std::uint64_t>(rank) + 1;
+  const double scale = kDeviation / std::numbers::sqrt2;
+  with_type(out.dtype, [&]<class T>(std::type_identity<T>) {
+    const auto elements = out.as<T>();
+    for (std::size_t begin = 0; begin < elements.size(); begin += 2) {
+      const auto shared = normal_pair(kShared, begin / 2);
+      const auto mine = normal_pair(own, begin / 2);
+      for (std::size_t i = 0; i < 2 && begin + i < elements.size(); ++i) {
+        elements[begin + i] = from_double<T>(scale * (shared[i] + mine[i]));
+      }
+    }
+  });
+}
+
+std::uint64_t hash_of(ConstView values) noexcept {
+  const auto* bytes = static_cast<const std::byte*>(values.data);
+  std::size_t left = values.bytes();
+  std::uint64_t hash = left;
+  while (left > 0) {
+    std::uint64_t word = 0;
+    const std::size_t n = left < sizeof(word) ? left : sizeof(word);
+    std::memcpy(&word, bytes, n);
+    hash = mix(hash ^ word);
+    bytes += n;
+    left -= n;
+  }
+  return hash;
+}
+
+}  // namespace terse::bench

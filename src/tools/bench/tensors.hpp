@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <terse/types.hpp>
+#include <type_traits>
+
+namespace terse::bench {
+
+/// Host memory for elements: zeroed, so that every page is there before anything is timed, and aligned for
+/// any SIMD.
+class Tensor {
+ public:
+  Tensor() = default;
+  /// Errors: std::bad_alloc.
+  Tensor(std::size_t count, DType dtype);
+
+  View view() const noexcept { return {memory_.get(), count_, dtype_}; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const noexcept { std::free(memory); }
+  };
+  std::unique_ptr<std::byte, Free> memory_;
+  std::size_t count_ = 0;
+  DType dtype_ = DType::f32;
+};
+
+/// Calls `f(std::type_identity<T>{})` with the C++ type of `dtype`.
+template <class F>
+decltype(auto) with_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f64:
+      return f(std::type_identity<double>{});
+    case DType::f16:
+      return f(std::type_identity<float16>{});
+    case DType::bf16:
+      return f(std::type_identity<bfloat16>{});
+    case DType::f32:
+      break;
+  }
+  return f(std::type_identity<float>{});
+}
+
+/// An element as a double, and back.
+template <class T>
+double to_double(T element) noexcept {
+  if constexpr (std::is_same_v<T, double>) {
+    return element;
+  } else {
+    return static_cast<double>(static_cast<float>(element));
+  }
+}
+template <class T>
+T from_double(double value) noexcept {
+  if constexpr (std::is_same_v<T, double>) {
+    return value;
+  } else {
+    return T(static_cast<float>(value));
+  }
+}
+
+/// Values like a rank's gradient: normal with standard deviation 0.01, where half of the variance is the same
+/// on all ranks. Element i depends on i and the rank only.
+void fill_gradient(View out, int rank);
+
+/// A hash of all bits.
+std::uint64_t hash_of(ConstView values) noexcept;
+
+}  // namespace terse::bench

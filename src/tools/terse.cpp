@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// terse: what this build of the library has and how it is set.
+#include <mpi.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <terse/terse.hpp>
+#include <vector>
+
+#include "command_line.hpp"
+
+namespace terse::tools {
+namespace {
+
+namespace po = boost::program_options;
+using Json = nlohmann::ordered_json;
+
+constexpr std::array kDTypes = {DType::f32, DType::f64, DType::f16, DType::bf16};
+constexpr std::size_t kTypicalCount = std::size_t{1} << 24;  // long enough for headers not to show
+
+// --- what is known of a codec ---
+
+/// A codec with its options at a default or, where an option has none, as an example of the table gives it.
+std::vector<std::shared_ptr<const Codec>> default_instances(const CodecEntry& entry) {
+  const bool complete = std::all_of(entry.options.begin(), entry.options.end(),
+                                    [](const CodecOption& option) { return !option.default_value.empty(); });
+  if (complete) return {make_codec(entry.name)};
+  std::vector<std::shared_ptr<const Codec>> made;
+  for (const std::string& spec : entry.examples) made.push_back(make_codec(spec));
+  return made;
+}
+
+std::optional<double> bits_per_element(const Codec& codec, DType dtype) {
+  if (!codec.supports(dtype)) return std::nullopt;
+  const std::size_t block = codec.traits().block;
+  const std::size_t count = (kTypicalCount + block - 1) / block * block;
+  return 8.0 * static_cast<double>(codec.max_bytes(count, dtype)) / static_cast<double>(count);
+}
+
+std::vector<std::string> supported_dtypes(const Codec& codec) {
+  std::vector<std::string> names;
+  for (const DType dtype : kDTypes) {
+    if (codec.supports(dtype)) names.emplace_back(name(dtype));
+  }
+  return names;
+}
+
+std::string format(const char* pattern, double value) {
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), pattern, value);
+  return text.data();
+}
+
+std::string describe(const CodecTraits& traits) {
+  std::vector<std::string> words;
+  if (traits.lossless) words.emplace_back("lossless");
+  words.emplace_back(traits.fixed_size ? "fixed size" : "variable size");
+  if (traits.summable) words.emplace_back("summable");
+  if (traits.unbiased) words.emplace_back("unbiased");
+  if (traits.contractive) words.emplace_back("contractive (feedback is sound)");
+  if (traits.error_bound)
+    words.push_back("relative error of an element <= " + format("%.3g", *traits.error_bound));
+  words.push_back("block " + std::to_string(traits.block));
+  return list_names(words, [](const std::string& word) { return word; });
+}
+
+Json to_json(const Codec& codec) {
+  const CodecTraits& traits = codec.traits();
+  const auto bits = bits_per_element(codec, DType::f32);
+  return {{"spec", codec.spec()},
+          {"dtypes", supported_dtypes(codec)},
+          {"bits_per_f32", bits ? Json(*bits) : Json()},
+          {"traits",
+           {{"lossless", traits.lossless},
+            {"fixed_size", traits.fixed_size},
+            {"summable", traits.summable},
+            {"unbiased", traits.unbiased},
+            {"contractive", traits.contractive},
+            {"block", traits.block},
+            {"error_bound", traits.error_bound ? Json(*traits.error_bound) : Json()}}}};
+}
+
+Json to_json(const CodecEntry& entry) {
+  Json options = Json::array();
+  for (const CodecOption& option : entry.options) {
+    options.push_back({{"name", option.name},
+                       {"default", option.default_value.empty() ? Json() : Json(option.default_value)},
+                       {"positional", option.positional},
+                       {"help", option.help}});
+  }
+  Json instances = Json::array();
+  for (const auto& codec : default_instances(entry)) instances.push_back(to_json(*codec));
+  return {{"name", entry.name},
+          {"summary", entry.summary},
+          {"options", options},
+          {"examples", entry.examples},
+          {"instances", instances}};
+}
+
+// --- output ---
+
+/// Prints `words`, wrapped at 100 columns, after `label`; further lines are indented by the label's length.
+void print_wrapped(const std::string& label, std::string_view words) {
+  constexpr std::size_t kColumns = 100;
+  const std::string indent(label.size(), ' ');
+  std::string line = label;
+  bool fresh = true;
+  while (!words.empty()) {
+    const std::size_t end = std::min(words.find(' '), words.size());
+    if (!fresh && line.size() + 1 + end > kColumns) {
+      std::cout << line << '\n';
+      line = indent;
+      fresh = true;
+    }
+    if (!fresh) line += ' ';
+    line += words.substr(0, end);
+    fresh = false;
+    words.remove_prefix(std::min(end + 1, words.size()));
+  }
+  std::cout << line << '\n';
+}
+
+std::string padded(std::string_view text, std::size_t width) {
+  std::string result(text);
+  result.resize(std::max(width, result.size()), ' ');
+  return result;
+}
+
+void print_codec(const CodecEntry& entry) {
+  print_wrapped(padded(entry.name, 10) + "  ", entry.summary);
+  for (const CodecOption& option : entry.options) {
+    const std::string usage = option.default_value.empty()
+                                  ? option.positional ? "[" + option.name + "=]VALUE" : option.name + "=VALUE"
+                                  : option.name + "=" + option.default_value;
+    print_wrapped("    " + padded(usage, 14) + "  ", option.help);
+  }
+  for (const auto& codec : default_instances(entry)) {
+    const auto bits = bits_per_element(*codec, DType::f32);
+    const char* most = codec->traits().fixed_size ? "" : "at most ";
+    print_wrapped("    ",
+                  codec->spec() + ": " +
+                      (bits ? most + format("%.3f", *bits) + " bits an f32 element; " : std::string()) +
+                      describe(codec->traits()) + "; for " +
+                      list_names(supported_dtypes(*codec), [](const std::string& dtype) { return dtype; }));
+  }
+  if (!entry.examples.empty()) {
+    print_wrapped("    e.g. ", list_names(entry.examples, [](const std::string& spec) { return spec; }));
+  }
+}
+
+std::string variable_name(std::string_view option) {
+  std::string variable = "TERSE_";
+  for (const char letter : option) {
+    variable += static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
+  }
+  return variable;
+}
+
+std::string mpi_library() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  MPI_Get_library_version(text.data(), &length);
+  const std::string whole(text.data(), static_cast<std::size_t>(length));
+  return whole.substr(0, whole.find('\n'));
+}
+
+// --- subcommands ---
+
+int codecs_command(const po::variables_map& values) {
+  if (values.count("json") != 0) {
+    Json rows = Json::array();
+    for (const CodecEntry& entry : codecs()) rows.push_back(to_json(entry));
+    std::cout << Json{{"version", 1}, {"codecs", rows}}.dump(2) << '\n';
+    return 0;
+  }
+  std::cout << "A spec is NAME or NAME:OPTION=VALUE,... Options are shown with their defaults.\n";
+  for (const CodecEntry& entry : codecs()) {
+    std::cout << '\n';
+    print_codec(entry);
+  }
+  return 0;
+}
+
+int info_command(const po::variables_map&) {
+  std::cout << "terse " << version() << '\n' << mpi_library() << "\n\nOptions\n";
+  std::string refused;
+  for (const OptionInfo& option : options()) {
+    const std::string variable = variable_name(option.name);
+    std::cout << "  " << option.name << '\n';
+    print_wrapped("      ", option.help);
+    std::cout << "      default " << (option.default_value.empty() ? "(none)" : option.default_value) << "; "
+              << variable;
+    if (const char* value = std::getenv(variable.c_str()); value != nullptr && *value != '\0') {
+      std::cout << " = " << value << " is in force";
+      try {
+        AllreduceOptions ignored;
+        set_option(ignored, option.name, value);
+      } catch (const Error& error) {
+        std::cout << " and is refused";
+        refused += "terse: " + variable + ": " + error.what() + '\n';
+      }
+      std::cout << '\n';
+    } else {
+      std::cout << " is not set\n";
+    }
+  }
+  std::cout << "\nAlgorithms\n";
+  for (const AlgorithmInfo& algorithm : algorithms()) {
+    print_wrapped("  " + padded(algorithm.name, 12) + "  ", algorithm.summary);
+  }
+  std::cout << "\nCodecs (more: terse codecs)\n";
+  for (const CodecEntry& entry : codecs()) print_wrapped("  " + padded(entry.name, 12) + "  ", entry.summary);
+  if (refused.empty()) return 0;
+  std::cout.flush();
+  std::cerr << refused;
+  return 1;
+}
+
+struct Subcommand {
+  std::string_view name;
+  std::string_view summary;
+  bool has_json;
+  int (*run)(const po::variables_map&);
+};
+
+constexpr std::array kSubcommands = {
+    Subcommand{"codecs", "the codecs: options, traits, element types, bits an element", true, codecs_command},
+    Subcommand{"info", "version, MPI library, options and what the environment sets, algorithms, codecs",
+               false, info_command},
+};
+
+void print_help() {
+  std::cout << "terse " << version() << ": compressed collectives on MPI\n\n";
+  for (const Subcommand& subcommand : kSubcommands) {
+    print_wrapped(
+        "  terse " + padded(subcommand.name, 8) + (subcommand.has_json ? "[--json]  " : "          "),
+        subcommand.summary);
+  }
+  std::cout << "  terse --help\n  terse --version\n";
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const std::string names =
+      list_names(kSubcommands, [](const Subcommand& subcommand) { return std::string(subcommand.name); });
+  if (arguments.empty()) throw UsageError("a subcommand is missing: " + names + ", or --help");
+  const std::string& first = arguments.front();
+  if (first == "--help" || first == "-h") {
+    print_help();
+    return 0;
+  }
+  if (first == "--version") {
+    std::cout << "terse " << version() << '\n';
+    return 0;
+  }
+  const auto subcommand = std::find_if(kSubcommands.begin(), kSubcommands.end(),
+                                       [&](const Subcommand& candidate) { return candidate.name == first; });
+  if (subcommand == kSubcommands.end()) {
+    throw UsageError((first.starts_with('-') ? "there is no option '" : "there is no subcommand '") + first +
+                     "': use " + names + ", --help or --version");
+  }
+  po::options_description description("Options");
+  description.add_options()("help", "this text");
+  if (subcommand->has_json) description.add_options()("json", "as JSON");
+  const po::variables_map values =
+      parse_command_line("terse " + first, description, {arguments.begin() + 1, arguments.end()});
+  if (values.count("help") != 0) {
+    std::cout << "terse " << subcommand->name << ": " << subcommand->summary << "\n\n" << description;
+    return 0;
+  }
+  return subcommand->run(values);
+}
+
+}  // namespace
+}  // namespace terse::tools
+
+int main(int argc, char** argv) {
+  try {
+    return terse::tools::run({argv + 1, argv + argc});
+  } catch (const terse::tools::UsageError& error) {
+    std::cerr << "terse: " << error.what() << '\n';
+    return terse::tools::kUsageExit;
+  } catch (const std::exception& error) {
+    std::cerr << "terse: " << error.what() << '\n';
+    return 1;
+  }
+}
