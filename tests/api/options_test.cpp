@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The option table: every row can be set, and what makes no sense is refused with a sentence.
+#include <gtest/gtest.h>
+
+#include <cctype>
+#include <cstdlib>
+#include <functional>
+#include <set>
+#include <string>
+#include <terse/communicator.hpp>
+#include <vector>
+
+#include "support/mpi_ranks.hpp"
+
+namespace terse::test {
+namespace {
+
+/// What an option is after it was set, as text.
+const std::vector<std::pair<std::string, std::function<std::string(const AllreduceOptions&)>>>& readers() {
+  static const std::vector<std::pair<std::string, std::function<std::string(const AllreduceOptions&)>>> list =
+      {
+          {"codec",
+           [](const AllreduceOptions& o) {
+             return o.codec.codec() ? o.codec.codec()->spec() : o.codec.spec();
+           }},
+          {"algorithm", [](const AllreduceOptions& o) { return o.algorithm; }},
+          {"min_bytes",
+           [](const AllreduceOptions& o) { return o.min_bytes ? std::to_string(*o.min_bytes) : "auto"; }},
+          {"segment_bytes",
+           [](const AllreduceOptions& o) { return std::to_string(o.segment_bytes.value_or(0)); }},
+          {"check",
+           [](const AllreduceOptions& o) {
+             return std::to_string(static_cast<int>(o.check.value_or(Check::call)));
+           }},
+      };
+  return list;
+}
+
+std::string read(const AllreduceOptions& options, const std::string& name) {
+  for (const auto& [row, reader] : readers()) {
+    if (row == name) return reader(options);
+  }
+  ADD_FAILURE() << "the option " << name << " is new: add it to this test";
+  return {};
+}
+
+TEST(Options, EveryRowCanBeSetAndHasADefaultAndHelp) {
+  std::set<std::string> names;
+  for (const OptionInfo& row : options()) {
+    const std::string name(row.name);
+    SCOPED_TRACE(name);
+    EXPECT_TRUE(names.insert(name).second);
+    EXPECT_FALSE(row.help.empty());
+    EXPECT_FALSE(row.default_value.empty());
+    AllreduceOptions set;
+    set_option(set, row.name, row.default_value);
+    read(set, name);
+  }
+  for (const auto& [name, reader] : readers()) EXPECT_TRUE(names.contains(name)) << name << " is gone";
+}
+
+TEST(Options, ValuesAreTakenAsTheyAreMeant) {
+  struct Row {
+    const char* name;
+    const char* text;
+    std::string value;
+  };
+  const std::string onebit = make_codec("onebit:block=64")->spec();
+  for (const Row& row : std::vector<Row>{{"codec", "onebit:block=64", onebit},
+                                         {"codec", "cast:to=f16", "cast:f16"},
+                                         {"algorithm", "auto", "auto"},
+                                         {"algorithm", "exact", "exact"},
+                                         {"algorithm", "two_phase", "two_phase"},
+                                         {"min_bytes", "auto", "auto"},
+                                         {"min_bytes", "0", "0"},
+                                         {"min_bytes", "123", "123"},
+                                         {"min_bytes", "64K", "65536"},
+                                         {"min_bytes", "3M", "3145728"},
+                                         {"min_bytes", "2G", "2147483648"},
+                                         {"segment_bytes", "1", "1"},
+                                         {"segment_bytes", "8M", "8388608"},
+                                         {"check", "call", "0"},
+                                         {"check", "all", "1"},
+                                         {"check", "payload", "2"}}) {
+    AllreduceOptions options;
+    set_option(options, row.name, row.text);
+    EXPECT_EQ(read(options, row.name), row.value) << row.name << "=" << row.text;
+  }
+}
+
+TEST(Options, WhatMakesNoSenseIsRefusedByName) {
+  struct Row {
+    const char* name;
+    const char* text;
+    std::vector<std::string> parts;
+  };
+  for (const Row& row :
+       std::vector<Row>{{"codec", "", {"onebit"}},
+                        {"codec", "twobit", {"twobit", "onebit", "identity"}},
+                        {"codec", "onebit:block=1", {"block"}},
+                        {"algorithm", "", {"two_phase", "exact"}},
+                        {"algorithm", "ring-of-fire", {"ring-of-fire", "two_phase", "exact", "auto"}},
+                        {"min_bytes", "", {"min_bytes"}},
+                        {"min_bytes", "many", {"min_bytes", "many"}},
+                        {"min_bytes", "-1", {"min_bytes", "-1"}},
+                        {"min_bytes", "+1", {"min_bytes"}},
+                        {"min_bytes", "1.5M", {"min_bytes", "1.5M"}},
+                        {"min_bytes", "1 K", {"min_bytes"}},
+                        {"min_bytes", "K", {"min_bytes"}},
+                        {"min_bytes", "1T", {"min_bytes", "1T"}},
+                        {"min_bytes", "1KK", {"min_bytes"}},
+                        {"min_bytes", "99999999999G", {"min_bytes"}},
+                        {"min_bytes", "99999999999999999999", {"min_bytes"}},
+                        {"segment_bytes", "0", {"segment_bytes"}},
+                        {"segment_bytes", "auto", {"segment_bytes", "auto"}},
+                        {"check", "", {"check", "call", "all", "payload"}},
+                        {"check", "none", {"check", "none", "call", "all", "payload"}},
+                        {"chunk", "1", {"chunk", "codec", "segment_bytes"}},
+                        {"", "1", {"codec", "segment_bytes"}},
+                        {"CODEC", "onebit", {"CODEC", "codec"}}}) {
+    AllreduceOptions options;
+    const auto error = error_of([&] { set_option(options, row.name, row.text); });
+    EXPECT_TRUE(is_error(error, "invalid_argument", row.parts)) << row.name << "=" << row.text;
+  }
+}
+
+TEST(Options, TheEnvironmentSetsEveryRow) {
+  for (const OptionInfo& row : options()) {
+    std::string variable = "TERSE_" + std::string(row.name);
+    for (char& c : variable) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    SCOPED_TRACE(variable);
+    const std::string name(row.name);
+    const std::string text = name == "codec"       ? "cast:f16"
+                             : name == "algorithm" ? "two_phase"
+                             : name == "check"     ? "all"
+                                                   : "12345";
+    AllreduceOptions want;
+    set_option(want, row.name, text);
+    setenv(variable.c_str(), text.c_str(), 1);
+    EXPECT_EQ(read(options_from_environment(), name), read(want, name));
+    setenv(variable.c_str(), "makes no sense", 1);
+    EXPECT_TRUE(is_error(error_of([] { options_from_environment(); }), "invalid_argument", {variable}));
+    setenv(variable.c_str(), "", 1);
+    EXPECT_EQ(error_of([] { options_from_environment(); }), "") << "set to nothing is not set";
+    unsetenv(variable.c_str());
+  }
+  const AllreduceOptions none = options_from_environment();
+  EXPECT_FALSE(none.codec.chosen());
+  EXPECT_TRUE(none.algorithm.empty());
+  EXPECT_FALSE(none.min_bytes || none.segment_bytes || none.check || none.op);
+}
+
+TEST(Options, AlgorithmsAreListed) {
+  std::set<std::string> names;
+  for (const AlgorithmInfo& row : algorithms()) {
+    EXPECT_FALSE(row.summary.empty());
+    EXPECT_TRUE(names.insert(std::string(row.name)).second);
+    AllreduceOptions options;
+    set_option(options, "algorithm", row.name);
+  }
+  EXPECT_TRUE(names.contains("exact") && names.contains("two_phase"));
+}
+
+TEST(Options, OutcomesHaveNames) {
+  EXPECT_EQ(name(Outcome::Result::compressed), "compressed");
+  EXPECT_EQ(name(Outcome::Result::exact), "exact");
+  EXPECT_EQ(name(Outcome::Reason::none), "none");
+  EXPECT_EQ(name(Outcome::Reason::asked), "asked");
+  EXPECT_EQ(name(Outcome::Reason::small), "small");
+  EXPECT_EQ(name(Outcome::Reason::slower), "slower");
+  EXPECT_EQ(name(Outcome::Reason::non_finite), "non_finite");
+}
+
+TEST(CodecChoice, TakesSpecsAndCodecs) {
+  EXPECT_FALSE(CodecChoice().chosen());
+  EXPECT_FALSE(CodecChoice("").chosen());
+  EXPECT_TRUE(CodecChoice("onebit").chosen());
+  EXPECT_EQ(CodecChoice(std::string_view("onebit")).spec(), "onebit");
+  const auto codec = make_codec("onebit");
+  EXPECT_EQ(CodecChoice(codec).codec(), codec);
+  EXPECT_TRUE(CodecChoice(codec).chosen());
+}
+
+}  // namespace
+}  // namespace terse::test

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every example of every codec, dtype, count and alignment: sizes, decoded values against independent
+// references, adding, factors, feedback. Nothing is compared with the codec's own idea of itself.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <terse/codec.hpp>
+#include <vector>
+
+#include "support/codec_reference.hpp"
+#include "support/exact.hpp"
+#include "support/tensor.hpp"
+
+namespace terse::test {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+struct Case {
+  std::shared_ptr<const Codec> codec;
+  DType as;      ///< the tensor's type
+  DType values;  ///< what the values come in
+  std::size_t count;
+  std::size_t offset;  ///< elements off the boundary
+
+  std::string text() const {
+    return codec->spec() + " of " + std::to_string(count) + " " + std::string(name(as)) + " from " +
+           std::string(name(values)) + ", " + std::to_string(offset) + " off";
+  }
+  std::vector<double> input(std::uint64_t seed, double deviation = 1.0) const {
+    return normal_values(count, values, seed + count, static_cast<int>(offset), deviation);
+  }
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> list;
+  for (const std::string& spec : all_specs()) {
+    const auto codec = make_codec(spec);
+    for (const DType as : kAllDTypes) {
+      if (!codec->supports(as)) continue;
+      for (const std::size_t count : interesting_counts(*codec, 5003)) {
+        const std::size_t offset = count % 4 == 3 ? 1 : count % 5;
+        list.push_back({codec, as, as, count, offset});
+        if (accumulator_of(as) != as) list.push_back({codec, as, accumulator_of(as), count, offset});
+      }
+    }
+  }
+  return list;
+}
+
+/// A message in memory of exactly its size, so that a sanitizer sees what reads on.
+Bytes encode(const Case& c, const Tensor& values, View residual) {
+  const std::size_t most = c.codec->max_bytes(c.count, c.as);
+  Bytes out(most + 32, std::byte{0x5A});
+  const Tensor before = values;
+  const std::size_t bytes = c.codec->encode(values.view(), residual, std::span(out).first(most), c.as);
+  EXPECT_LE(bytes, most);
+  if (c.codec->traits().fixed_size && !is_flagged(out)) {
+    EXPECT_EQ(bytes, most);
+  }
+  for (std::size_t i = most; i < out.size(); ++i)
+    EXPECT_EQ(out[i], std::byte{0x5A}) << "written behind the end";
+  EXPECT_TRUE(values.same_bits(before) && values.guards_intact()) << "the values were changed";
+  return {out.begin(), out.begin() + static_cast<std::ptrdiff_t>(bytes)};
+}
+
+Tensor decode(const Case& c, const Bytes& message, DType out_dtype) {
+  Tensor out(c.count, out_dtype, c.offset);
+  for (std::size_t i = 0; i < c.count; ++i) out.set(i, 99);
+  c.codec->decode(message, out.view());
+  EXPECT_TRUE(out.guards_intact());
+  return out;
+}
+
+void expect_near(const std::vector<double>& got, const Expected& want) {
+  ASSERT_EQ(got.size(), want.values.size());
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_LE(std::abs(got[i] - want.values[i]), want.slack[i])
+        << "element " << i << ": " << got[i] << " for " << want.values[i];
+  }
+}
+
+TEST(RoundTrip, DecodesToTheReference) {
+  for (const Case& c : cases()) {
+    SCOPED_TRACE(c.text());
+    const Tensor values(c.input(1), c.values, c.offset);
+    const Bytes message = encode(c, values, {});
+    ASSERT_FALSE(is_flagged(message));
+    const Expected want = expected_decode(*c.codec, values.doubles(), c.as);
+    for (const DType out : {c.as, accumulator_of(c.as)}) {
+      const Tensor decoded = decode(c, message, out);
+      expect_near(decoded.doubles(), want);
+      for (std::size_t i = 0; i < c.count; ++i) {
+        ASSERT_EQ(decoded[i], round_to(decoded[i], c.as))
+            << "not a value of the tensor's type, element " << i;
+      }
+    }
+    if (c.codec->traits().lossless && c.as == c.values) {
+      EXPECT_TRUE(decode(c, message, c.as).same_bits(values));
+    }
+    EXPECT_EQ(encode(c, values, {}), message) << "encoding is not deterministic";
+  }
+}
+
+TEST(RoundTrip, AddsAndMultiplies) {
+  for (const Case& c : cases()) {
+    SCOPED_TRACE(c.text());
+    const Tensor values(c.input(2), c.values, c.offset);
+    const Bytes message = encode(c, values, {});
+    const Tensor plain = decode(c, message, accumulator_of(c.as));
+    for (const DType dtype : {c.as, accumulator_of(c.as)}) {
+      for (const double factor : {1.0, 1.0 / 3, -2.0}) {
+        for (const Into into : {Into::overwrite, Into::add}) {
+          Tensor out(normal_values(c.count, dtype, 3, 0), dtype, c.offset);
+          const std::vector<double> old = out.doubles();
+          c.codec->decode(message, out.view(), into, factor);
+          ASSERT_TRUE(out.guards_intact());
+          for (std::size_t i = 0; i < c.count; ++i) {
+            const double part = factor * plain[i];
+            const double want = into == Into::add ? old[i] + part : part;
+            const double slack =
+                1.01 * unit_roundoff(dtype) * std::abs(want) +
+                4 * unit_roundoff(accumulator_of(dtype)) * (std::abs(old[i]) + std::abs(part));
+            ASSERT_LE(std::abs(out[i] - want), slack) << "element " << i << " factor " << factor;
+          }
+        }
+      }
+    }
+  }
+}
+
+/// v = value + residual is encoded, residual = v - decode(v): exactly, in the accumulator's type.
+TEST(Feedback, ResidualIsWhatTheMessageLeftOut) {
+  for (const Case& c : cases()) {
+    if (c.codec->traits().lossless) continue;
+    SCOPED_TRACE(c.text());
+    const DType accumulator = accumulator_of(c.as);
+    const Tensor values(c.input(4), c.values, c.offset);
+    const Tensor old(normal_values(c.count, accumulator, 5, 0, 0.4), accumulator, c.offset);
+    const Tensor v(add_in(accumulator, values.doubles(), old.doubles()), accumulator, c.offset);
+    Tensor residual = old;
+    const Bytes message = encode(c, values, residual.view());
+    EXPECT_TRUE(residual.guards_intact());
+    // the message is that of v without feedback, bit for bit
+    EXPECT_EQ(message, encode({c.codec, c.as, accumulator, c.count, c.offset}, v, {}));
+    const Tensor decoded = decode(c, message, accumulator);
+    for (std::size_t i = 0; i < c.count; ++i) {
+      ASSERT_EQ(residual[i], round_to(v[i] - decoded[i], accumulator)) << "element " << i;
+    }
+    // and undo gives the old residual back, to rounding
+    c.codec->undo(message, values.view(), residual.view());
+    for (std::size_t i = 0; i < c.count; ++i) {
+      const double size = std::abs(v[i]) + std::abs(decoded[i]) + std::abs(values[i]) + std::abs(old[i]);
+      ASSERT_LE(std::abs(residual[i] - old[i]), 3 * unit_roundoff(accumulator) * size) << "element " << i;
+    }
+  }
+}
+
+TEST(Feedback, LosslessCodecsLeaveNothing) {
+  for (const Case& c : cases()) {
+    if (!c.codec->traits().lossless || c.as != c.values) continue;
+    SCOPED_TRACE(c.text());
+    const Tensor values(c.input(6), c.values, c.offset);
+    Tensor residual(c.count, accumulator_of(c.as), c.offset);
+    const Bytes message = encode(c, values, residual.view());
+    for (std::size_t i = 0; i < c.count; ++i) ASSERT_EQ(residual[i], 0.0);
+    EXPECT_TRUE(decode(c, message, c.as).same_bits(values));
+  }
+}
+
+/// Contractive codecs: |v - decode(encode(v))| < |v| (and <=, block by block, is what makes feedback sound).
+TEST(Traits, ContractiveCodecsContract) {
+  for (const Case& c : cases()) {
+    if (!c.codec->traits().contractive || c.count == 0) continue;
+    SCOPED_TRACE(c.text());
+    const Tensor values(c.input(7), c.values, c.offset);
+    const Tensor decoded = decode(c, encode(c, values, {}), accumulator_of(c.as));
+    double error = 0;
+    double size = 0;
+    for (std::size_t i = 0; i < c.count; ++i) {
+      error += std::pow(values[i] - decoded[i], 2);
+      size += std::pow(values[i], 2);
+    }
+    EXPECT_LT(error, 0.999 * size);
+  }
+}
+
+TEST(Traits, ErrorBoundHolds) {
+  for (const Case& c : cases()) {
+    const auto bound = c.codec->traits().error_bound;
+    if (!bound || c.values != c.as) continue;
+    SCOPED_TRACE(c.text());
+    const Tensor values(c.input(8), c.values, c.offset);
+    const Tensor decoded = decode(c, encode(c, values, {}), c.as);
+    for (std::size_t i = 0; i < c.count; ++i) {
+      ASSERT_LE(std::abs(values[i] - decoded[i]), *bound * std::fmax(std::abs(values[i]), 0x1p-14)) << i;
+    }
+  }
+}
+
+/// A piece that starts at a block gives the same bytes as the same elements within the whole.
+TEST(RoundTrip, PiecesAreEncodedAsPartsOfTheWhole) {
+  for (const Case& c : cases()) {
+    const std::size_t block = c.codec->traits().block;
+    if (c.count < 2 * block || c.count > 3000) continue;
+    SCOPED_TRACE(c.text());
+    const Tensor values(c.input(9), c.values, c.offset);
+    const Tensor whole = decode(c, encode(c, values, {}), accumulator_of(c.as));
+    const std::size_t cut = c.count / 2 / block * block;
+    for (const auto& [begin, n] : {std::pair{std::size_t{0}, cut}, std::pair{cut, c.count - cut}}) {
+      Bytes message(c.codec->max_bytes(n, c.as));
+      message.resize(c.codec->encode(values.view().slice(begin, n), {}, message, c.as));
+      Tensor part(n, accumulator_of(c.as));
+      c.codec->decode(message, part.view());
+      for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(part[i], whole[begin + i]) << begin + i;
+    }
+  }
+}
+
+TEST(Encode, RefusesWhatDoesNotFit) {
+  const auto code_of = [](const auto& f) {
+    try {
+      f();
+    } catch (const Error& error) {
+      return std::string(name(error.code()));
+    }
+    return std::string("accepted");
+  };
+  for (const std::string& spec : all_specs()) {
+    SCOPED_TRACE(spec);
+    const auto codec = make_codec(spec);
+    for (const DType dtype : kAllDTypes) {
+      SCOPED_TRACE(name(dtype));
+      const DType accumulator = accumulator_of(dtype);
+      const Tensor values(normal_values(100, dtype, 1, 0), dtype);
+      Tensor residual(100, accumulator);
+      Bytes out(codec->max_bytes(100, dtype));
+      const auto encode = [&](ConstView v, View e, std::span<std::byte> o) { codec->encode(v, e, o, dtype); };
+      if (!codec->supports(dtype)) {
+        EXPECT_EQ(code_of([&] { encode(values.view(), {}, out); }), "unsupported");
+        continue;
+      }
+      EXPECT_EQ(code_of([&] { encode(values.view(), residual.view(), out); }), "accepted");
+      if (codec->traits().fixed_size) {
+        EXPECT_EQ(code_of([&] { encode(values.view(), {}, std::span(out).first(out.size() - 1)); }),
+                  "invalid_argument");
+      }
+      EXPECT_EQ(code_of([&] { encode(values.view(), {}, {}); }), "invalid_argument");
+      EXPECT_EQ(code_of([&] {
+                  encode({values.view().data, 100, dtype, Memory::cuda}, {}, out);
+                }),
+                "unsupported");
+      if (!codec->traits().lossless) {
+        EXPECT_EQ(code_of([&] { encode(values.view(), residual.view().slice(0, 99), out); }),
+                  "invalid_argument");
+        Tensor other(100, accumulator == DType::f64 ? DType::f32 : DType::f64);
+        EXPECT_EQ(code_of([&] { encode(values.view(), other.view(), out); }), "invalid_argument");
+      }
+      const Tensor foreign(100, dtype == DType::f64 ? DType::f32 : DType::f64);
+      EXPECT_EQ(code_of([&] { encode(foreign.view(), {}, out); }), "invalid_argument");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace terse::test

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <terse/codec.hpp>
+#include <thread>
+#include <vector>
+
+#include "support/codec_reference.hpp"
+
+namespace terse::test {
+namespace {
+
+TEST(CodecTable, RowsAreComplete) {
+  std::set<std::string> names;
+  for (const CodecEntry& row : codecs()) {
+    SCOPED_TRACE(row.name);
+    EXPECT_TRUE(names.insert(row.name).second) << "twice";
+    EXPECT_FALSE(row.summary.empty());
+    EXPECT_FALSE(row.examples.empty());
+    for (const CodecOption& option : row.options) {
+      EXPECT_FALSE(option.name.empty());
+      EXPECT_FALSE(option.help.empty());
+    }
+    for (const std::string& example : row.examples) {
+      const auto codec = make_codec(example);
+      EXPECT_EQ(codec->name(), row.name);
+      EXPECT_GE(codec->traits().block, 1u);
+      EXPECT_TRUE(std::any_of(std::begin(kAllDTypes), std::end(kAllDTypes),
+                              [&](DType t) { return codec->supports(t); }));
+    }
+  }
+  for (const char* name : {"identity", "cast", "onebit"}) EXPECT_TRUE(names.contains(name)) << name;
+}
+
+TEST(CodecSpec, CanonicalSpecIsAFixedPoint) {
+  for (const std::string& spec : all_specs()) {
+    const std::string canonical = make_codec(spec)->spec();
+    EXPECT_EQ(make_codec(canonical)->spec(), canonical) << spec;
+  }
+}
+
+/// Specs that mean the same codec have one canonical spec, others do not.
+TEST(CodecSpec, EqualCodecsHaveEqualSpecs) {
+  const std::vector<std::vector<std::string>> groups = {
+      {"onebit", "onebit:scale=l1", make_codec("onebit")->spec()},
+      {"onebit:block=64", "onebit:scale=l1,block=64", "onebit:block=64,scale=l1", "onebit:block=064"},
+      {"onebit:block=64,scale=rms", "onebit:scale=rms,block=64"},
+      {"onebit:block=128"},
+      {"cast:f16", "cast:to=f16"},
+      {"cast:bf16", "cast:to=bf16"},
+      {"identity"},
+  };
+  std::set<std::string> all;
+  for (const auto& group : groups) {
+    std::set<std::string> specs;
+    for (const std::string& spec : group) specs.insert(make_codec(spec)->spec());
+    EXPECT_EQ(specs.size(), 1u) << group[0];
+    all.insert(*specs.begin());
+  }
+  EXPECT_EQ(all.size(), groups.size());
+}
+
+TEST(CodecSpec, BadSpecsAreRefusedByName) {
+  struct Row {
+    const char* spec;
+    std::vector<const char*> named;  ///< what is wrong, and what is allowed
+  };
+  const std::vector<Row> rows = {
+      {"", {"identity", "cast", "onebit"}},
+      {"one-bit", {"one-bit", "identity", "cast", "onebit"}},
+      {"Onebit", {"Onebit", "onebit"}},
+      {" onebit", {"onebit", "identity"}},
+      {"onebit ", {"onebit", "identity"}},
+      {":block=64", {"identity", "onebit"}},
+      {"onebit:", {"onebit", "block", "scale"}},
+      {"onebit:blocks=64", {"blocks", "block", "scale"}},
+      {"onebit:64", {"64", "block", "scale"}},
+      {"onebit:block", {"block"}},
+      {"onebit:block=", {"block"}},
+      {"onebit:block=0", {"block", "0", "8"}},
+      {"onebit:block=7", {"block", "7", "8"}},
+      {"onebit:block=12", {"block", "12", "8"}},
+      {"onebit:block=-8", {"block", "-8"}},
+      {"onebit:block=+8", {"block", "+8"}},
+      {"onebit:block=64x", {"block", "64x"}},
+      {"onebit:block= 64", {"block"}},
+      {"onebit:block=6.4e1", {"block", "6.4e1"}},
+      {"onebit:block=18446744073709551616", {"block", "18446744073709551616"}},
+      {"onebit:block=18446744073709551608", {"block"}},
+      {"onebit:block=64,block=64", {"block", "twice"}},
+      {"onebit:block=64,", {"block", "scale"}},
+      {"onebit:block=64,,scale=l1", {"block", "scale"}},
+      {"onebit:scale=l2", {"scale", "l2", "l1", "rms"}},
+      {"onebit:scale=L1", {"scale", "L1", "l1", "rms"}},
+      {"cast", {"to", "f16", "bf16"}},
+      {"cast:f8", {"f8", "f16", "bf16"}},
+      {"cast:f32", {"f32", "f16", "bf16"}},
+      {"cast:to=", {"to"}},
+      {"cast:f16,to=f16", {"to", "twice"}},
+      {"cast:f16,bf16", {"to", "twice"}},
+      {"identity:x=1", {"x", "identity"}},
+      {"identity:", {"identity"}},
+  };
+  for (const auto& [spec, named] : rows) {
+    SCOPED_TRACE(std::string("'") + spec + "'");
+    try {
+      make_codec(spec);
+      ADD_FAILURE() << "accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+      const std::string what = error.what();
+      for (const char* part : named)
+        EXPECT_NE(what.find(part), std::string::npos) << part << " not in: " << what;
+    }
+  }
+}
+
+class Nothing final : public Codec {
+ public:
+  explicit Nothing(const std::string& name) : Codec(name, name, {}) {}
+
+ private:
+  bool do_supports(DType) const noexcept override { return true; }
+  std::size_t do_max_bytes(std::size_t, DType) const override { return 0; }
+  std::optional<std::size_t> do_encode(ConstView, DType, std::span<std::byte>) const override { return 0; }
+  void do_decode(std::span<const std::byte>, DType, View, Into, double) const override {}
+};
+
+CodecEntry nothing(const std::string& name) {
+  return {.name = name,
+          .summary = "for a test",
+          .options = {{"level", "1", "of nothing"}},
+          .examples = {},
+          .make = [name](const CodecArguments&) { return std::make_shared<Nothing>(name); }};
+}
+
+TEST(RegisterCodec, AddsARowThatSpecsFind) {
+  const std::size_t rows = codecs().size();
+  register_codec(nothing("test-nothing"));
+  ASSERT_EQ(codecs().size(), rows + 1);
+  EXPECT_EQ(codecs().back().name, "test-nothing");
+  EXPECT_EQ(make_codec("test-nothing:level=2")->name(), "test-nothing");
+  EXPECT_THROW(make_codec("test-nothing:depth=2"), Error);
+}
+
+TEST(RegisterCodec, RefusesWhatCannotBe) {
+  const auto code_of = [](CodecEntry entry) {
+    try {
+      register_codec(std::move(entry));
+    } catch (const Error& error) {
+      return std::string(name(error.code()));
+    }
+    return std::string("accepted");
+  };
+  for (const char* bad : {"onebit", "identity", "", "a:b", "a,b", "a=b", "a b"}) {
+    EXPECT_EQ(code_of(nothing(bad)), "invalid_argument") << "'" << bad << "'";
+  }
+  CodecEntry no_function = nothing("test-no-function");
+  no_function.make = nullptr;
+  EXPECT_EQ(code_of(no_function), "invalid_argument");
+  EXPECT_THROW(make_codec("test-no-function"), Error);
+}
+
+TEST(RegisterCodec, ThreadsMayRegisterAndMakeAtOnce) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([t] {
+      for (int i = 0; i < 20; ++i) {
+        const std::string name = "test-thread-" + std::to_string(t) + "-" + std::to_string(i);
+        register_codec(nothing(name));
+        EXPECT_EQ(make_codec(name)->name(), name);
+        EXPECT_EQ(make_codec("onebit:block=64")->traits().block, 64u);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace terse::test

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Residuals are data: they are saved, loaded, moved to other numbers of ranks, and never mixed up.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <string>
+#include <terse/feedback.hpp>
+#include <utility>
+#include <vector>
+
+#include "support/checks.hpp"
+#include "support/exact.hpp"
+#include "support/rig.hpp"
+#include "support/thread_transport.hpp"
+
+namespace terse::test {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+Rig::Matrix plain_inputs(const Setting& s, std::uint64_t seed) {
+  Rig::Matrix inputs;
+  for (int r = 0; r < s.ranks; ++r) inputs.push_back(normal_values(s.count, s.dtype, seed, r));
+  return inputs;
+}
+
+std::vector<Bytes> saves_of(Rig& rig) {
+  std::vector<Bytes> saves;
+  for (int r = 0; r < rig.setting().ranks; ++r) saves.push_back(rig.feedback(r).save());
+  return saves;
+}
+
+std::string code_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return std::string(name(error.code()));
+  }
+  return "accepted";
+}
+
+TEST(Feedback, IsEmptyBeforeItsFirstUse) {
+  Feedback feedback;
+  EXPECT_EQ(feedback.calls(), 0u);
+  EXPECT_TRUE(feedback.worker().empty());
+  EXPECT_TRUE(feedback.server().empty());
+  EXPECT_TRUE(feedback.save().empty());
+  feedback.load(Bytes{});
+  feedback.reset();
+  EXPECT_EQ(feedback.calls(), 0u);
+}
+
+TEST(Feedback, TellsItsShape) {
+  for (const DType dtype : kAllDTypes) {
+    Rig rig({.ranks = 3, .count = 200, .dtype = dtype, .codec = "onebit:block=64"});
+    rig.call(plain_inputs(rig.setting(), 1));
+    rig.call(plain_inputs(rig.setting(), 2));
+    const std::size_t chunks[] = {128, 64, 8};
+    const std::size_t begins[] = {0, 128, 192};
+    for (int r = 0; r < 3; ++r) {
+      const Feedback& f = rig.feedback(r);
+      EXPECT_EQ(f.calls(), 2u);
+      EXPECT_EQ(f.worker().count, 200u);
+      EXPECT_EQ(f.worker().dtype, accumulator_of(dtype));
+      EXPECT_EQ(f.server().count, chunks[r]);
+      EXPECT_EQ(f.server().dtype, accumulator_of(dtype));
+      EXPECT_EQ(f.server_begin(), begins[r]);
+    }
+  }
+}
+
+/// Saved in mid-run and loaded elsewhere: the rest of the run is the same, to the bit.
+TEST(Feedback, SaveAndLoadGoOnToTheBit) {
+  for (const DType dtype : kAllDTypes) {
+    for (const int ranks : {1, 3, 4}) {
+      const Setting s{.ranks = ranks, .count = 500, .dtype = dtype, .codec = "onebit:block=64"};
+      Rig rig(s);
+      for (std::uint64_t step = 0; step < 3; ++step) rig.call(plain_inputs(s, step));
+      Rig resumed(s);
+      const auto saves = saves_of(rig);
+      for (int r = 0; r < ranks; ++r) {
+        resumed.feedback(r).load(saves[static_cast<std::size_t>(r)]);
+        EXPECT_EQ(resumed.feedback(r).calls(), 3u);
+      }
+      EXPECT_EQ(saves_of(resumed), saves);
+      for (std::uint64_t step = 3; step < 6; ++step) {
+        const auto want = rig.call(plain_inputs(s, step));
+        const auto got = resumed.call(plain_inputs(s, step));
+        for (int r = 0; r < ranks; ++r) {
+          const auto at = static_cast<std::size_t>(r);
+          ASSERT_EQ(got.errors[at], "");
+          ASSERT_TRUE(got.out[at].same_bits(want.out[at])) << text_of(s) << " step " << step;
+        }
+      }
+      EXPECT_EQ(saves_of(resumed), saves_of(rig));
+    }
+  }
+}
+
+/// On other numbers of ranks: mean e + s is the same before and after, element by element.
+TEST(Feedback, ReshardingConservesWhatIsOwed) {
+  for (const DType dtype : kAllDTypes) {
+    for (const int from : {1, 3, 4}) {
+      for (const int to : {1, 2, 4, 5, 8}) {
+        const std::size_t count = 600;
+        Setting s{.ranks = from, .count = count, .dtype = dtype, .codec = "onebit:block=64"};
+        Rig old(s);
+        for (std::uint64_t step = 0; step < 3; ++step) old.call(plain_inputs(s, step));
+        std::vector<double> owed(count, 0.0);
+        for (const auto& worker : old.workers()) {
+          for (std::size_t i = 0; i < count; ++i) owed[i] += worker[i] / from;
+        }
+        const auto old_chunks = old.chunks();
+        for (std::size_t r = 0; r < old_chunks.size(); ++r) {
+          for (std::size_t k = 0; k < old_chunks[r].count; ++k)
+            owed[old_chunks[r].offset + k] += old.servers()[r][k];
+        }
+        s.ranks = to;
+        Rig now(s);
+        SCOPED_TRACE(text_of(s) + " after " + std::to_string(from));
+        const auto saves = saves_of(old);
+        for (int r = 0; r < to; ++r) now.feedback(r).load(std::span<const Bytes>(saves));
+        const auto inputs = plain_inputs(s, 77);
+        const auto result = now.call(inputs);
+        ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
+        // as if the residuals had been: e = 0, s = owed
+        const auto chunks = now.chunks();
+        Rig::Matrix workers(static_cast<std::size_t>(to), std::vector<double>(count, 0.0));
+        Rig::Matrix servers;
+        for (const Range& chunk : chunks) {
+          servers.emplace_back(owed.begin() + static_cast<std::ptrdiff_t>(chunk.offset),
+                               owed.begin() + static_cast<std::ptrdiff_t>(chunk.end()));
+        }
+        ASSERT_NO_FATAL_FAILURE(expect_nothing_lost(now, inputs, result, workers, servers));
+        for (int r = 0; r < to; ++r) EXPECT_EQ(now.feedback(r).calls(), 4u);
+        now.call(plain_inputs(s, 78));
+        EXPECT_EQ(code_of([&] { now.feedback(0).save(); }), "accepted");
+      }
+    }
+  }
+}
+
+TEST(Feedback, SavesOfOtherRunsAreNotMixed) {
+  const Setting s{.ranks = 3, .count = 300, .codec = "onebit:block=64"};
+  Rig rig(s);
+  rig.call(plain_inputs(s, 1));
+  const auto good = saves_of(rig);
+  for (const Bytes& save : good) ASSERT_FALSE(save.empty());
+  rig.call(plain_inputs(s, 2));
+  const auto later = saves_of(rig);
+  Setting longer = s;
+  longer.count = 301;
+  Rig other(longer);
+  other.call(plain_inputs(longer, 1));
+  Feedback feedback;
+  feedback.load(good[1]);
+  const auto load = [&](std::vector<Bytes> saves) {
+    return code_of([&] { feedback.load(std::span<const Bytes>(saves)); });
+  };
+  EXPECT_EQ(load({good[1], good[0], good[2]}), "invalid_argument");
+  EXPECT_EQ(load({good[0], good[1]}), "invalid_argument");
+  EXPECT_EQ(load({good[0], good[1], good[1]}), "invalid_argument");
+  EXPECT_EQ(load({good[0], later[1], good[2]}), "invalid_argument") << "made after another call";
+  EXPECT_EQ(load({good[0], other.feedback(1).save(), good[2]}), "invalid_argument");
+  EXPECT_EQ(load({good[0], {}, good[2]}), "invalid_argument");
+  Bytes broken = good[1];
+  broken[broken.size() / 2] ^= std::byte{1};
+  EXPECT_EQ(load({good[0], broken, good[2]}), "corrupt_data");
+  EXPECT_EQ(feedback.save(), good[1]) << "a load that failed changed something";
+}
+
+TEST(Feedback, ForeignBytesAreRefusedAndChangeNothing) {
+  const Setting s{.ranks = 2, .count = 40, .codec = "onebit:block=8"};
+  Rig rig(s);
+  rig.call(plain_inputs(s, 1));
+  const Bytes good = rig.feedback(0).save();
+  ASSERT_FALSE(good.empty());
+  Feedback feedback;
+  feedback.load(rig.feedback(1).save());
+  const Bytes held = feedback.save();
+  const auto refused = [&](Bytes bytes) {
+    bytes.shrink_to_fit();
+    return code_of([&] { feedback.load(std::span<const std::byte>(bytes)); });
+  };
+  for (std::size_t n = 1; n < good.size(); ++n) {
+    ASSERT_EQ(refused(Bytes(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(n))), "corrupt_data")
+        << n;
+  }
+  for (std::size_t bit = 0; bit < good.size() * 8; ++bit) {
+    Bytes flipped = good;
+    flipped[bit / 8] ^= std::byte{1} << (bit % 8);
+    ASSERT_EQ(refused(flipped), "corrupt_data") << "bit " << bit;
+  }
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 300; ++round) {
+    Bytes bytes(1 + random() % 300);
+    for (std::byte& b : bytes) b = static_cast<std::byte>(random());
+    ASSERT_EQ(refused(bytes), "corrupt_data");
+  }
+  Bytes longer = good;
+  longer.push_back(std::byte{0});
+  EXPECT_EQ(refused(longer), "corrupt_data");
+  EXPECT_EQ(feedback.save(), held);
+  EXPECT_EQ(refused(good), "accepted");
+  EXPECT_EQ(feedback.save(), good);
+}
+
+/// Another count, dtype, codec or number of ranks is an error on all ranks until reset.
+TEST(Feedback, ServesOneTensor) {
+  const Setting first{.ranks = 3, .count = 300, .codec = "onebit:block=64"};
+  std::vector<Setting> others(4, first);
+  others[0].count = 301;
+  others[1].dtype = DType::bf16;
+  others[2].codec = "onebit:block=32";
+  others[3].ranks = 2;
+  for (const Setting& other : others) {
+    SCOPED_TRACE(text_of(other));
+    Rig rig(first);
+    rig.call(plain_inputs(first, 1));
+    Rig next(other);
+    for (int r = 0; r < other.ranks; ++r) next.feedback(r) = std::move(rig.feedback(r));
+    const auto held = next.feedback(1).save();
+    auto result = next.call(plain_inputs(other, 1));
+    for (const std::string& error : result.errors) {
+      EXPECT_EQ(error.substr(0, 14), "invalid_state:") << error;
+      EXPECT_NE(error.find("reset"), std::string::npos) << "what to do is missing: " << error;
+    }
+    EXPECT_EQ(next.feedback(1).save(), held);
+    for (int r = 0; r < other.ranks; ++r) next.feedback(r).reset();
+    EXPECT_EQ(next.feedback(0).calls(), 0u);
+    check_call(next, normal_inputs(next, 2));
+  }
+}
+
+}  // namespace
+}  // namespace terse::test

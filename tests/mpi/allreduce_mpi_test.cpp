@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Communicator::allreduce as a user calls it. Threads cover the breadth (collective/two_phase_test.cpp); here
+// it goes through the public interface and MPI.
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "support/codec_reference.hpp"
+#include "support/exact.hpp"
+#include "support/mpi_ranks.hpp"
+
+namespace terse::test {
+namespace {
+
+std::size_t me() { return static_cast<std::size_t>(world_rank()); }
+
+SerialModel::Matrix exact_inputs(std::size_t count, DType dtype, std::uint64_t seed) {
+  SerialModel::Matrix inputs;
+  for (int r = 0; r < world_size(); ++r) inputs.push_back(exact_values(count, dtype, seed, r));
+  return inputs;
+}
+
+/// In place or not, with guards, from elements off the boundary.
+struct Buffers {
+  Tensor in;
+  Tensor out;
+  bool in_place;
+
+  Buffers(const std::vector<double>& input, DType dtype, bool where)
+      : in(input, dtype, 1), out(input.size(), dtype, 3), in_place(where) {}
+  Outcome reduce(Communicator& comm, const AllreduceOptions& options) {
+    const Tensor before = in;
+    const auto outcome = in_place ? comm.allreduce(in.view(), options)
+                                  : comm.allreduce(std::as_const(in).view(), out.view(), options);
+    EXPECT_TRUE(in_place || in.same_bits(before)) << "the input was changed";
+    EXPECT_TRUE(in.guards_intact() && out.guards_intact());
+    return outcome;
+  }
+  Tensor& result() { return in_place ? in : out; }
+};
+
+TEST(Allreduce, OnebitIsTheSerialModel) {
+  Communicator world(MPI_COMM_WORLD);
+  std::uint64_t turn = 0;
+  for (const DType dtype : kAllDTypes) {
+    for (const std::size_t count : {0u, 1u, 2u, 3u, 7u, 8u, 9u, 63u, 64u, 65u, 5003u}) {
+      ++turn;
+      const Op op = turn % 2 == 0 ? Op::sum : Op::average;
+      Rehearsal rehearsal(world_size(), count, dtype, 64, op);
+      Feedback feedback;
+      AllreduceOptions options = compressing("onebit:block=64", &feedback, op);
+      options.segment_bytes = 2048;
+      if (turn % 5 == 0) options.check = Check::payload;
+      SCOPED_TRACE(std::to_string(count) + " " + std::string(name(dtype)) + " " + std::string(name(op)));
+      for (std::uint64_t step = 0; step < 3; ++step) {
+        const auto inputs = rehearsal.next(turn * 10 + step);
+        Buffers buffers(inputs[me()], dtype, turn % 3 == 0);
+        const auto outcome = buffers.reduce(world, options);
+        EXPECT_EQ(outcome.result, Outcome::Result::compressed);
+        EXPECT_EQ(outcome.reason, Outcome::Reason::none);
+        EXPECT_EQ(outcome.exact_count, 0u);
+        ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));
+        ASSERT_TRUE(rehearsal.agrees(world.rank(), buffers.result(), &feedback)) << "step " << step;
+      }
+    }
+  }
+}
+
+TEST(Allreduce, DefaultBlockAndLargePrime) {
+  Communicator world(MPI_COMM_WORLD);
+  for (const std::size_t count : {2047u, 2048u, 2049u, 99991u}) {
+    Rehearsal rehearsal(world_size(), count, DType::f32, 2048, Op::average);
+    Feedback feedback;
+    const auto inputs = rehearsal.next(count);
+    Buffers buffers(inputs[me()], DType::f32, false);
+    const auto outcome = buffers.reduce(world, compressing("onebit:block=2048", &feedback));
+    ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));
+    ASSERT_TRUE(rehearsal.agrees(world.rank(), buffers.result(), &feedback)) << count;
+    if (count == 99991 && world_size() > 1) {
+      const double ranks = world_size();
+      const double formula = 2 * (ranks - 1) / ranks * static_cast<double>(count) * (1.0 / 8 + 4.0 / 2048);
+      EXPECT_NEAR(static_cast<double>(outcome.bytes_sent) / formula, 1.0, 0.10)
+          << "chunks are uneven by a block";
+    }
+  }
+}
+
+TEST(Allreduce, EveryCodecGivesTheSameBitsEverywhere) {
+  Communicator world(MPI_COMM_WORLD);
+  for (const std::string& spec : all_specs()) {
+    const auto codec = make_codec(spec);
+    for (const DType dtype : kAllDTypes) {
+      if (!codec->supports(dtype)) continue;
+      for (const bool in_place : {false, true}) {
+        SCOPED_TRACE(spec + " " + std::string(name(dtype)));
+        Feedback feedback;
+        const auto inputs = exact_inputs(1003, dtype, 5);
+        for (int step = 0; step < 2; ++step) {
+          Buffers buffers(inputs[me()], dtype, in_place);
+          const auto outcome = buffers.reduce(
+              world, compressing(codec, codec->traits().contractive ? &feedback : nullptr, Op::sum));
+          ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));
+          if (codec->traits().lossless) {
+            EXPECT_EQ(outcome.result, Outcome::Result::exact);
+            EXPECT_EQ(outcome.reason, Outcome::Reason::asked);
+            EXPECT_EQ(outcome.exact_count, 1003u);
+            ASSERT_EQ(buffers.result().doubles() == plain_sum(inputs), true);
+          } else {
+            EXPECT_EQ(outcome.result, Outcome::Result::compressed);
+          }
+        }
+      }
+    }
+  }
+}
+
+/// Nothing is lossy unless asked for: the default is what MPI_Allreduce gives.
+TEST(Allreduce, TheDefaultIsExact) {
+  Communicator world(MPI_COMM_WORLD);
+  for (const DType dtype : kAllDTypes) {
+    for (const Op op : {Op::sum, Op::average}) {
+      for (const std::size_t count : {0u, 1u, 1000u, 40000u}) {
+        const auto inputs = exact_inputs(count, dtype, 6);
+        Buffers buffers(inputs[me()], dtype, count % 3 == 0);
+        const auto outcome = buffers.reduce(world, {.op = op});
+        EXPECT_EQ(outcome.result, Outcome::Result::exact);
+        EXPECT_EQ(outcome.reason, Outcome::Reason::asked);
+        EXPECT_EQ(outcome.exact_count, count);
+        const auto ranks = static_cast<std::size_t>(world_size());
+        EXPECT_EQ(outcome.bytes_sent, 2 * (ranks - 1) * count * size_of(dtype) / ranks);
+        const auto sum = plain_sum(inputs);
+        for (std::size_t i = 0; i < count; ++i) {
+          const DType accumulator = accumulator_of(dtype);
+          const double want =
+              op == Op::sum ? sum[i] : round_to(round_to(sum[i] / world_size(), accumulator), dtype);
+          ASSERT_EQ(buffers.result()[i], want) << name(dtype) << " " << i;
+        }
+      }
+    }
+  }
+  std::vector<float> sum(100, 0.1f * static_cast<float>(world.rank() + 1));
+  std::vector<float> want(100);
+  MPI_Allreduce(sum.data(), want.data(), 100, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  world.allreduce(view(sum));
+  EXPECT_EQ(sum, want);
+}
+
+/// 16-bit types, which MPI 3.1 does not know, by plain sums: within a rounding of each addition.
+TEST(Allreduce, HalvesByPlainSums) {
+  Communicator world(MPI_COMM_WORLD);
+  for (const DType dtype : {DType::f16, DType::bf16}) {
+    SerialModel::Matrix inputs;
+    for (int r = 0; r < world_size(); ++r) inputs.push_back(normal_values(1000, dtype, 8, r));
+    Buffers buffers(inputs[me()], dtype, false);
+    buffers.reduce(world, {.algorithm = "exact"});
+    ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));
+    const auto want = plain_sum(inputs);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      double size = 0;
+      for (const auto& input : inputs) size += std::abs(input[i]);
+      ASSERT_NEAR(buffers.result()[i], want[i], unit_roundoff(dtype) * world_size() * size) << i;
+    }
+  }
+}
+
+TEST(Outcome, SaysWhyACallWasExact) {
+  Communicator world(MPI_COMM_WORLD);
+  const auto inputs = exact_inputs(1000, DType::f32, 9);
+  const auto reduce = [&](const AllreduceOptions& options) {
+    Buffers buffers(inputs[me()], DType::f32, false);
+    const auto outcome = buffers.reduce(world, options);
+    if (outcome.result == Outcome::Result::exact) {
+      EXPECT_EQ(buffers.result().doubles() == plain_sum(inputs), true);
+      EXPECT_EQ(outcome.exact_count, 1000u);
+    }
+    const std::string text = std::string(name(outcome.result)) + "/" + std::string(name(outcome.reason));
+    EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, text));
+    return text;
+  };
+  AllreduceOptions options{.codec = "onebit", .algorithm = "two_phase", .min_bytes = 4001};
+  EXPECT_EQ(reduce(options), "exact/small");
+  options.min_bytes = 4000;
+  EXPECT_EQ(reduce(options), "compressed/none");
+  options.min_bytes = 0;
+  EXPECT_EQ(reduce(options), "compressed/none");
+  options.algorithm = "exact";
+  EXPECT_EQ(reduce(options), "exact/asked");
+  options = {.codec = "identity", .algorithm = "two_phase"};
+  EXPECT_EQ(reduce(options), "exact/asked");
+  options = {.codec = "onebit", .algorithm = "auto", .min_bytes = 4001};
+  EXPECT_EQ(reduce(options), "exact/small");
+  options.min_bytes = 4000;
+  EXPECT_EQ(reduce(options), "compressed/none");
+}
+
+/// auto may decide either way, but all ranks alike, with a reason, and always the same.
+TEST(Outcome, AutoDecidesOnceForAllRanks) {
+  Communicator world(MPI_COMM_WORLD);
+  Feedback feedback;
+  std::string first;
+  for (int call = 0; call < 5; ++call) {
+    std::vector<float> data(100000, 1.0f + static_cast<float>(world.rank()));
+    const auto outcome =
+        world.allreduce(view(data), {.codec = "onebit", .op = Op::average, .feedback = &feedback});
+    const std::string text = std::string(name(outcome.result)) + "/" + std::string(name(outcome.reason));
+    EXPECT_TRUE(text == "compressed/none" || text == "exact/slower") << text;
+    EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, text));
+    if (first.empty()) first = text;
+    EXPECT_EQ(text, first);
+    EXPECT_NEAR(data[7], (world_size() + 1) / 2.0, 1e-4);
+  }
+  std::vector<float> small(10, 1.0f);
+  const auto outcome = world.allreduce(view(small), {.codec = "onebit"});
+  EXPECT_EQ(outcome.result, Outcome::Result::exact);
+  EXPECT_TRUE(outcome.reason == Outcome::Reason::small || outcome.reason == Outcome::Reason::slower);
+}
+
+TEST(Outcome, NonFinitePiecesAreAsMpiGivesThem) {
+  Communicator world(MPI_COMM_WORLD);
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const double bad : {infinity, -infinity, std::nan("")}) {
+    for (const bool in_place : {false, true}) {
+      for (const int culprit : {0, world_size() - 1}) {
+        SCOPED_TRACE(std::to_string(bad) + " on rank " + std::to_string(culprit));
+        const std::size_t count = 64 * 40;
+        Rehearsal rehearsal(world_size(), count, DType::f32, 64, Op::sum);
+        Feedback feedback;
+        AllreduceOptions options = compressing("onebit:block=64", &feedback, Op::sum);
+        options.segment_bytes = 64 * 4 * static_cast<std::size_t>(world_size());  // a block a piece
+        for (int step = 0; step < 3; ++step) {
+          auto inputs = rehearsal.next(static_cast<std::uint64_t>(step));
+
+          const std::size_t at = 64 * 20 + 5;
+          if (step == 1) inputs[static_cast<std::size_t>(culprit)][at] = bad;
+          Buffers buffers(inputs[me()], DType::f32, in_place);
+          std::vector<float> mine(count), sum(count);
+          for (std::size_t i = 0; i < count; ++i) mine[i] = static_cast<float>(buffers.in[i]);
+          MPI_Allreduce(mine.data(), sum.data(), static_cast<int>(count), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+          const auto workers = doubles_of(feedback.worker());
+          const auto outcome = buffers.reduce(world, options);
+          ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));
+          EXPECT_EQ(outcome.result, Outcome::Result::compressed);
+          if (step != 1) {
+            EXPECT_EQ(outcome.reason, Outcome::Reason::none);
+            ASSERT_TRUE(step != 0 || rehearsal.agrees(world.rank(), buffers.result(), &feedback));
+            continue;
+          }
+          EXPECT_EQ(outcome.reason, Outcome::Reason::non_finite);
+          EXPECT_EQ(outcome.exact_count, 64u);
+          for (std::size_t i = 64 * 20; i < 64 * 21; ++i) {
+            const double want = sum[i];
+            const double got = buffers.result()[i];
+            if (std::isfinite(want)) {
+              ASSERT_NEAR(got, want, 1e-5 * world_size()) << i;
+            } else {
+              ASSERT_EQ(std::isnan(got), std::isnan(want)) << i;
+              ASSERT_TRUE(std::isnan(want) || got == want) << i;
+            }
+            ASSERT_NEAR(feedback.worker().as<float>()[i], workers[i], 1e-5)
+                << "the residual keeps what it owes";
+          }
+          for (std::size_t i = 0; i < count; ++i) {
+            ASSERT_TRUE(i / 64 == 20 || std::isfinite(buffers.result()[i])) << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace terse::test

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Wrong calls under mpirun: the same sentence on every rank within seconds, and the Communicator serves on.
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "support/exact.hpp"
+#include "support/mpi_ranks.hpp"
+
+namespace terse::test {
+namespace {
+
+/// What one rank passes; the rest of the ranks pass the first of a pair.
+struct Arguments {
+  std::size_t count = 1000;
+  DType dtype = DType::f32;
+  AllreduceOptions options = compressing("onebit:block=64");
+};
+
+class Errors : public testing::Test {
+ protected:
+  /// Calls with `mine`; checks that all ranks hear the same, soon, that nothing was written, and that a good
+  /// call works.
+  std::string call(const Arguments& mine) {
+    Tensor in(normal_values(mine.count, mine.dtype, 1, world_rank()), mine.dtype);
+    Tensor out(std::vector<double>(mine.count, -7.0), mine.dtype);
+    const Tensor in_before = in;
+    const Tensor out_before = out;
+    const auto start = std::chrono::steady_clock::now();
+    const auto error =
+        error_of([&] { world_.allreduce(std::as_const(in).view(), out.view(), mine.options); });
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+    EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
+    EXPECT_TRUE(in.same_bits(in_before) && out.same_bits(out_before)) << "written before agreement";
+    good_call();
+    return error;
+  }
+
+  void good_call() {
+    Tensor data(std::vector<double>(200, 3.0), DType::f32);
+    const auto error = error_of([&] { world_.allreduce(data.view(), compressing("onebit:block=64")); });
+    EXPECT_EQ(error, "");
+    EXPECT_EQ(data[100], 3.0);
+  }
+
+  /// A call of the kind that a caller hands the buffers to.
+  std::string views(ConstView in, View out, AllreduceOptions options = compressing("onebit:block=64")) {
+    const auto error = error_of([&] { world_.allreduce(in, out, options); });
+    EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
+    good_call();
+    return error;
+  }
+
+  Communicator world_{MPI_COMM_WORLD};
+  const bool last_ = world_rank() == world_size() - 1;
+  const std::string last_rank_ = world_size() == 1 ? "" : "rank " + std::to_string(world_size() - 1);
+};
+
+TEST_F(Errors, MismatchedCallsNameBothSides) {
+  if (world_size() < 2) return;
+  Arguments mine;
+  if (last_) mine.count = 999;
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"count", "1000", "999", last_rank_}));
+  mine = {};
+  if (last_) mine.dtype = DType::bf16;
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"dtype", "f32", "bf16", last_rank_}));
+  mine = {};
+  if (last_) mine.options.codec = "onebit:block=128";
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"codec", "block=64", "block=128", last_rank_}));
+  mine = {};
+  if (last_) mine.options.codec = "cast:f16";
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"codec", "onebit", "cast:f16", last_rank_}));
+  mine = {};
+  if (last_) mine.options.op = Op::sum;
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"op", "sum", "average", last_rank_}));
+  mine = {};
+  if (last_) mine.options.segment_bytes = 4096;
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"segment_bytes", "4096", last_rank_}));
+  mine = {};
+  Feedback feedback;
+  if (last_) mine.options.feedback = &feedback;
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"feedback", last_rank_}));
+  mine = {};
+  if (last_) mine.options.check = Check::payload;
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"check", last_rank_}));
+}
+
+/// With check=all, exact and small calls are agreed on as well.
+TEST_F(Errors, CheckAllCoversExactCalls) {
+  if (world_size() < 2) return;
+  Arguments mine{.options = {.algorithm = "exact", .check = Check::all}};
+  if (last_) mine.count = 999;
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"count", "1000", "999", last_rank_}));
+  mine = {.options = {.codec = "onebit", .algorithm = "two_phase", .min_bytes = 3999, .check = Check::all}};
+  if (last_) mine.count = 999;  // below min_bytes on one rank alone
+  EXPECT_TRUE(is_error(call(mine), "mismatch", {"1000", "999", last_rank_}));
+}
+
+/// What is wrong on one rank is told to all.
+TEST_F(Errors, OfOneRankAreThrownByAll) {
+  std::vector<float> data(1000, 1.0f);
+  std::vector<float> other(1000);
+  const ConstView in = view(std::as_const(data));
+  const View out = view(other);
+  EXPECT_TRUE(is_error(views(last_ ? ConstView(nullptr, 1000, DType::f32) : in, out), "invalid_argument",
+                       {"null", last_rank_}));
+  EXPECT_TRUE(is_error(views(in, last_ ? View{nullptr, 1000, DType::f32} : out), "invalid_argument",
+                       {"null", last_rank_}));
+  EXPECT_TRUE(
+      is_error(views(in, last_ ? out.slice(0, 999) : out), "invalid_argument", {"1000", "999", last_rank_}));
+  View doubles = out;
+  doubles.dtype = DType::f64;
+  doubles.count = 500;
+  EXPECT_TRUE(is_error(views(in.slice(0, 500), last_ ? doubles : out.slice(0, 500)), "invalid_argument",
+                       {"f32", "f64", last_rank_}));
+  // half the input lies in the output
+  const View half_over{data.data() + 250, 500, DType::f32};
+  EXPECT_TRUE(is_error(views(in.slice(0, 500), last_ ? half_over : out.slice(0, 500)), "invalid_argument",
+                       {"overlap", last_rank_}));
+  const View half_before{data.data(), 500, DType::f32};
+  EXPECT_TRUE(is_error(views(in.slice(250, 500), last_ ? half_before : out.slice(0, 500)), "invalid_argument",
+                       {"overlap", last_rank_}));
+  View device = out;
+  device.memory = Memory::cuda;
+  EXPECT_TRUE(is_error(views(in, last_ ? device : out), "unsupported", {"CUDA", last_rank_}));
+  AllreduceOptions options = compressing(last_ ? "twobit" : "onebit:block=64");
+  EXPECT_TRUE(is_error(views(in, out, options), "invalid_argument", {"twobit", "onebit", last_rank_}));
+  options = compressing("onebit:block=64");
+  if (last_) options.algorithm = "fast";
+  EXPECT_TRUE(is_error(views(in, out, options), "invalid_argument", {"fast", "two_phase", last_rank_}));
+  options = compressing("onebit:block=64");
+  if (last_) options.segment_bytes = 0;
+  EXPECT_TRUE(is_error(views(in, out, options), "invalid_argument", {"segment_bytes", last_rank_}));
+  for (const float v : data) ASSERT_EQ(v, 1.0f);
+}
+
+TEST_F(Errors, OfAllRanksInAnExactCall) {
+  const AllreduceOptions exact{.algorithm = "exact"};
+  std::vector<float> data(10);
+  EXPECT_TRUE(is_error(views({nullptr, 10, DType::f32}, view(data), exact), "invalid_argument", {"null"}));
+  EXPECT_TRUE(is_error(views(view(data), view(data).slice(0, 9), exact), "invalid_argument", {"10", "9"}));
+  EXPECT_TRUE(is_error(
+      views({data.data(), ~std::size_t{0} / 2, DType::f32}, {data.data(), ~std::size_t{0} / 2, DType::f32}),
+      "invalid_argument"));
+  EXPECT_EQ(views({nullptr, 0, DType::f32}, {nullptr, 0, DType::f32}, exact), "")
+      << "no elements need no memory";
+  EXPECT_EQ(views({nullptr, 0, DType::f32}, {nullptr, 0, DType::f32}), "");
+}
+
+TEST_F(Errors, WhatACodecCannotDo) {
+  std::vector<double> data(100);
+  EXPECT_TRUE(
+      is_error(views(view(data), view(data), compressing("cast:f16")), "unsupported", {"cast:f16", "f64"}));
+  std::vector<float> floats(100);
+  Feedback feedback;
+  EXPECT_TRUE(is_error(views(view(floats), view(floats), compressing("onebit:scale=rms", &feedback)),
+                       "unsupported", {"rms", "two_phase"}));
+}
+
+TEST_F(Errors, AFeedbackServesOneTensorUntilReset) {
+  Feedback feedback;
+  std::vector<float> first(300, 1.0f);
+  std::vector<float> second(301, 1.0f);
+  const auto options = compressing("onebit:block=64", &feedback);
+  EXPECT_EQ(views(view(first), view(first), options), "");
+  const auto held = feedback.save();
+  EXPECT_TRUE(is_error(views(view(second), view(second), options), "invalid_state", {"300", "301", "reset"}));
+  EXPECT_TRUE(is_error(views(view(first), view(first), compressing("onebit:block=8", &feedback)),
+                       "invalid_state", {"block=64", "block=8"}));
+  EXPECT_EQ(feedback.save(), held);
+  EXPECT_EQ(feedback.calls(), 1u);
+  feedback.reset();
+  EXPECT_EQ(views(view(second), view(second), options), "");
+  EXPECT_EQ(feedback.worker().count, 301u);
+}
+
+}  // namespace
+}  // namespace terse::test

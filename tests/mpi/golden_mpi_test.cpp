@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The golden vectors through the public interface: files of as many ranks as there are here, and of fewer on
+// sub-communicators.
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <string>
+#include <vector>
+
+#include "support/golden.hpp"
+#include "support/mpi_ranks.hpp"
+
+namespace terse::test {
+namespace {
+
+void expect_golden(const std::vector<double>& got, const std::vector<double>& want, const char* what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    ASSERT_TRUE(near_golden(got[i], want[i])) << what << " " << i << ": " << got[i] << " for " << want[i];
+  }
+}
+
+template <class T>
+void run(Communicator& comm, const Golden& g, bool in_place) {
+  Feedback feedback;
+  const auto me = static_cast<std::size_t>(comm.rank());
+  const auto options = compressing("onebit:block=" + std::to_string(g.block), &feedback);
+  for (const auto& step : g.steps) {
+    std::vector<T> in(step.inputs[me].begin(), step.inputs[me].end());
+    std::vector<T> out(g.count);
+    const auto outcome = in_place ? comm.allreduce(view(in), options)
+                                  : comm.allreduce(view(std::as_const(in)), view(out), options);
+    EXPECT_EQ(outcome.result, Outcome::Result::compressed);
+    EXPECT_EQ(outcome.reason, Outcome::Reason::none);
+    const auto& got = in_place ? in : out;
+    expect_golden({got.begin(), got.end()}, step.average, "average");
+    for (std::size_t i = 0; i < g.count; ++i) ASSERT_EQ(got[i] < 0, step.average[i] < 0) << "sign " << i;
+    expect_golden(doubles_of(feedback.worker()), step.worker_residuals[me], "worker residual");
+    expect_golden(doubles_of(feedback.server()), step.server_residuals[me], "server residual");
+    EXPECT_EQ(feedback.server_begin(), g.chunks[me].first);
+  }
+  EXPECT_EQ(feedback.calls(), 3u);
+}
+
+TEST(GoldenMpi, VectorsAreMet) {
+  int met = 0;
+  for (const Golden& g : load_golden("l1-block")) {
+    if (g.ranks > world_size()) continue;
+    SCOPED_TRACE(g.name);
+    ++met;
+    // the last ranks, in reverse order, so that ranks here are not ranks of the world
+    const bool inside = world_rank() >= world_size() - g.ranks;
+    const SubComm part(inside ? 0 : MPI_UNDEFINED, g.ranks == world_size() ? world_rank() : -world_rank());
+    if (!inside) continue;
+    Communicator comm(part.get());
+    ASSERT_EQ(comm.size(), g.ranks);
+    for (const bool in_place : {false, true}) {
+      run<float>(comm, g, in_place);
+      run<double>(comm, g, in_place);
+    }
+  }
+  EXPECT_GT(met, 0);
+}
+
+}  // namespace
+}  // namespace terse::test

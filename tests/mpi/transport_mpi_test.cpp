@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// MpiTransport keeps the contract of transport.hpp.
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "support/exact.hpp"
+#include "support/mpi_ranks.hpp"
+#include "support/tensor.hpp"
+#include "transport/mpi_transport.hpp"
+
+namespace terse::test {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+using Wait = Transport::Wait;
+
+Bytes pattern(std::size_t bytes, int from, int to) {
+  Bytes data(bytes);
+  for (std::size_t i = 0; i < bytes; ++i)
+    data[i] = static_cast<std::byte>(i * 7 + static_cast<std::size_t>(from * 31 + to));
+  return data;
+}
+
+void finish(Transport& t, std::deque<Operation>& operations) {
+  for (Operation& o : operations) {
+    while (!o.done) t.progress(Wait::yes);
+  }
+}
+
+TEST(MpiTransport, AllPairsAtOnceAnySize) {
+  MpiTransport t(MPI_COMM_WORLD);
+  ASSERT_EQ(t.rank(), world_rank());
+  ASSERT_EQ(t.size(), world_size());
+  bool sent_told = true;
+  for (const Wait wait : {Wait::yes, Wait::no}) {
+    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{4095}, std::size_t{300007}}) {
+      const int tag = t.take_tags(2);
+      std::deque<Operation> operations;
+      std::deque<Bytes> out, in;
+      for (int peer = 0; peer < t.size(); ++peer) {
+        for (int channel = 0; channel < 2; ++channel) {
+          in.emplace_back(bytes + 100, std::byte{0x77});  // room for more than comes
+          t.receive(in.back(), peer, tag + channel, operations.emplace_back());
+        }
+      }
+      for (int peer = 0; peer < t.size(); ++peer) {
+        for (int channel = 0; channel < 2; ++channel) {
+          out.push_back(pattern(bytes + static_cast<std::size_t>(channel), t.rank(), peer));
+          t.send(out.back(), peer, tag + channel, operations.emplace_back());
+        }
+      }
+      if (wait == Wait::yes) {
+        finish(t, operations);
+      } else {
+        for (Operation& o : operations) {
+          while (!o.done) t.progress(Wait::no);
+        }
+      }
+      for (std::size_t k = 0; k < in.size(); ++k) {
+        const auto want = pattern(bytes + k % 2, static_cast<int>(k / 2), t.rank());
+        ASSERT_EQ(operations[k].bytes, want.size());
+        in[k].resize(want.size());
+        ASSERT_EQ(in[k] == want, true) << bytes << " bytes from " << k / 2;
+        sent_told = sent_told && operations[in.size() + k].bytes == out[k].size();
+      }
+    }
+  }
+  EXPECT_TRUE(sent_told) << "operation.bytes of a send";
+  t.free();
+}
+
+TEST(MpiTransport, OneTagKeepsTheOrder) {
+  MpiTransport t(MPI_COMM_WORLD);
+  const int tag = t.take_tags(1);
+  const int to = (t.rank() + 1) % t.size();
+  const int from = (t.rank() + t.size() - 1) % t.size();
+  std::deque<Operation> operations;
+  std::deque<Bytes> out, in;
+  for (std::size_t k = 0; k < 50; ++k) {
+    out.emplace_back(1 + k % 3 * 50000, static_cast<std::byte>(k));
+    in.emplace_back(100001);
+    t.send(out.back(), to, tag, operations.emplace_back());
+    t.receive(in.back(), from, tag, operations.emplace_back());
+  }
+  finish(t, operations);
+  for (std::size_t k = 0; k < 50; ++k) {
+    EXPECT_EQ(operations[2 * k + 1].bytes, 1 + k % 3 * 50000);
+    EXPECT_EQ(in[k][0], static_cast<std::byte>(k));
+  }
+  t.free();
+}
+
+TEST(MpiTransport, ProgressWithoutOperationsReturns) {
+  MpiTransport t(MPI_COMM_WORLD);
+  t.progress(Wait::no);
+  t.progress(Wait::yes);
+  t.free();
+}
+
+TEST(MpiTransport, MaximumAndGather) {
+  MpiTransport t(MPI_COMM_WORLD);
+  const auto me = static_cast<std::uint64_t>(t.rank());
+  const auto last = static_cast<std::uint64_t>(t.size() - 1);
+  // several on their way, beside a message and a blocking collective
+  std::array<std::uint64_t, 3> first = {me, ~me, 5};
+  std::array<std::uint64_t, 1> second = {~std::uint64_t{0} - (last - me)};
+  std::deque<Operation> operations;
+  t.start_max(first, operations.emplace_back());
+  t.start_max(second, operations.emplace_back());
+  const Bytes mine = pattern(24, t.rank(), 0);
+  Bytes all(24 * static_cast<std::size_t>(t.size()));
+  t.all_gather(mine, all);
+  finish(t, operations);
+  EXPECT_EQ(first, (std::array<std::uint64_t, 3>{last, ~std::uint64_t{0}, 5}));
+  EXPECT_EQ(second[0], ~std::uint64_t{0}) << "beyond 2^63: unsigned";
+  for (int r = 0; r < t.size(); ++r) {
+    const Bytes want = pattern(24, r, 0);
+    EXPECT_TRUE(std::equal(want.begin(), want.end(), all.begin() + 24 * r)) << r;
+  }
+  t.free();
+}
+
+TEST(MpiTransport, PlainSums) {
+  MpiTransport t(MPI_COMM_WORLD);
+  for (const DType dtype : kAllDTypes) {
+    for (const std::size_t count : {0u, 1u, 1000u, 70001u}) {
+      for (const bool in_place : {false, true}) {
+        SerialModel::Matrix inputs;
+        for (int r = 0; r < t.size(); ++r) inputs.push_back(exact_values(count, dtype, count, r));
+        Tensor in(inputs[static_cast<std::size_t>(t.rank())], dtype, 1);
+        const Tensor before = in;
+        Tensor out(count, dtype, 1);
+        t.all_reduce(in.view(), in_place ? in.view() : out.view());
+        const Tensor& got = in_place ? in : out;
+        ASSERT_EQ(got.doubles() == plain_sum(inputs), true) << name(dtype) << " " << count;
+        ASSERT_TRUE(got.guards_intact());
+        ASSERT_TRUE(in_place || in.same_bits(before));
+      }
+    }
+  }
+  t.free();
+}
+
+TEST(MpiTransport, TransportsOverOneCommunicatorDoNotMix) {
+  MpiTransport a(MPI_COMM_WORLD);
+  MpiTransport b(MPI_COMM_WORLD);
+  const int to = (a.rank() + 1) % a.size();
+  const int from = (a.rank() + a.size() - 1) % a.size();
+  std::deque<Operation> of_a, of_b;
+  const Bytes one = pattern(10, 1, 1);
+  const Bytes two = pattern(10, 2, 2);
+  Bytes in_a(10), in_b(10);
+  b.send(two, to, 0, of_b.emplace_back());
+  a.send(one, to, 0, of_a.emplace_back());
+  a.receive(in_a, from, 0, of_a.emplace_back());
+  b.receive(in_b, from, 0, of_b.emplace_back());
+  finish(a, of_a);
+  finish(b, of_b);
+  EXPECT_EQ(in_a == one && in_b == two, true);
+  a.free();
+  b.free();
+}
+
+TEST(MpiTransport, TagsStayInRangeAndComeRoundLate) {
+  MpiTransport t(MPI_COMM_WORLD);
+  void* limit = nullptr;
+  int found = 0;
+  MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &limit, &found);
+  ASSERT_TRUE(found);
+  const int most = *static_cast<int*>(limit);
+  const int first = t.take_tags(2);
+  ASSERT_GE(first, 0);
+  for (int k = 1; k < 100000; ++k) {
+    const int tag = t.take_tags(2);
+    ASSERT_GE(tag, 0);
+    ASSERT_LE(tag, most - 1);
+    ASSERT_TRUE(k >= 5000 || (tag != first && tag != first + 1)) << k;
+  }
+  t.free();
+}
+
+TEST(MpiTransport, AfterAbandonItOnlyRefuses) {
+  {
+    MpiTransport t(MPI_COMM_WORLD);
+    Bytes in(8);
+    Operation operation;
+    t.receive(in, t.rank(), t.take_tags(1), operation);
+    t.abandon();
+    const std::array<std::function<void()>, 5> calls = {
+        [&] { t.progress(Wait::no); },
+        [&] { t.send(in, t.rank(), 0, operation); },
+        [&] { t.receive(in, t.rank(), 0, operation); },
+        [&] {
+          t.all_reduce(ConstView(in.data(), 2, DType::f32), View{in.data(), 2, DType::f32});
+        },
+        [&] { t.all_gather(in, in); },
+    };
+    for (const auto& call : calls) EXPECT_TRUE(is_error(error_of(call), "communication"));
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+TEST(MpiTransport, RefusesWhatIsNoIntracommunicator) {
+  EXPECT_TRUE(
+      is_error(error_of([] { MpiTransport t(MPI_COMM_NULL); }), "invalid_argument", {"MPI_COMM_NULL"}));
+  if (world_size() < 2) return;
+  const bool low = world_rank() == 0;
+  const SubComm half(low ? 0 : 1, world_rank());
+  MPI_Comm inter = MPI_COMM_NULL;
+  MPI_Intercomm_create(half.get(), 0, MPI_COMM_WORLD, low ? 1 : 0, 7, &inter);
+  EXPECT_TRUE(is_error(error_of([&] { MpiTransport t(inter); }), "invalid_argument", {"intercommunicator"}));
+  MPI_Comm_free(&inter);
+}
+
+}  // namespace
+}  // namespace terse::test

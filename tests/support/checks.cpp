@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/checks.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <utility>
+
+#include "support/codec_reference.hpp"
+
+namespace terse::test {
+namespace {
+
+bool within(const std::vector<Range>& ranges, std::size_t i) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [i](const Range& r) { return i >= r.offset && i < r.end(); });
+}
+
+template <class A>
+std::vector<double> reduce_as(const Setting& s, const Rig::Matrix& inputs) {
+  std::vector<double> result(s.count);
+  for (std::size_t i = 0; i < s.count; ++i) {
+    auto sum = static_cast<A>(inputs[0][i]);
+    for (std::size_t r = 1; r < inputs.size(); ++r) sum += static_cast<A>(inputs[r][i]);
+    if (s.op == Op::average) sum /= static_cast<A>(s.ranks);
+    result[i] = round_to(sum, s.dtype);
+  }
+  return result;
+}
+
+/// The two phases for a codec that rounds every element on its own.
+void expect_as_rounding(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
+                        const Rig::Matrix& workers_before, const Rig::Matrix& servers_before) {
+  const Setting& s = rig.setting();
+  const DType accumulator = accumulator_of(s.dtype);
+  const double unit = *rig.codec()->traits().error_bound;
+  std::vector<double> u(s.count);
+  const Rig::Matrix workers = rig.workers();
+  for (std::size_t r = 0; r < inputs.size(); ++r) {
+    const auto v = s.feedback ? add_in(accumulator, inputs[r], workers_before[r]) : inputs[r];
+    const auto q = expected_decode(*rig.codec(), v, s.dtype).values;
+    for (std::size_t i = 0; i < s.count; ++i) {
+      u[i] += q[i] / s.ranks;
+      if (!s.feedback) continue;
+      ASSERT_EQ(workers[r][i], round_to(v[i] - q[i], accumulator)) << "worker residual " << i;
+    }
+  }
+  const auto chunks = rig.chunks();
+  for (std::size_t r = 0; r < chunks.size() && s.feedback; ++r) {
+    for (std::size_t k = 0; k < chunks[r].count; ++k) u[chunks[r].offset + k] += servers_before[r][k];
+  }
+  const double factor = s.op == Op::sum ? s.ranks : 1;
+  for (std::size_t i = 0; i < s.count; ++i) {
+    ASSERT_NEAR(result.out[0][i], factor * u[i], 1.01 * factor * unit * std::abs(u[i]) + factor * 1e-6)
+        << "element " << i;
+  }
+}
+
+}  // namespace
+
+std::vector<double> ieee_reduction(const Setting& setting, const Rig::Matrix& inputs) {
+  return setting.dtype == DType::f64 ? reduce_as<double>(setting, inputs) : reduce_as<float>(setting, inputs);
+}
+
+void expect_same_bits(const Rig::Result& result) {
+  for (std::size_t r = 0; r < result.out.size(); ++r) {
+    ASSERT_EQ(result.errors[r], "") << "rank " << r;
+    ASSERT_TRUE(result.out[r].same_bits(result.out[0])) << "rank " << r << " differs from rank 0";
+    ASSERT_EQ(result.calls[r].exact_count, result.calls[0].exact_count);
+    ASSERT_EQ(result.calls[r].bytes_sent, result.wire[r]) << "rank " << r;
+  }
+}
+
+void expect_nothing_lost(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
+                         const Rig::Matrix& workers_before, const Rig::Matrix& servers_before,
+                         const std::vector<Range>& skip) {
+  const Setting& s = rig.setting();
+  const Rig::Matrix workers = rig.workers();
+  const Rig::Matrix servers = rig.servers();
+  const auto chunks = rig.chunks();
+  for (std::size_t owner = 0; owner < chunks.size(); ++owner) {
+    for (std::size_t k = 0; k < chunks[owner].count; ++k) {
+      const std::size_t i = chunks[owner].offset + k;
+      if (within(skip, i)) continue;
+      double right = servers_before[owner][k];
+      double size = std::abs(right);
+      for (std::size_t r = 0; r < inputs.size(); ++r) {
+        right += (inputs[r][i] + workers_before[r][i] - workers[r][i]) / s.ranks;
+        size += (std::abs(inputs[r][i]) + std::abs(workers_before[r][i]) + std::abs(workers[r][i])) / s.ranks;
+      }
+      const double out = result.out[0][i] / (s.op == Op::sum ? s.ranks : 1);
+      const double left = out + servers[owner][k];
+      size += std::abs(out) + std::abs(servers[owner][k]);
+      double slack = 4 * unit_roundoff(accumulator_of(s.dtype)) * size;
+      if (s.op == Op::sum) slack += unit_roundoff(s.dtype) * std::abs(out);
+      ASSERT_LE(std::abs(left - right), slack) << "element " << i << ": " << left << " and " << right;
+    }
+  }
+}
+
+void expect_as_model(const Rig& rig, SerialModel model, const Rig::Matrix& inputs, const Rig::Result& result,
+                     const std::vector<Range>& skip) {
+  const Setting& s = rig.setting();
+  const std::size_t block = rig.codec()->traits().block;
+  // what went into each block, largest of all ranks: the measure of rounding errors
+  std::vector<double> size(s.count / block + 1, 0.0);
+  const auto chunks = rig.chunks();
+  const auto note = [&](std::size_t i, double v) {
+    size[i / block] = std::max(size[i / block], std::abs(v));
+  };
+  for (std::size_t r = 0; r < inputs.size(); ++r) {
+    for (std::size_t i = 0; i < s.count; ++i) {
+      if (within(skip, i)) continue;
+      note(i, inputs[r][i]);
+      note(i, model.worker()[r][i]);
+    }
+    for (std::size_t k = 0; k < chunks[r].count; ++k) note(chunks[r].offset + k, model.server()[r][k]);
+  }
+  Rig::Matrix clean = inputs;
+  for (auto& row : clean) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (within(skip, i)) row[i] = 0;
+    }
+  }
+  model.step(clean);
+
+  ASSERT_EQ(model.chunks().size(), chunks.size());
+  for (std::size_t r = 0; r < chunks.size(); ++r) {
+    ASSERT_EQ(model.chunks()[r].begin, chunks[r].offset);
+    ASSERT_EQ(model.chunks()[r].end, chunks[r].end());
+  }
+  const double tolerance = tolerance_of(s.dtype);
+  const double factor = s.op == Op::sum ? s.ranks : 1;
+  for (std::size_t i = 0; i < s.count; ++i) {
+    if (within(skip, i)) continue;
+    const double want = model.result()[i];
+    ASSERT_NEAR(result.out[0][i], want, 3 * tolerance * factor * size[i / block]) << "element " << i;
+    ASSERT_TRUE(want == 0 || std::signbit(result.out[0][i]) == std::signbit(want)) << "sign of element " << i;
+  }
+  if (!s.feedback) return;
+  const Rig::Matrix workers = rig.workers();
+  const Rig::Matrix servers = rig.servers();
+  for (std::size_t r = 0; r < inputs.size(); ++r) {
+    ASSERT_EQ(workers[r].size(), s.count);
+    ASSERT_EQ(servers[r].size(), chunks[r].count);
+    for (std::size_t i = 0; i < s.count; ++i) {
+      if (within(skip, i)) continue;
+      ASSERT_NEAR(workers[r][i], model.worker()[r][i], tolerance * size[i / block])
+          << "rank " << r << " worker " << i;
+    }
+    for (std::size_t k = 0; k < chunks[r].count; ++k) {
+      const std::size_t i = chunks[r].offset + k;
+      if (within(skip, i)) continue;
+      ASSERT_NEAR(servers[r][k], model.server()[r][k], 3 * tolerance * size[i / block])
+          << "rank " << r << " server " << i;
+    }
+  }
+}
+
+void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
+  const Setting& s = rig.setting();
+  if (!rig.algorithm().compresses || !rig.codec()->traits().fixed_size) return;
+  const auto chunks = rig.chunks();
+  const auto pieces = rig.pieces();
+  const std::size_t block = rig.codec()->traits().block;
+  const std::size_t trailer = s.checksum ? 8 : 0;
+  const auto message = [&](std::size_t count) {
+    std::size_t payload = count * size_of(s.dtype);
+    if (rig.codec()->name() == "onebit")
+      payload = (count + block - 1) / block * size_of(s.dtype) + (count + 7) / 8;
+    if (rig.codec()->name() == "cast") payload = count * 2;
+    return 16 + payload + trailer;
+  };
+  for (int rank = 0; rank < s.ranks; ++rank) {
+    std::size_t formula = 0;
+    for (const Range& piece : pieces) {
+      const Range own = chunks[static_cast<std::size_t>(rank)];
+      const bool mine = piece.offset >= own.offset && piece.offset < own.end();
+      formula += message(piece.count) * static_cast<std::size_t>(mine ? s.ranks - 1 : 1);
+    }
+    // sends of the schedule, each with the bytes of the encoding that fills its slot
+    const Schedule schedule = rig.algorithm().build(rig.problem(rank));
+    std::map<std::uint32_t, std::size_t> slot;
+    std::size_t counted = 0;
+    for (const Step& step : schedule.steps()) {
+      if (step.verb == Verb::encode) {
+        slot[step.message] = rig.codec()->max_bytes(step.elements.count, s.dtype) + trailer;
+      }
+      if (step.verb == Verb::send) counted += slot.at(step.message);
+    }
+    const auto r = static_cast<std::size_t>(rank);
+    ASSERT_EQ(result.wire[r], formula) << "rank " << rank << ": formula";
+    ASSERT_EQ(result.wire[r], counted) << "rank " << rank << ": schedule";
+    ASSERT_EQ(result.wire[r], result.calls[r].bytes_sent) << "rank " << rank << ": what the call says";
+  }
+}
+
+Rig::Result check_call(Rig& rig, const Rig::Matrix& inputs, const ThreadOptions& options) {
+  const Setting& s = rig.setting();
+  const bool lossy = rig.algorithm().compresses && !rig.codec()->traits().lossless;
+  const Rig::Matrix workers = rig.workers();
+  const Rig::Matrix servers = rig.servers();
+  const SerialModel model = model_of(rig);
+  Rig::Result result = rig.call(inputs, options);
+  [&] {
+    ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
+    ASSERT_NO_FATAL_FAILURE(expect_wire_bytes(rig, result));
+    ASSERT_EQ(result.calls[0].exact_count, 0u);
+    if (lossy && s.feedback) {
+      ASSERT_NO_FATAL_FAILURE(expect_nothing_lost(rig, inputs, result, workers, servers));
+    }
+    if (lossy && rig.codec()->name() == "onebit") {
+      ASSERT_NO_FATAL_FAILURE(expect_as_model(rig, model, inputs, result));
+    } else if (lossy && rig.codec()->name() == "cast") {
+      ASSERT_NO_FATAL_FAILURE(expect_as_rounding(rig, inputs, result, workers, servers));
+    } else if (!lossy) {
+      const auto want = ieee_reduction(s, inputs);
+      for (std::size_t i = 0; i < s.count; ++i) ASSERT_EQ(result.out[0][i], want[i]) << "element " << i;
+    }
+  }();
+  return result;
+}
+
+}  // namespace terse::test

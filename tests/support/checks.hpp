@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "support/rig.hpp"
+
+namespace terse::test {
+
+// What every call must fulfil, as gtest expectations. The caller adds a SCOPED_TRACE.
+
+/// The sum (or average) as a loop over ranks gives it, in the accumulator's type, rounded once: [element].
+std::vector<double> ieee_reduction(const Setting& setting, const Rig::Matrix& inputs);
+
+/// All ranks hold the same bits, and nobody threw.
+void expect_same_bits(const Rig::Result& result);
+
+/// out + s_new = mean_i(x_i + e_i,old - e_i,new) + s_old, element by element, within rounding. `skip` ranges
+/// are left out.
+void expect_nothing_lost(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
+                         const Rig::Matrix& workers_before, const Rig::Matrix& servers_before,
+                         const std::vector<Range>& skip = {});
+
+/// Result and residuals are those of the serial model (onebit), which starts from the rig's residuals before
+/// the call.
+void expect_as_model(const Rig& rig, SerialModel model, const Rig::Matrix& inputs, const Rig::Result& result,
+                     const std::vector<Range>& skip = {});
+
+/// Bytes sent are those of the schedule, of the transport, and of the formula in closed form.
+void expect_wire_bytes(const Rig& rig, const Rig::Result& result);
+
+/// Makes a call and expects all of the above, as far as it applies to the setting's codec and algorithm.
+Rig::Result check_call(Rig& rig, const Rig::Matrix& inputs, const ThreadOptions& options = {});
+
+}  // namespace terse::test

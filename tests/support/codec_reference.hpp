@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <terse/codec.hpp>
+#include <utility>
+#include <vector>
+
+#include "support/tensor.hpp"
+
+namespace terse::test {
+
+/// What decode(encode(v)) should be, found without the library's loops: `values` in double, for a tensor of
+/// type `as`, and how far each may be off.
+struct Expected {
+  std::vector<double> values;
+  std::vector<double> slack;
+};
+Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as);
+
+/// All examples of all rows of the table.
+std::vector<std::string> all_specs();
+/// Counts at which something may go wrong for a codec.
+std::vector<std::size_t> interesting_counts(const Codec& codec, std::size_t prime);
+
+/// v = value + residual as the codec must form it, in the accumulator's type.
+std::vector<double> add_in(DType accumulator, const std::vector<double>& a, const std::vector<double>& b);
+
+}  // namespace terse::test

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/rig.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "support/exact.hpp"
+
+namespace terse::test {
+namespace {
+
+std::size_t index_of(int rank) { return static_cast<std::size_t>(rank); }
+
+bool is_onebit(const Rig& rig) { return rig.codec()->name() == "onebit"; }
+
+}  // namespace
+
+std::string text_of(const Setting& s) {
+  return s.codec + " by " + s.algorithm + " on " + std::to_string(s.ranks) + " ranks, " +
+         std::to_string(s.count) + " " + std::string(name(s.dtype)) + ", " + std::string(name(s.op)) +
+         (s.feedback ? ", feedback" : "") + (s.in_place ? ", in place" : "") +
+         (s.checksum ? ", checksum" : "") + ", segments of " + std::to_string(s.segment_bytes);
+}
+
+bool Rig::Result::failed() const {
+  return std::any_of(errors.begin(), errors.end(), [](const std::string& e) { return !e.empty(); });
+}
+
+Rig::Rig(const Setting& setting)
+    : setting_(setting),
+      codec_(make_codec(setting.codec)),
+      feedbacks_(index_of(setting.ranks)),
+      workspaces_(index_of(setting.ranks)) {}
+
+Problem Rig::problem(int rank) const {
+  Problem problem;
+  problem.rank = rank;
+  problem.ranks = setting_.ranks;
+  problem.count = setting_.count;
+  problem.dtype = setting_.dtype;
+  problem.op = setting_.op;
+  problem.codec = codec_.get();
+  problem.feedback = setting_.feedback && !codec_->traits().lossless;
+  problem.segment_bytes = setting_.segment_bytes;
+  return problem;
+}
+
+Rig::Result Rig::empty_result() const {
+  const std::size_t ranks = index_of(setting_.ranks);
+  return {std::vector<Tensor>(ranks), std::vector<CallResult>(ranks), std::vector<std::string>(ranks),
+          std::vector<std::size_t>(ranks)};
+}
+
+void Rig::call_on(ThreadTransport& transport, const Matrix& inputs, Result& result, const Change& change) {
+  const std::size_t rank = index_of(transport.rank());
+  Tensor in(inputs[rank], setting_.dtype, setting_.offset);
+  const Tensor before = in;
+  Tensor& out = result.out[rank];
+  out = setting_.in_place ? Tensor() : Tensor(setting_.count, setting_.dtype, setting_.offset);
+  for (std::size_t i = 0; i < out.count(); ++i) out.set(i, -77.0);  // not zero: what is not written shows
+  Call call;
+  call.in = std::as_const(in).view();
+  call.out = setting_.in_place ? in.view() : out.view();
+  call.codec = codec_;
+  call.algorithm = &algorithm();
+  call.op = setting_.op;
+  call.feedback = setting_.feedback ? &feedbacks_[rank] : nullptr;
+  call.segment_bytes = setting_.segment_bytes;
+  call.checksum = setting_.checksum;
+  if (change) change(transport.rank(), call);
+  const std::size_t sent = transport.bytes_sent();
+  try {
+    result.calls[rank] = allreduce(transport, call, workspaces_[rank]);
+  } catch (...) {
+    result.errors[rank] = sentence_of(std::current_exception());
+  }
+  result.wire[rank] = transport.bytes_sent() - sent;
+  if (setting_.in_place) {
+    out = std::move(in);
+  } else if (!in.same_bits(before)) {
+    result.errors[rank] += " [the input was changed]";
+  }
+  if (!out.guards_intact()) result.errors[rank] += " [written beside the output]";
+}
+
+Rig::Result Rig::call(const Matrix& inputs, const ThreadOptions& options, const Change& change) {
+  Result result = empty_result();
+  const auto left = try_ranks(
+      setting_.ranks, [&](ThreadTransport& t) { call_on(t, inputs, result, change); }, options);
+  for (std::size_t r = 0; r < left.size(); ++r) result.errors[r] += sentence_of(left[r]);
+  return result;
+}
+
+Rig::Matrix Rig::workers() const {
+  Matrix residuals;
+  for (const Feedback& f : feedbacks_) {
+    residuals.push_back(f.worker().empty() ? std::vector<double>(setting_.count) : doubles_of(f.worker()));
+  }
+  return residuals;
+}
+
+Rig::Matrix Rig::servers() const {
+  Matrix residuals;
+  const auto owned = chunks();
+  for (std::size_t r = 0; r < feedbacks_.size(); ++r) {
+    const ConstView server = feedbacks_[r].server();
+    residuals.push_back(server.empty() ? std::vector<double>(owned[r].count) : doubles_of(server));
+  }
+  return residuals;
+}
+
+std::vector<Range> Rig::chunks() const {
+  std::vector<Range> chunks;
+  if (algorithm().chunks) chunks = algorithm().chunks(problem(0));
+  chunks.resize(index_of(setting_.ranks));
+  return chunks;
+}
+
+std::vector<Range> Rig::pieces() const {
+  std::vector<Range> pieces;
+  const Schedule schedule = algorithm().build(problem(0));
+  for (const Step& step : schedule.steps()) {
+    if (step.verb == Verb::decode && step.place == Place::output) pieces.push_back(step.elements);
+  }
+  std::sort(pieces.begin(), pieces.end(), [](const Range& a, const Range& b) { return a.offset < b.offset; });
+  return pieces;
+}
+
+SerialModel model_of(const Rig& rig) {
+  const Setting& s = rig.setting();
+  SerialModel::Options options;
+  options.block = rig.codec()->traits().block;
+  options.scale = rig.codec()->spec().find("scale=rms") == std::string::npos ? SerialModel::Scale::l1
+                                                                             : SerialModel::Scale::rms;
+  options.feedback = s.feedback;
+  options.average = s.op == Op::average;
+  options.round = [dtype = s.dtype](double v) { return round_to(v, dtype); };
+  SerialModel model(s.ranks, s.count, options);
+  if (s.feedback) {
+    model.worker() = rig.workers();
+    model.server() = rig.servers();
+  }
+  return model;
+}
+
+double tolerance_of(DType dtype) {
+  // f32 and f64: sums of up to a few thousand terms in 64 lanes. 16-bit types: a scale may round the other
+  // way.
+  return dtype == DType::f64 ? 64 * unit_roundoff(dtype)
+                             : 2.1 * unit_roundoff(dtype) + 32 * unit_roundoff(DType::f32);
+}
+
+Rig::Matrix normal_inputs(const Rig& rig, std::uint64_t seed) {
+  const Setting& s = rig.setting();
+  Rig::Matrix inputs;
+  for (int r = 0; r < s.ranks; ++r) inputs.push_back(normal_values(s.count, s.dtype, seed, r));
+  if (is_onebit(rig)) {
+    const double margin = s.dtype == DType::f64 ? 1e-9 : s.dtype == DType::f32 ? 1e-4 : 0.03;
+    model_of(rig).keep_clear(inputs, margin, [dtype = s.dtype](double v) { return round_to(v, dtype); });
+  }
+  return inputs;
+}
+
+Rig::Matrix exact_inputs(const Setting& s, std::uint64_t seed) {
+  Rig::Matrix inputs;
+  for (int r = 0; r < s.ranks; ++r) inputs.push_back(exact_values(s.count, s.dtype, seed, r));
+  return inputs;
+}
+
+}  // namespace terse::test

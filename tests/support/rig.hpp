@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <terse/codec.hpp>
+#include <terse/feedback.hpp>
+#include <vector>
+
+#include "collective/allreduce.hpp"
+#include "support/serial_model.hpp"
+#include "support/tensor.hpp"
+#include "support/thread_transport.hpp"
+
+namespace terse::test {
+
+/// What ranks that are threads do together.
+struct Setting {
+  int ranks = 2;
+  std::size_t count = 0;
+  DType dtype = DType::f32;
+  Op op = Op::average;
+  std::string codec = "onebit";
+  std::string algorithm = "two_phase";
+  bool feedback = true;
+  bool in_place = false;
+  std::size_t segment_bytes = std::size_t{4} << 20;
+  bool checksum = false;
+  std::size_t offset = 0;  ///< elements that the tensors lie off their boundary
+};
+std::string text_of(const Setting& setting);
+
+/// The ranks' side of one tensor: feedback and scratch that live from call to call.
+class Rig {
+ public:
+  using Matrix = SerialModel::Matrix;  ///< [rank][element]
+  struct Result {
+    std::vector<Tensor> out;          ///< by rank
+    std::vector<CallResult> calls;    ///< by rank
+    std::vector<std::string> errors;  ///< by rank, empty: none
+    std::vector<std::size_t> wire;    ///< by rank, bytes that the transport saw
+
+    bool failed() const;
+  };
+  using Change = std::function<void(int rank, Call&)>;
+
+  explicit Rig(const Setting& setting);
+
+  /// One call on all ranks, each a thread. `change` may spoil a rank's call before it is made.
+  Result call(const Matrix& inputs, const ThreadOptions& options = {}, const Change& change = {});
+  /// The call of one rank, for use inside try_ranks; fills this rank's part of the result.
+  void call_on(ThreadTransport& transport, const Matrix& inputs, Result& result, const Change& change = {});
+  Result empty_result() const;
+
+  const Setting& setting() const { return setting_; }
+  const std::shared_ptr<const Codec>& codec() const { return codec_; }
+  const Algorithm& algorithm() const { return find_algorithm(setting_.algorithm); }
+  Problem problem(int rank) const;
+  Feedback& feedback(int rank) { return feedbacks_[static_cast<std::size_t>(rank)]; }
+  /// Residuals as double; zeros before the first call.
+  Matrix workers() const;
+  Matrix servers() const;
+  /// [begin, end) of each rank's chunk.
+  std::vector<Range> chunks() const;
+  /// All (chunk, segment) pieces, in order of the tensor.
+  std::vector<Range> pieces() const;
+
+ private:
+  Setting setting_;
+  std::shared_ptr<const Codec> codec_;
+  std::vector<Feedback> feedbacks_;
+  std::vector<Workspace> workspaces_;
+};
+
+/// The serial model of a setting with onebit; its residuals are those of the rig.
+SerialModel model_of(const Rig& rig);
+/// What magnitudes may be off, relative to what went into them: rounding of sums and scales.
+double tolerance_of(DType dtype);
+
+/// Inputs of one call: normal values, signs clear of rounding where the codec is onebit.
+Rig::Matrix normal_inputs(const Rig& rig, std::uint64_t seed);
+Rig::Matrix exact_inputs(const Setting& setting, std::uint64_t seed);
+
+}  // namespace terse::test
