@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what building and testing Terse needs and what is not there yet.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/install-deps.sh [--dry-run]
+
+Installs, by apt-get (as root or through sudo), what is missing for building and testing Terse.
+Without apt-get it names what is missing.
+  --dry-run   only say what is missing
+TEXT
+}
+
+dry_run=no
+for argument in "$@"; do
+  case $argument in
+    --dry-run) dry_run=yes ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "install-deps.sh: there is no option '$argument' (see --help)" >&2; exit 2 ;;
+  esac
+done
+
+has_command() { command -v "$1" >/dev/null 2>&1; }
+compiles() { "${CXX:-c++}" -std=c++20 -fsyntax-only -x c++ - >/dev/null 2>&1; }
+has_compiler() { printf '#include <concepts>\n#include <ranges>\n#include <span>\n' | compiles; }
+# Any of the headers.
+has_header() {
+  local tests="" header
+  for header in "$@"; do tests+="${tests:+ || }__has_include(<$header>)"; done
+  printf '#if !(%s)\n#error absent\n#endif\n' "$tests" | compiles
+}
+has_cmake() {
+  has_command cmake || return 1
+  local version
+  version=$(cmake --version | sed -n '1s/[^0-9]*//p')
+  [[ $(printf '%s\n' 3.21 "$version" | sort -V | head -n 1) == 3.21 ]]
+}
+has_mpi() { has_command mpicxx && has_command mpirun; }
+
+# A row: what it is | how to see whether it is there | its packages on Debian and Ubuntu.
+needs=(
+  "a C++20 compiler (GCC 12, Clang 15 or newer)|has_compiler|g++"
+  "CMake 3.21 or newer|has_cmake|cmake"
+  "Ninja|has_command ninja|ninja-build"
+  "pkg-config|has_command pkg-config|pkg-config"
+  "MPI 3.1 (mpicxx and mpirun)|has_mpi|libopenmpi-dev openmpi-bin"
+  "Google Highway|has_header hwy/highway.h|libhwy-dev"
+  "xxHash|has_header xxhash.h|libxxhash-dev"
+  "Boost.Program_options|has_header boost/program_options.hpp|libboost-program-options-dev"
+  "nlohmann-json|has_header nlohmann/json.hpp|nlohmann-json3-dev"
+  "GoogleTest|has_header gtest/gtest.h|libgtest-dev"
+  "Eigen 3|has_header Eigen/Core eigen3/Eigen/Core|libeigen3-dev"
+)
+
+missing=() packages=()
+look() {
+  missing=() packages=()
+  local row what check names
+  for row in "${needs[@]}"; do
+    IFS='|' read -r what check names <<<"$row"
+    if ! $check; then
+      missing+=("$what|$names")
+      read -ra names <<<"$names"
+      packages+=("${names[@]}")
+    fi
+  done
+}
+# Says on stderr, one line each, what is missing.
+name_missing() {
+  local row
+  for row in "${missing[@]}"; do
+    printf '  %-46s Debian and Ubuntu: %s\n' "${row%%|*}" "${row#*|}" >&2
+  done
+}
+
+look
+if ((${#missing[@]} == 0)); then
+  echo "install-deps.sh: nothing is missing"
+  exit 0
+fi
+if [[ $dry_run == yes ]]; then
+  echo "install-deps.sh: missing:" >&2
+  name_missing
+  exit 1
+fi
+
+as_root=()
+if ! has_command apt-get; then
+  reason="this system has no apt-get"
+elif ((EUID == 0)); then
+  reason=""
+elif has_command sudo; then
+  reason="" as_root=(sudo)
+else
+  reason="apt-get needs root, and there is no sudo"
+fi
+if [[ $reason ]]; then
+  echo "install-deps.sh: $reason. Please install, with your system's packages or modules:" >&2
+  name_missing
+  exit 1
+fi
+
+echo "install-deps.sh: installing, which may take a few minutes: ${packages[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >>"$log" 2>&1; }
+if ! { apt update && apt install --no-install-recommends "${packages[@]}"; }; then
+  tail -n 20 "$log" >&2
+  echo "install-deps.sh: apt-get failed, see above. Missing:" >&2
+  name_missing
+  exit 1
+fi
+look
+if ((${#missing[@]} > 0)); then
+  echo "install-deps.sh: this system's packages are there, but too old or elsewhere. Still missing:" >&2
+  name_missing
+  exit 1
+fi
