@@ -27,6 +27,11 @@ class Buffer {
     }
     return {memory_.get(), bytes};
   }
+  /// Leaves the memory to the end of the process, for those who may still write to it.
+  void leak() noexcept {
+    static_cast<void>(memory_.release());
+    size_ = 0;
+  }
   std::byte* data() const noexcept { return memory_.get(); }
   std::size_t size() const noexcept { return size_; }
 

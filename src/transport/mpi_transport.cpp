@@ -109,11 +109,10 @@ int MpiTransport::take_tags(int channels) {
   return std::exchange(next_tag_, next_tag_ + channels);
 }
 
-void MpiTransport::add(MPI_Request request, MPI_Datatype type, Operation& operation) {
-  operation = {};
+void MpiTransport::add(MPI_Request request, Pending pending) {
+  *pending.operation = {};
   requests_.push_back(request);
-  types_.push_back(type);
-  operations_.push_back(&operation);
+  pending_.push_back(std::move(pending));
 }
 
 void MpiTransport::send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) {
@@ -124,7 +123,7 @@ void MpiTransport::send(std::span<const std::byte> bytes, int to, int tag, Opera
   MPI_Request request = MPI_REQUEST_NULL;
   check(MPI_Isend(bytes.data(), count, type, to, tag, comm_, &request), "MPI_Isend");
   if (large) MPI_Type_free(&type);
-  add(request, MPI_DATATYPE_NULL, operation);
+  add(request, {.operation = &operation});
   operation.bytes = bytes.size();
 }
 
@@ -135,16 +134,17 @@ void MpiTransport::receive(std::span<std::byte> bytes, int from, int tag, Operat
   const int count = large ? 1 : static_cast<int>(bytes.size());
   MPI_Request request = MPI_REQUEST_NULL;
   check(MPI_Irecv(bytes.data(), count, type, from, tag, comm_, &request), "MPI_Irecv");
-  add(request, type, operation);
+  add(request, {.operation = &operation, .received = type});
 }
 
 void MpiTransport::start_max(std::span<std::uint64_t> values, Operation& operation) {
   require_usable();
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Iallreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_UINT64_T, MPI_MAX,
+  auto reduced = std::make_unique<std::vector<std::uint64_t>>(values.begin(), values.end());
+  check(MPI_Iallreduce(MPI_IN_PLACE, reduced->data(), static_cast<int>(values.size()), MPI_UINT64_T, MPI_MAX,
                        comm_, &request),
         "MPI_Iallreduce");
-  add(request, MPI_DATATYPE_NULL, operation);
+  add(request, {.operation = &operation, .reduced = std::move(reduced), .result = values});
 }
 
 void MpiTransport::progress(Wait wait) {
@@ -167,27 +167,27 @@ void MpiTransport::progress(Wait wait) {
   if (count == MPI_UNDEFINED || count == 0) return;
   for (int i = 0; i < count; ++i) {
     const auto at = static_cast<std::size_t>(finished_[static_cast<std::size_t>(i)]);
-    Operation& operation = *operations_[at];
-    if (types_[at] != MPI_DATATYPE_NULL) {  // a receive
+    Pending& ended = pending_[at];
+    if (ended.received != MPI_DATATYPE_NULL) {
       MPI_Count bytes = 0;
-      check(MPI_Get_elements_x(&statuses_[static_cast<std::size_t>(i)], types_[at], &bytes),
+      check(MPI_Get_elements_x(&statuses_[static_cast<std::size_t>(i)], ended.received, &bytes),
             "MPI_Get_elements_x");
-      operation.bytes = bytes < 0 ? 0 : static_cast<std::size_t>(bytes);
-      if (types_[at] != MPI_BYTE) MPI_Type_free(&types_[at]);
+      ended.operation->bytes = bytes < 0 ? 0 : static_cast<std::size_t>(bytes);
+      if (ended.received != MPI_BYTE) MPI_Type_free(&ended.received);
     }
-    operation.done = true;
-    operations_[at] = nullptr;
+    if (ended.reduced) std::copy(ended.reduced->begin(), ended.reduced->end(), ended.result.begin());
+    ended.operation->done = true;
+    ended.operation = nullptr;
   }
   std::size_t kept = 0;
   for (std::size_t i = 0; i < requests_.size(); ++i) {
-    if (!operations_[i]) continue;
+    if (!pending_[i].operation) continue;
     requests_[kept] = requests_[i];
-    types_[kept] = types_[i];
-    operations_[kept++] = operations_[i];
+    if (kept != i) pending_[kept] = std::move(pending_[i]);
+    ++kept;
   }
   requests_.resize(kept);
-  types_.resize(kept);
-  operations_.resize(kept);
+  pending_.resize(kept);
 }
 
 void MpiTransport::all_gather(std::span<const std::byte> mine, std::span<std::byte> all) {
@@ -224,14 +224,20 @@ void MpiTransport::all_reduce(ConstView in, View out) {
 void MpiTransport::abandon() noexcept {
   if (requests_.empty()) return;
   abandoned_ = true;
-  if (mpi_is_up()) {
-    for (MPI_Request& request : requests_) {
-      if (request != MPI_REQUEST_NULL) MPI_Request_free(&request);
+  const bool up = mpi_is_up();
+  for (std::size_t i = 0; i < requests_.size(); ++i) {
+    Pending& left = pending_[i];
+    // MPI has no way to give up a collective: request and numbers are left to the end of the process
+    static_cast<void>(left.reduced.release());
+    if (!up || requests_[i] == MPI_REQUEST_NULL || !left.result.empty()) continue;
+    if (left.received != MPI_DATATYPE_NULL) {
+      MPI_Cancel(&requests_[i]);
+      if (left.received != MPI_BYTE) MPI_Type_free(&left.received);
     }
+    MPI_Request_free(&requests_[i]);
   }
   requests_.clear();
-  operations_.clear();
-  types_.clear();
+  pending_.clear();
 }
 
 }  // namespace terse::inline v0_1

@@ -5,6 +5,9 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,7 +47,15 @@ class MpiTransport final : public Transport {
  private:
   void check(int code, const char* what);
   void require_usable() const;
-  void add(MPI_Request request, MPI_Datatype type, Operation& operation);
+  // A transfer that has started.
+  struct Pending {
+    Operation* operation = nullptr;
+    MPI_Datatype received = MPI_DATATYPE_NULL;  // the type of a receive
+    // A reduction cannot be given up: its numbers lie where abandon() can leave them behind.
+    std::unique_ptr<std::vector<std::uint64_t>> reduced{};
+    std::span<std::uint64_t> result{};
+  };
+  void add(MPI_Request request, Pending pending);
   MPI_Op half_sum(DType dtype);
 
   MPI_Comm comm_ = MPI_COMM_NULL;
@@ -55,10 +66,8 @@ class MpiTransport final : public Transport {
   bool abandoned_ = false;
   std::array<MPI_Op, 2> half_sums_ = {MPI_OP_NULL, MPI_OP_NULL};  // for f16, bf16
 
-  // Pending transfers, in parallel arrays as MPI wants them.
-  std::vector<MPI_Request> requests_;
-  std::vector<Operation*> operations_;
-  std::vector<MPI_Datatype> types_;  // of a receive; null for all else
+  std::vector<MPI_Request> requests_;  // in an array of their own, as MPI wants them
+  std::vector<Pending> pending_;
   std::vector<int> finished_;
   std::vector<MPI_Status> statuses_;
 };

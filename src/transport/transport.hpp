@@ -49,7 +49,8 @@ class Transport {
   /// blocking.
   virtual void all_reduce(ConstView in, View out) = 0;
 
-  /// Gives up all operations on their way, for good: every later call throws Error(communication).
+  /// Gives up all operations on their way, for good: every later call throws Error(communication). What was
+  /// to be sent or received may still be read and written until the process ends: its memory must stay.
   virtual void abandon() noexcept = 0;
 };
 
