@@ -42,7 +42,7 @@ class TERSE_API Codec {
 
   /// The name in the table, "onebit".
   std::string_view name() const noexcept { return name_; }
-  /// The canonical spec: equal for codecs that do the same, "onebit:block=2048".
+  /// The canonical spec: equal for codecs that do the same, "onebit:block=2048,scale=l1".
   const std::string& spec() const noexcept { return spec_; }
   const CodecTraits& traits() const noexcept { return traits_; }
   /// Whether elements of this type can be encoded.
@@ -55,14 +55,17 @@ class TERSE_API Codec {
   /// With a residual (`residual.count == values.count`, of type accumulator_of(as)): v = value + residual is
   /// encoded and residual becomes v - decode(encode(v)). `as` is the type of the tensor, which the decoded
   /// values have; it is `values.dtype` unless `values` are sums kept in accumulator_of(as).
+  /// `factor` is what the receivers will multiply by: where it is not 1, or the values are sums, the residual
+  /// is taken from what they will hold, rounded to `as`, over `factor`.
   ///
-  /// Where a value (value + residual) is NaN, Inf or beyond the codec's range, the message is a flagged
-  /// header without payload (see is_flagged) and the residual is as before, to rounding. Nothing is allocated
-  /// per element.
+  /// Where a value (value + residual) is NaN, Inf or beyond the codec's range, or would be beyond that of
+  /// `as` after the factor, the message is a flagged header without payload (see is_flagged) and the residual
+  /// is as before, to rounding. Nothing is allocated per element.
   ///
   /// Errors: invalid_argument where out is smaller than max_bytes or the residual does not fit, unsupported
   /// for a dtype or kind of memory that the codec does not serve.
-  std::size_t encode(ConstView values, View residual, std::span<std::byte> out, DType as) const;
+  std::size_t encode(ConstView values, View residual, std::span<std::byte> out, DType as,
+                     double factor = 1.0) const;
   std::size_t encode(ConstView values, View residual, std::span<std::byte> out) const {
     return encode(values, residual, out, values.dtype);
   }
@@ -85,7 +88,8 @@ class TERSE_API Codec {
   /// residual += decode(payload) - values for the elements of `values` only, the first ones of the payload;
   /// they end at a multiple of do_run(). What an override of do_encode_feedback needs when it has to give up
   /// half way.
-  void undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual) const;
+  void undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual,
+                double factor) const;
 
  private:
   virtual bool do_supports(DType dtype) const noexcept = 0;
@@ -94,15 +98,16 @@ class TERSE_API Codec {
   /// Encodes and returns the payload's bytes; nothing where a value cannot be represented.
   virtual std::optional<std::size_t> do_encode(ConstView values, DType as,
                                                std::span<std::byte> payload) const = 0;
-  /// Decodes; must check the payload's size and contents before it trusts them (throw corrupt_data).
+  /// Decodes, in the accumulator's type: what `out` cannot hold is rounded at the end. Must check the
+  /// payload's size and contents before it trusts them (throw corrupt_data).
   virtual void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                          double factor) const = 0;
   /// Encodes value + residual and updates the residual; where a value cannot be represented, leaves the
-  /// residual as it was (to rounding) and returns nothing. The default serves every codec by do_encode and
-  /// do_decode, a few thousand elements at a time where do_run allows it; a codec with a fused loop overrides
-  /// it.
+  /// residual as it was (to rounding) and returns nothing. `factor` as in encode; without residual (null)
+  /// only its range is looked after. The default serves every codec by do_encode and do_decode, a few
+  /// thousand elements at a time where do_run allows it; a codec with a fused loop overrides it.
   virtual std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as,
-                                                        std::span<std::byte> payload) const;
+                                                        double factor, std::span<std::byte> payload) const;
   /// How many elements (a multiple of the block) make a payload of their own, such that the payloads of
   /// consecutive runs, one behind the other, are the payload of the whole. SIZE_MAX, the default: only the
   /// whole is. Not asked of codecs whose messages vary in size.
@@ -110,6 +115,10 @@ class TERSE_API Codec {
 
   /// How many of `count` elements the base class takes at a time.
   std::size_t run_elements(std::size_t count) const noexcept;
+  /// Decodes a payload into the accumulator's type as those who receive it will hold it; says whether all is
+  /// finite.
+  bool decode_as_received(std::span<const std::byte> payload, DType as, DType values, double factor,
+                          View out) const;
 
   std::string name_;
   std::string spec_;

@@ -33,7 +33,9 @@ void require_host(const Codec& codec, Memory memory) {
 }  // namespace
 
 Codec::Codec(std::string name, std::string spec, CodecTraits traits)
-    : name_(std::move(name)), spec_(std::move(spec)), traits_(traits) {}
+    : name_(std::move(name)), spec_(std::move(spec)), traits_(traits) {
+  if (traits_.block == 0) refuse(*this, ErrorCode::invalid_argument, "its traits have a block of 0: use 1");
+}
 
 Codec::~Codec() = default;
 
@@ -41,7 +43,8 @@ std::size_t Codec::max_bytes(std::size_t count, DType dtype) const {
   return kHeaderBytes + (count == 0 ? 0 : do_max_bytes(count, dtype));
 }
 
-std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> out, DType as) const {
+std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> out, DType as,
+                          double factor) const {
   require_host(*this, values.memory);
   if (!supports(as)) {
     refuse(*this, ErrorCode::unsupported, "it cannot encode " + std::string(terse::name(as)));
@@ -69,7 +72,9 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
   std::optional<std::size_t> bytes = 0;
   if (!values.empty()) {
     const auto payload = out.subspan(kHeaderBytes);
-    bytes = feedback ? do_encode_feedback(values, residual, as, payload) : do_encode(values, as, payload);
+    bytes = feedback || factor != 1.0
+                ? do_encode_feedback(values, feedback ? residual : View{}, as, factor, payload)
+                : do_encode(values, as, payload);
   }
   write_header(*this, values.count, as, bytes ? 0 : kNonFinite, out);
   return kHeaderBytes + bytes.value_or(0);
@@ -103,7 +108,7 @@ void Codec::undo(std::span<const std::byte> message, ConstView values, View resi
       contents.payload.size() != (values.empty() ? 0 : do_max_bytes(values.count, contents.dtype))) {
     refuse(*this, ErrorCode::corrupt_data, "the message to take back is cut short or too long");
   }
-  undo_run(contents.payload, contents.dtype, values, residual);
+  undo_run(contents.payload, contents.dtype, values, residual, 1.0);
 }
 
 std::size_t Codec::do_run() const noexcept { return kWholeMessage; }
@@ -113,14 +118,27 @@ std::size_t Codec::run_elements(std::size_t count) const noexcept {
   return unit >= count ? count : std::max(unit, kRunTarget / unit * unit);
 }
 
-void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual) const {
+bool Codec::decode_as_received(std::span<const std::byte> payload, DType as, DType values, double factor,
+                               View out) const {
+  thread_local std::vector<double> memory;
+  do_decode(payload, as, out, Into::overwrite, factor);
+  if (values == as && factor == 1.0) return true;  // on its way to a sum, which is kept in out's type
+  const View received = scratch(memory, out.count, as);
+  const bool finite = round_to(out, received);
+  convert(received, out, Into::overwrite, 1.0);
+  divide(out, factor);
+  return finite;
+}
+
+void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual,
+                     double factor) const {
   thread_local std::vector<double> memory;
   const std::size_t run = run_elements(values.count);
   for (std::size_t begin = 0; begin < values.count; begin += run) {
     const std::size_t n = std::min(run, values.count - begin);
     const View decoded = scratch(memory, n, residual.dtype);
     const std::size_t bytes = traits_.fixed_size ? do_max_bytes(n, as) : payload.size();
-    do_decode(payload.first(bytes), as, decoded, Into::overwrite, 1.0);
+    decode_as_received(payload.first(bytes), as, values.dtype, factor, decoded);
     payload = payload.subspan(bytes);
     // (residual + decoded) - value: the sum restores what was encoded
     const View e = residual.slice(begin, n);
@@ -130,26 +148,28 @@ void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView val
   }
 }
 
-std::optional<std::size_t> Codec::do_encode_feedback(ConstView values, View residual, DType as,
+std::optional<std::size_t> Codec::do_encode_feedback(ConstView values, View residual, DType as, double factor,
                                                      std::span<std::byte> payload) const {
   thread_local std::vector<double> sum_memory;
   thread_local std::vector<double> decoded_memory;
+  const bool feedback = residual.data != nullptr;
+  const DType accumulator = accumulator_of(as);
   const std::size_t run = run_elements(values.count);
   std::size_t written = 0;
   for (std::size_t begin = 0; begin < values.count; begin += run) {
     const std::size_t n = std::min(run, values.count - begin);
-    const View v = scratch(sum_memory, n, residual.dtype);
-    const View decoded = scratch(decoded_memory, n, residual.dtype);
-    const View e = residual.slice(begin, n);
+    const View v = scratch(sum_memory, n, accumulator);
+    const View decoded = scratch(decoded_memory, n, accumulator);
     convert(values.slice(begin, n), v, Into::overwrite, 1.0);
-    add(v, e, v);
+    if (feedback) add(v, residual.slice(begin, n), v);
     const auto bytes = do_encode(v, as, payload.subspan(written));
-    if (!bytes) {
-      undo_run(payload.first(written), as, values.slice(0, begin), residual.slice(0, begin));
+    if (!bytes || !decode_as_received(payload.subspan(written, *bytes), as, values.dtype, factor, decoded)) {
+      if (feedback) {
+        undo_run(payload.first(written), as, values.slice(0, begin), residual.slice(0, begin), factor);
+      }
       return std::nullopt;
     }
-    do_decode(payload.subspan(written, *bytes), as, decoded, Into::overwrite, 1.0);
-    subtract(v, decoded, e);
+    if (feedback) subtract(v, decoded, residual.slice(begin, n));
     written += *bytes;
   }
   return written;

@@ -46,14 +46,16 @@ class Onebit final : public Codec {
 
   std::optional<std::size_t> do_encode(ConstView values, DType as,
                                        std::span<std::byte> payload) const override {
-    return do_encode_feedback(values, {}, as, payload);
+    return do_encode_feedback(values, {}, as, 1.0, payload);
   }
 
-  std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as,
+  std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
                                                 std::span<std::byte> payload) const override {
-    const std::size_t done = onebit_encode(values, residual, as, block_, scale_, payload.data());
+    const std::size_t done = onebit_encode(values, residual, as, block_, scale_, factor, payload.data());
     if (done == values.count) return onebit_bytes(done, block_, as);
-    if (residual.data != nullptr) undo_run(payload, as, values.slice(0, done), residual.slice(0, done));
+    if (residual.data != nullptr) {
+      undo_run(payload, as, values.slice(0, done), residual.slice(0, done), factor);
+    }
     return std::nullopt;
   }
 

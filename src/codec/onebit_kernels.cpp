@@ -35,31 +35,28 @@ A add_tree(A* sums) {
   return sums[0];
 }
 
-// Rounds a scale to the tensor's type and writes it there.
+// Rounds a scale to the tensor's type and writes it to `out`, unless that is null.
 template <class A>
 A store_scale(A scale, DType as, std::byte* out) {
-  switch (as) {
-    case DType::f64: {
-      const double s = scale;
-      std::memcpy(out, &s, sizeof s);
-      return scale;
-    }
-    case DType::f32: {
-      const auto s = static_cast<float>(scale);
-      std::memcpy(out, &s, sizeof s);
+  const auto write = [&](auto s) {
+    if (out != nullptr) std::memcpy(out, &s, sizeof s);
+    if constexpr (std::is_floating_point_v<decltype(s)>) {
       return static_cast<A>(s);
-    }
-    case DType::f16: {
-      const float16 s(static_cast<float>(scale));
-      std::memcpy(out, &s, sizeof s);
+    } else {
       return static_cast<A>(static_cast<float>(s));
     }
+  };
+  switch (as) {
+    case DType::f64:
+      return write(static_cast<double>(scale));
+    case DType::f32:
+      return write(static_cast<float>(scale));
+    case DType::f16:
+      return write(float16(static_cast<float>(scale)));
     case DType::bf16:
       break;
   }
-  const bfloat16 s(static_cast<float>(scale));
-  std::memcpy(out, &s, sizeof s);
-  return static_cast<A>(static_cast<float>(s));
+  return write(bfloat16(static_cast<float>(scale)));
 }
 
 template <class A>
@@ -92,8 +89,11 @@ namespace HWY_NAMESPACE {
 // Up to 64 lanes of sign bits at lane `at` of a group's 8 bytes, which are zero before the first.
 template <class D, class M>
 HWY_INLINE void put_bits(D d, M negative, std::size_t at, std::uint8_t* group) {
-  if (hn::Lanes(d) % 8 == 0) {
+  if (HWY_ARCH_X86 && hn::Lanes(d) % 8 == 0) {
     hn::StoreMaskBits(d, negative, group + at / 8);
+  } else if (hn::Lanes(d) % 8 == 0) {  // not on x86, it may write 8 bytes whatever it has to say
+    std::uint8_t bits[8] = {};
+    std::memcpy(group + at / 8, bits, hn::StoreMaskBits(d, negative, bits));
   } else {
     std::uint8_t bits[8] = {};
     hn::StoreMaskBits(d, negative, bits);
@@ -107,13 +107,13 @@ HWY_INLINE auto get_bits(D d, std::uint64_t group, std::size_t at) {
   return hn::LoadMaskBits(d, reinterpret_cast<const std::uint8_t*>(&bits));
 }
 
-// v = x + e, or x.
+// v = x + e, or x (and e is null), from element `at` on.
 template <bool kFeedback, class D, class T, class A>
-HWY_INLINE hn::Vec<D> value_at(D d, const T* x, const A* e) {
+HWY_INLINE hn::Vec<D> value_at(D d, const T* x, const A* e, std::size_t at) {
   if constexpr (kFeedback) {
-    return hn::Add(load_as(d, x), hn::LoadU(d, e));
+    return hn::Add(load_as(d, x + at), hn::LoadU(d, e + at));
   } else {
-    return load_as(d, x);
+    return load_as(d, x + at);
   }
 }
 
@@ -123,7 +123,7 @@ HWY_INLINE void sum_group(const T* x, const A* e, A* HWY_RESTRICT sums) {
   const Lanes64<A> d;
   const std::size_t lanes = hn::Lanes(d);
   for (std::size_t at = 0; at < kGroup; at += lanes) {
-    const auto v = value_at<kFeedback>(d, x + at, e + at);
+    const auto v = value_at<kFeedback>(d, x, e, at);
     const auto term = kScale == OnebitScale::l1 ? hn::Abs(v) : hn::Mul(v, v);
     hn::Store(hn::Add(hn::Load(d, sums + at), term), d, sums + at);
   }
@@ -138,7 +138,7 @@ HWY_INLINE void sign_group(const T* x, A* e, A scale, std::uint8_t* bits) {
   const auto minus = hn::Set(d, -scale);
   if (lanes % 8 != 0) std::memset(bits, 0, kGroup / 8);
   for (std::size_t at = 0; at < kGroup; at += lanes) {
-    const auto v = value_at<kFeedback>(d, x + at, e + at);
+    const auto v = value_at<kFeedback>(d, x, e, at);
     const auto negative = hn::Lt(v, hn::Zero(d));
     put_bits(d, negative, at, bits);
     if constexpr (kFeedback) hn::StoreU(hn::Sub(v, hn::IfThenElse(negative, minus, plus)), d, e + at);
@@ -153,7 +153,8 @@ HWY_INLINE void fetch_group(const T* p) {
 }
 
 template <OnebitScale kScale, bool kFeedback, class T, class A>
-std::size_t encode_blocks(const T* x, A* e, std::size_t count, DType as, std::size_t block, std::byte* out) {
+std::size_t encode_blocks(const T* x, A* e, std::size_t count, DType as, std::size_t block, double factor,
+                          std::byte* out) {
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t n = std::min(block, count - begin);
     const std::size_t whole = n / kGroup * kGroup;
@@ -176,7 +177,11 @@ std::size_t encode_blocks(const T* x, A* e, std::size_t count, DType as, std::si
     if (rest != 0) sum_group<kScale, kFeedback>(x_rest, e_rest, sums);
     const A mean = add_tree(sums) / static_cast<A>(n);
     const A wanted = kScale == OnebitScale::l1 ? mean : std::sqrt(mean);
-    const A scale = store_scale(wanted, as, out);
+    A scale = store_scale(wanted, as, out);
+    if (factor != 1.0) {  // what those who decode will hold
+      scale = store_scale(scale * static_cast<A>(factor), as, nullptr);
+      if (std::isfinite(scale)) scale /= static_cast<A>(factor);
+    }
     if (!std::isfinite(scale)) return begin;
     out += size_of(as);
 
@@ -204,30 +209,30 @@ std::size_t encode_blocks(const T* x, A* e, std::size_t count, DType as, std::si
 
 template <class T, class A>
 std::size_t encode_typed(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
-                         std::byte* out) {
+                         double factor, std::byte* out) {
   const auto* x = static_cast<const T*>(values.data);
   auto* e = static_cast<A*>(residual.data);
   const auto run = [&]<OnebitScale kScale>() {
-    return e != nullptr ? encode_blocks<kScale, true>(x, e, values.count, as, block, out)
-                        : encode_blocks<kScale, false>(x, e, values.count, as, block, out);
+    return e != nullptr ? encode_blocks<kScale, true>(x, e, values.count, as, block, factor, out)
+                        : encode_blocks<kScale, false>(x, e, values.count, as, block, factor, out);
   };
   return scale == OnebitScale::l1 ? run.template operator()<OnebitScale::l1>()
                                   : run.template operator()<OnebitScale::rms>();
 }
 
 std::size_t encode_views(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
-                         std::byte* out) {
+                         double factor, std::byte* out) {
   switch (values.dtype) {
     case DType::f32:
-      return encode_typed<float, float>(values, residual, as, block, scale, out);
+      return encode_typed<float, float>(values, residual, as, block, scale, factor, out);
     case DType::f64:
-      return encode_typed<double, double>(values, residual, as, block, scale, out);
+      return encode_typed<double, double>(values, residual, as, block, scale, factor, out);
     case DType::f16:
-      return encode_typed<float16, float>(values, residual, as, block, scale, out);
+      return encode_typed<float16, float>(values, residual, as, block, scale, factor, out);
     case DType::bf16:
       break;
   }
-  return encode_typed<bfloat16, float>(values, residual, as, block, scale, out);
+  return encode_typed<bfloat16, float>(values, residual, as, block, scale, factor, out);
 }
 
 template <class A, Into kInto, class T>
@@ -304,8 +309,8 @@ HWY_EXPORT(encode_views);
 HWY_EXPORT(decode_views);
 
 std::size_t onebit_encode(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
-                          std::byte* out) {
-  return HWY_DYNAMIC_DISPATCH(encode_views)(values, residual, as, block, scale, out);
+                          double factor, std::byte* out) {
+  return HWY_DYNAMIC_DISPATCH(encode_views)(values, residual, as, block, scale, factor, out);
 }
 
 bool onebit_decode(const std::byte* in, DType as, View out, std::size_t block, Into into, double factor) {

@@ -17,10 +17,11 @@ constexpr std::size_t onebit_bytes(std::size_t count, std::size_t block, DType a
 }
 
 /// Encodes values (plus residual, unless its data is null) and updates the residual, block by block, up to
-/// the first block whose scale is not finite; that block's residual and all that follow are left as they are.
-/// Returns the elements done: values.count if all went well. `block` is a multiple of 8.
+/// the first block whose scale, or scale times factor, is not finite; that block's residual and all that
+/// follow are left as they are. Returns the elements done: values.count if all went well. `block` is a
+/// multiple of 8; `factor` as in Codec::encode.
 std::size_t onebit_encode(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
-                          std::byte* out);
+                          double factor, std::byte* out);
 
 /// Decodes onebit_bytes(out.count, block, as) bytes. Returns false where a scale is negative or not finite,
 /// or a padding bit is set; `out` is then partly written.
