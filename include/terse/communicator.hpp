@@ -102,8 +102,9 @@ TERSE_API std::span<const AlgorithmInfo> algorithms() noexcept;
 class TERSE_API Communicator {
  public:
   /// Duplicates `comm` (collective over it): any intracommunicator of any size. `defaults` override the
-  /// environment. Errors: invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for
-  /// MPI_COMM_NULL, an intercommunicator, or an environment variable that makes no sense.
+  /// environment. Errors: invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for MPI_COMM_NULL
+  /// or an intercommunicator; on all ranks alike, invalid_argument where an environment variable makes no
+  /// sense on some rank, mismatch where ranks have different defaults or variables.
   explicit Communicator(MPI_Comm comm, AllreduceOptions defaults = {});
   Communicator(Communicator&&) noexcept;
   Communicator& operator=(Communicator&&) noexcept;
@@ -121,10 +122,12 @@ class TERSE_API Communicator {
   /// same count and dtype and are disjoint or the same memory. All ranks call with the same count, dtype and
   /// options.
   ///
-  /// Errors, on every rank alike where the call may be lossy or check is `all`: mismatch, and those of a
-  /// single rank (invalid_argument, unsupported, invalid_state, out_of_memory), whose sentence then names the
-  /// rank; `in`, `out` and the residuals are then as before (residuals to rounding). communication,
-  /// corrupt_data: `out` is undefined.
+  /// Errors, on every rank alike: mismatch, and those of a single rank (invalid_argument, unsupported,
+  /// invalid_state, out_of_memory), whose sentence then names the rank. They are found before anything is
+  /// written: `in`, `out` and the residuals are as before (residuals to rounding). Not looked for, unless
+  /// check is `all` or `payload`, where this rank's tensor is too small to be compressed (min_bytes; 2 KiB
+  /// where that is auto): then a mismatch is what it is with MPI_Allreduce. communication, corrupt_data, and
+  /// what a codec throws when the call is half way: `out` and residuals are undefined.
   Outcome allreduce(ConstView in, View out, const AllreduceOptions& options = {});
   /// In place.
   Outcome allreduce(View data, const AllreduceOptions& options = {});

@@ -17,7 +17,8 @@ struct FeedbackState;
 /// tensor and rank.
 ///
 /// Sized by the first call that uses it, and bound to that call's count, dtype, codec, algorithm, rank and
-/// number of ranks: another use is an error until reset(). One call at a time.
+/// number of ranks: another use is an error until reset(). One call at a time; after a call that threw half
+/// way (see Communicator::allreduce), reset() it or load an earlier save.
 class TERSE_API Feedback {
  public:
   Feedback();
@@ -25,7 +26,8 @@ class TERSE_API Feedback {
   Feedback(Feedback&&) noexcept;
   Feedback& operator=(Feedback&&) noexcept;
 
-  /// All that is needed to go on later, exact to the bit. Empty if never used.
+  /// All that is needed to go on later, exact to the bit: residuals, or that `auto` chose plain MPI for this
+  /// tensor. Empty if never used.
   std::vector<std::byte> save() const;
   /// Takes the place of what is held. For the same rank of the same number of ranks.
   /// Errors: corrupt_data; what was held is then unchanged.
@@ -39,16 +41,16 @@ class TERSE_API Feedback {
   void reset() noexcept;
 
   /// Compressed calls since the start or the last reset.
-  std::uint64_t calls() const noexcept;
+  std::uint64_t calls() const;
   /// The worker residual, as many elements as the tensor; empty before the first use.
-  ConstView worker() const noexcept;
+  ConstView worker() const;
   /// The server residual, as many elements as this rank's chunk; empty before the first use.
-  ConstView server() const noexcept;
+  ConstView server() const;
   /// Where the chunk begins in the tensor, in elements.
-  std::size_t server_begin() const noexcept;
+  std::size_t server_begin() const;
 
   /// For the library's own use.
-  FeedbackState& state() noexcept { return *state_; }
+  FeedbackState& state() const;
 
  private:
   std::unique_ptr<FeedbackState> state_;

@@ -46,7 +46,10 @@ struct bfloat16 {
 enum class DType : std::uint8_t { f32, f64, f16, bf16 };
 /// Where memory lies. A build without CUDA refuses Memory::cuda by name.
 enum class Memory : std::uint8_t { host, cuda };
-/// What a reduction computes: the sum over all ranks, or the sum divided by the number of ranks.
+/// What a reduction computes: the sum over all ranks, or the sum divided by the number of ranks. Compressed
+/// sums and averages of 16-bit types are formed in f32; an exact call adds them up as MPI would, each sum
+/// rounded to the type, and divides at the end: so an f16 average whose sum is beyond 65504 is infinite
+/// there.
 enum class Op : std::uint8_t { sum, average };
 /// What decoding does with what is in its output already.
 enum class Into : std::uint8_t { overwrite, add };

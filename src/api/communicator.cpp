@@ -10,6 +10,7 @@
 
 #include "api/options.hpp"
 #include "api/tuning.hpp"
+#include "codec/feedback_state.hpp"
 #include "collective/algorithms.hpp"
 #include "collective/allreduce.hpp"
 #include "transport/mpi_transport.hpp"
@@ -18,7 +19,7 @@ namespace terse::inline v0_1 {
 namespace {
 
 // With min_bytes=auto, tensors below this are always reduced exactly, without a trial and without agreement:
-// the two phases cost more than one small reduction on any network.
+// the two phases, and the agreement itself, cost more than one small reduction on any network.
 constexpr std::size_t kAlwaysExact = 2048;
 
 bool overlap(ConstView in, View out) {
@@ -80,11 +81,35 @@ std::span<const AlgorithmInfo> algorithms() noexcept {
 }
 
 struct Communicator::Impl {
-  Impl(MPI_Comm comm, const AllreduceOptions& given)
-      : transport(comm), defaults(overlay(overlay(given, options_from_environment()), default_options())) {
-    if (!defaults.codec.codec()) defaults.codec = make_codec(defaults.codec.spec());
-    if (defaults.algorithm != "auto") find_algorithm(defaults.algorithm);
+  Impl(MPI_Comm comm, const AllreduceOptions& given) : transport(comm) {
+    std::optional<Error> failure;
+    Agreement::Fields fields;
+    try {
+      defaults = overlay(overlay(given, options_from_environment()), default_options());
+      if (!defaults.codec.codec()) defaults.codec = make_codec(defaults.codec.spec());
+      if (defaults.algorithm != "auto") find_algorithm(defaults.algorithm);
+      fields = terms_of(defaults);
+      fields.emplace_back("call", "making a Communicator");
+      fields.emplace_back("codec", defaults.codec.codec()->spec());
+      fields.emplace_back("op", name(*defaults.op));
+      fields.emplace_back("segment_bytes", std::to_string(*defaults.segment_bytes));
+      constexpr std::array kChecks = {"call", "all", "payload"};
+      fields.emplace_back("check", kChecks[static_cast<std::size_t>(*defaults.check)]);
+    } catch (const Error& error) {
+      failure = error;
+    }
+    try {
+      Agreement(transport, fields, failure).require();
+    } catch (const Error&) {
+      if (!transport.abandoned()) transport.free();  // on all ranks
+      throw;
+    }
   }
+  ~Impl() {
+    if (transport.abandoned()) workspace.leak();
+  }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   MpiTransport transport;
   AllreduceOptions defaults;
@@ -100,32 +125,62 @@ struct Communicator::Impl {
     return codecs_by_spec.emplace(choice.spec(), make_codec(choice.spec())).first->second;
   }
 
-  // Bytes from which on the call's codec pays. The first call of a kind makes a trial.
-  std::size_t break_even_of(const Call& call) {
+  // What a choice of the algorithm rests on, beside the tensor and the codec.
+  static Agreement::Fields terms_of(const AllreduceOptions& options) {
+    return {{"algorithm", options.algorithm},
+            {"min_bytes", options.min_bytes ? std::to_string(*options.min_bytes) : "auto"}};
+  }
+
+  // Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays.
+  // The first call of a kind makes the trial.
+  bool compression_pays(const Call& call) {
+    if (call.feedback) {
+      const FeedbackState& held = call.feedback->state();
+      if (held.calls != 0) return true;
+      if (held.declined && held.shape.count == call.in.count && held.shape.dtype == call.in.dtype &&
+          held.shape.codec == call.codec->spec()) {
+        return false;
+      }
+    }
+    if (transport.size() == 1) return false;
     const auto key = std::pair(call.codec->spec() + ' ' + std::string(call.algorithm->name), call.in.dtype);
-    const auto known = break_even.find(key);
-    if (known != break_even.end()) return known->second;
-    const std::size_t found = transport.size() == 1 ? std::numeric_limits<std::size_t>::max()
-                                                    : find_break_even(transport, call, workspace);
-    return break_even.emplace(key, found).first->second;
+    auto known = break_even.find(key);
+    if (known == break_even.end()) {
+      known = break_even.emplace(key, find_break_even(transport, call, workspace)).first;
+    }
+    return call.in.bytes() >= known->second;
   }
 
   Outcome allreduce(ConstView in, View out, const AllreduceOptions& given);
+  Outcome allreduce(const AllreduceOptions& options, Call& call);
 };
 
 Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOptions& given) {
   const AllreduceOptions options = overlay(given, defaults);
   Call call{.in = in,
             .out = out,
+            .terms = terms_of(options),
             .op = *options.op,
             .feedback = options.feedback,
             .segment_bytes = *options.segment_bytes,
             .checksum = *options.check == Check::payload,
             .failure = broken};
-  const bool automatic = options.algorithm == "auto";
+  try {
+    return allreduce(options, call);
+  } catch (const Error& error) {
+    if (!broken && (error.code() == ErrorCode::corrupt_data || transport.abandoned())) {
+      broken = Error(ErrorCode::communication,
+                     "this Communicator is not usable any more: an earlier call on it failed half way: " +
+                         std::string(error.what()));
+    }
+    throw;
+  }
+}
+
+Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& call) {
   const Algorithm& exact = find_algorithm("exact");
-  const Algorithm& compressing = find_algorithm("two_phase");
-  call.algorithm = &compressing;
+  const bool automatic = options.algorithm == "auto";
+  call.algorithm = &find_algorithm("two_phase");
   const auto note = [&](auto&& make) {
     try {
       make();
@@ -138,45 +193,42 @@ Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOpt
   if (*options.segment_bytes == 0) {
     note([] { throw Error(ErrorCode::invalid_argument, "segment_bytes is 0: use at least 1, such as 4M"); });
   }
-  if (!call.failure) call.failure = find_fault(in, out);
+  if (!call.failure) call.failure = find_fault(call.in, call.out);
+  if (!call.failure) note([&] { check_pair(transport, call); });
 
-  // What follows depends only on what all ranks have in common.
+  // What follows depends only on what all ranks have in common: the tensor, the options, earlier calls.
   Outcome outcome{.result = Outcome::Result::compressed};
   const auto be_exact = [&](Outcome::Reason reason) {
     outcome = {.result = Outcome::Result::exact, .reason = reason};
     call.algorithm = &exact;
   };
+  const bool plain = call.algorithm == &exact;
   const bool lossless = call.codec && call.codec->traits().lossless;
-  if (call.algorithm == &exact || (automatic && lossless)) {
+  const bool small = call.in.bytes() < options.min_bytes.value_or(automatic || plain ? kAlwaysExact : 0);
+  if (plain || (automatic && lossless)) {
     be_exact(Outcome::Reason::asked);
-  } else if (in.bytes() < options.min_bytes.value_or(automatic ? kAlwaysExact : 0)) {
+  } else if (small) {
     be_exact(Outcome::Reason::small);
-  } else if (automatic && !options.min_bytes && !call.failure && in.bytes() < break_even_of(call)) {
+  } else if (automatic && !options.min_bytes && !call.failure && !compression_pays(call)) {
     be_exact(Outcome::Reason::slower);
   } else if (lossless) {
     outcome = {.result = Outcome::Result::exact, .reason = Outcome::Reason::asked};
   }
-  call.agree = call.algorithm != &exact || *options.check != Check::call;
+  // Another rank may be about to compress, by mistake: exact calls are agreed upon too, unless they are
+  // small.
+  call.agree = !small || *options.check != Check::call;
 
-  try {
-    const CallResult result = terse::allreduce(transport, call, workspace);
-    outcome.algorithm = call.algorithm->name;
-    outcome.bytes_sent = result.bytes_sent;
-    outcome.exact_count = result.exact_count;
-    if (result.exact_count != 0) outcome.reason = Outcome::Reason::non_finite;
-    if (call.algorithm == &exact) {
-      const auto ranks = static_cast<std::size_t>(transport.size());
-      outcome.bytes_sent = 2 * (ranks - 1) * in.bytes() / ranks;
-    }
-    if (outcome.result == Outcome::Result::exact) outcome.exact_count = in.count;
-  } catch (const Error& error) {
-    if (!broken && (error.code() == ErrorCode::corrupt_data || transport.abandoned())) {
-      broken = Error(ErrorCode::communication,
-                     "this Communicator is not usable any more: an earlier call on it failed half way: " +
-                         std::string(error.what()));
-    }
-    throw;
+  const CallResult result = terse::allreduce(transport, call, workspace);
+  outcome.algorithm = call.algorithm->name;
+  outcome.bytes_sent = result.bytes_sent;
+  outcome.exact_count = result.exact_count;
+  if (result.exact_count != 0) outcome.reason = Outcome::Reason::non_finite;
+  if (call.algorithm == &exact) {
+    const auto ranks = static_cast<std::size_t>(transport.size());
+    outcome.bytes_sent = 2 * (ranks - 1) * call.in.bytes() / ranks;
   }
+  if (outcome.result == Outcome::Result::exact) outcome.exact_count = call.in.count;
+  if (outcome.reason == Outcome::Reason::slower && call.feedback) decline(transport, call);
   return outcome;
 }
 

@@ -23,6 +23,16 @@ std::uint64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
 
 }  // namespace
 
+std::size_t break_even(const Trial& small, const Trial& large) {
+  constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
+  const double gain_small = small.plain_us - small.compressed_us;  // > 0: compression is faster
+  const double gain_large = large.plain_us - large.compressed_us;
+  const double slope = (gain_large - gain_small) / static_cast<double>(large.bytes - small.bytes);
+  if (slope <= 0) return gain_small > 0 && gain_large > 0 ? 0 : kNever;
+  const double crossing = static_cast<double>(small.bytes) - gain_small / slope;
+  return crossing <= 0 ? 0 : crossing >= 0x1p62 ? kNever : static_cast<std::size_t>(crossing);
+}
+
 std::size_t find_break_even(Transport& transport, const Call& call, Workspace& workspace) {
   const Algorithm& exact = find_algorithm("exact");
   // [size][plain, compressed]: the fastest round of this rank, then the slowest rank's
@@ -39,7 +49,7 @@ std::size_t find_break_even(Transport& transport, const Call& call, Workspace& w
     first.failure = Error(ErrorCode::out_of_memory, "no memory for a trial of " + call.codec->spec() +
                                                         ": set min_bytes, so that none is needed");
   }
-  require_agreement(transport, first, "trial");
+  require_agreement(transport, first);
   for (int round = -kWarmUps; round < kRounds; ++round) {
     for (std::size_t s = 0; s < kTrialBytes.size(); ++s) {
       for (const std::size_t which : {0u, 1u}) {
@@ -60,17 +70,8 @@ std::size_t find_break_even(Transport& transport, const Call& call, Workspace& w
   transport.start_max(best, operation);
   while (!operation.done) transport.progress(Transport::Wait::yes);
 
-  const auto small = static_cast<double>(kTrialBytes[0]);
-  const auto span = static_cast<double>(kTrialBytes[1] - kTrialBytes[0]);
-  const auto gain_small =
-      static_cast<double>(best[0]) - static_cast<double>(best[1]);  // > 0: compression is faster
-  const auto gain_large = static_cast<double>(best[2]) - static_cast<double>(best[3]);
-  const double slope = (gain_large - gain_small) / span;
-  if (gain_small >= 0 && slope >= 0) return 0;
-  if (slope <= 0) return std::numeric_limits<std::size_t>::max();
-  const double crossing = small - gain_small / slope;
-  if (crossing >= 0x1p62) return std::numeric_limits<std::size_t>::max();
-  return crossing <= 0 ? 0 : static_cast<std::size_t>(crossing);
+  const auto us = [](std::uint64_t ns) { return 1e-3 * static_cast<double>(ns); };
+  return break_even({kTrialBytes[0], us(best[0]), us(best[1])}, {kTrialBytes[1], us(best[2]), us(best[3])});
 }
 
 }  // namespace terse::inline v0_1

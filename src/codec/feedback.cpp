@@ -16,6 +16,8 @@ namespace {
 // A save: magic, version, the shape's numbers and names, the residuals, and a hash of all that.
 constexpr std::uint64_t kMagic = 0x31626665'65737274;  // "trseefb1"
 constexpr std::uint32_t kSaveVersion = 1;
+// The algorithm of a save without residuals: `auto` chose plain MPI.
+constexpr std::string_view kDeclined = "exact";
 
 std::size_t bytes_of(std::uint64_t count, DType dtype) {
   return static_cast<std::size_t>(count) * size_of(accumulator_of(dtype));
@@ -95,16 +97,17 @@ FeedbackState read_save(std::span<const std::byte> saved) {
   shape.server_begin = reader.number<std::uint64_t>();
   shape.server_count = reader.number<std::uint64_t>();
   state.calls = reader.number<std::uint64_t>();
-  if (shape.rank >= shape.ranks || shape.count > body.size() || shape.server_begin > shape.count ||
-      shape.server_count > shape.count - shape.server_begin) {
+  if (shape.rank >= shape.ranks || (shape.algorithm != kDeclined && shape.count > body.size()) ||
+      shape.server_begin > shape.count || shape.server_count > shape.count - shape.server_begin) {
     throw corrupt("its numbers make no sense");
   }
-  const auto worker = reader.take(bytes_of(shape.count, shape.dtype));
+  const auto worker = reader.take(shape.algorithm == kDeclined ? 0 : bytes_of(shape.count, shape.dtype));
   const auto server = reader.take(bytes_of(shape.server_count, shape.dtype));
   if (!reader.empty()) throw corrupt("it is too long");
   state.worker.assign(worker.begin(), worker.end());
   state.server.assign(server.begin(), server.end());
-  state.bound = true;
+  state.declined = shape.algorithm == kDeclined;
+  state.bound = !state.declined;
   return state;
 }
 
@@ -116,10 +119,6 @@ std::string describe(const FeedbackShape& shape) {
 }  // namespace
 
 void FeedbackState::bind(const FeedbackShape& wanted) {
-  if (in_use) {
-    throw Error(ErrorCode::invalid_state,
-                "this Feedback is in use by another call: each tensor needs one of its own");
-  }
   try {
     if (!owed.empty()) {
       FeedbackShape same = wanted;
@@ -143,6 +142,7 @@ void FeedbackState::bind(const FeedbackShape& wanted) {
       server.assign(bytes_of(wanted.server_count, wanted.dtype), std::byte{0});
       shape = wanted;
       calls = 0;
+      declined = false;
       bound = true;
       return;
     }
@@ -163,53 +163,69 @@ void FeedbackState::bind(const FeedbackShape& wanted) {
   }
 }
 
+std::string FeedbackState::summary() const {
+  return declined ? "with plain MPI chosen by auto" : "after " + std::to_string(calls) + " calls";
+}
+
+FeedbackState& Feedback::state() const {
+  if (!state_) throw Error(ErrorCode::invalid_state, "this Feedback was moved from: make a new one");
+  return *state_;
+}
+
 Feedback::Feedback() : state_(std::make_unique<FeedbackState>()) {}
 Feedback::~Feedback() = default;
 Feedback::Feedback(Feedback&& other) noexcept = default;
 Feedback& Feedback::operator=(Feedback&& other) noexcept = default;
 
 std::vector<std::byte> Feedback::save() const {
-  if (!state_->owed.empty()) {
+  const FeedbackState& held = state();
+  if (!held.owed.empty()) {
     throw Error(ErrorCode::invalid_state,
                 "this Feedback was loaded from all ranks' saves and not used since: keep those, or save "
                 "after a call");
   }
-  if (!state_->bound) return {};
-  const FeedbackShape& shape = state_->shape;
+  if (!held.bound && !held.declined) return {};
+  const FeedbackShape& shape = held.shape;
   Writer writer;
   writer.number(kMagic);
   writer.number(kSaveVersion);
   writer.number(shape.count);
   writer.number(static_cast<std::uint8_t>(shape.dtype));
   writer.text(shape.codec);
-  writer.text(shape.algorithm);
+  writer.text(held.declined ? std::string(kDeclined) : shape.algorithm);
   writer.number(shape.rank);
   writer.number(shape.ranks);
   writer.number(shape.server_begin);
   writer.number(shape.server_count);
-  writer.number(state_->calls);
-  writer.bytes(state_->worker);
-  writer.bytes(state_->server);
+  writer.number(held.calls);
+  writer.bytes(held.worker);
+  writer.bytes(held.server);
   return writer.finish();
 }
 
-void Feedback::load(std::span<const std::byte> saved) { *state_ = read_save(saved); }
+void Feedback::load(std::span<const std::byte> saved) { state() = read_save(saved); }
 
 void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) {
   FeedbackState sum;
+  if (std::all_of(saved_of_all_ranks.begin(), saved_of_all_ranks.end(),
+                  [](const std::vector<std::byte>& save) { return save.empty(); })) {
+    state() = std::move(sum);  // never used
+    return;
+  }
   for (std::size_t r = 0; r < saved_of_all_ranks.size(); ++r) {
     FeedbackState one = read_save(saved_of_all_ranks[r]);
     FeedbackShape alike = one.shape;
     if (r == 0) {
       sum.shape = one.shape;
       sum.calls = one.calls;
+      sum.declined = one.declined;
       sum.owed.assign(one.worker.size(), std::byte{0});
       sum.worker.assign(one.worker.size(), std::byte{0});
     }
     alike.rank = sum.shape.rank;
     alike.server_begin = sum.shape.server_begin;
     alike.server_count = sum.shape.server_count;
-    if (!one.bound || alike != sum.shape || one.shape.rank != r ||
+    if ((!one.bound && !one.declined) || alike != sum.shape || one.shape.rank != r ||
         one.shape.ranks != saved_of_all_ranks.size() || one.calls != sum.calls) {
       throw Error(
           ErrorCode::invalid_argument,
@@ -217,6 +233,7 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
               " is not that of rank " + std::to_string(r) +
               " of the same run: pass the saves of all ranks, made after the same call, in rank order");
     }
+    if (one.declined) continue;
     const DType dtype = accumulator_of(sum.shape.dtype);
     const View total{sum.worker.data(), sum.shape.count, dtype};
     add(total, one.worker_view(), total);
@@ -232,16 +249,17 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
     add(owed, total, owed);
     sum.worker = {};
   }
-  *state_ = std::move(sum);
+  if (sum.declined) sum = {};  // for other ranks, auto decides anew
+  state() = std::move(sum);
 }
 
 void Feedback::reset() noexcept {
   if (state_) *state_ = FeedbackState{};
 }
 
-std::uint64_t Feedback::calls() const noexcept { return state_->calls; }
-ConstView Feedback::worker() const noexcept { return state_->bound ? state_->worker_view() : View{}; }
-ConstView Feedback::server() const noexcept { return state_->bound ? state_->server_view() : View{}; }
-std::size_t Feedback::server_begin() const noexcept { return state_->shape.server_begin; }
+std::uint64_t Feedback::calls() const { return state().calls; }
+ConstView Feedback::worker() const { return state().bound ? state().worker_view() : View{}; }
+ConstView Feedback::server() const { return state().bound ? state().server_view() : View{}; }
+std::size_t Feedback::server_begin() const { return state().shape.server_begin; }
 
 }  // namespace terse::inline v0_1

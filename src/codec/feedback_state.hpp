@@ -25,7 +25,8 @@ struct FeedbackShape {
 
 struct FeedbackState {
   bool bound = false;
-  bool in_use = false;
+  bool in_use = false;    ///< by a call; accessed atomically
+  bool declined = false;  ///< `auto` chose plain MPI for the tensor that shape describes: nothing is kept
   FeedbackShape shape;
   std::uint64_t calls = 0;
   std::vector<std::byte> worker;  ///< shape.count values of accumulator_of(shape.dtype)
@@ -38,8 +39,10 @@ struct FeedbackState {
   View server_view() noexcept { return {server.data(), shape.server_count, accumulator_of(shape.dtype)}; }
 
   /// Makes the residuals fit `wanted`: zeros at first use, what was held before if it is the same.
-  /// Errors: invalid_state where it is bound to something else or in use, out_of_memory.
+  /// Errors: invalid_state where it is bound to something else, out_of_memory.
   void bind(const FeedbackShape& wanted);
+  /// What ranks must have in common.
+  std::string summary() const;
 };
 
 }  // namespace terse::inline v0_1

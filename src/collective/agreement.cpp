@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 #include <span>
 
 #include "core/bytes.hpp"
@@ -85,8 +86,12 @@ void add_to_group(std::vector<std::pair<std::string, std::vector<int>>>& groups,
 [[noreturn]] void throw_mismatch(const std::vector<Party>& parties) {
   std::vector<std::map<std::string, std::string>> fields;
   for (const Party& party : parties) fields.push_back(fields_of(party.text));
+  std::set<std::string> names;
+  for (const auto& of_rank : fields) {
+    for (const auto& [name, value] : of_rank) names.insert(name);
+  }
   std::string differences;
-  for (const auto& [name, first] : fields.front()) {
+  for (const std::string& name : names) {
     std::vector<std::pair<std::string, std::vector<int>>> groups;
     for (std::size_t r = 0; r < parties.size(); ++r) {
       const auto value = fields[r].find(name);
@@ -97,9 +102,11 @@ void add_to_group(std::vector<std::pair<std::string, std::vector<int>>>& groups,
     }
   }
   if (differences.empty()) differences = "their arguments are too long to tell apart here";
-  throw Error(ErrorCode::mismatch,
-              "ranks make different calls: " + differences +
-                  ". All ranks must pass the same arguments, in the same order of calls.");
+  throw Error(
+      ErrorCode::mismatch,
+      "ranks make different calls: " + differences +
+          ". All ranks must make the same calls with the same arguments, and see the same TERSE_ variables "
+          "(mpirun -x).");
 }
 
 }  // namespace
@@ -123,6 +130,16 @@ void Agreement::start() {
   words_ = {h, ~h, failure_ ? 1u : 0u};
   transport_.start_max(words_, operation_);
   started_ = true;
+}
+
+void Agreement::require() {
+  if (transport_.size() > 1) {
+    start();
+    while (!done()) transport_.progress(Transport::Wait::yes);
+    if (!reached()) explain();
+  } else if (failure_) {
+    throw Error(*failure_, text_);
+  }
 }
 
 bool Agreement::reached() const noexcept { return words_[0] == ~words_[1] && words_[2] == 0; }

@@ -25,6 +25,10 @@ class Agreement {
   Agreement(const Agreement&) = delete;
   Agreement& operator=(const Agreement&) = delete;
 
+  /// The whole of it: collective; throws on all ranks alike unless all agree and none has failed.
+  void require();
+
+  // The same in parts, for those who have something to do meanwhile.
   /// Starts the reduction: collective, in start order.
   void start();
   bool done() const noexcept { return operation_.done; }

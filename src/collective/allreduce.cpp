@@ -2,7 +2,7 @@
 #include "collective/allreduce.hpp"
 
 #include <algorithm>
-#include <array>
+#include <atomic>
 #include <new>
 #include <string>
 
@@ -18,21 +18,29 @@ namespace {
 // While a call uses a Feedback, no other may.
 class Lease {
  public:
-  explicit Lease(Feedback* feedback) : state_(feedback ? &feedback->state() : nullptr) {
-    if (state_) state_->in_use = true;
-  }
+  Lease() = default;
   ~Lease() {
-    if (state_) state_->in_use = false;
+    if (state_) std::atomic_ref(state_->in_use).store(false);
   }
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
 
+  /// Errors: invalid_state where another call uses it.
+  void take(FeedbackState& state) {
+    if (std::atomic_ref(state.in_use).exchange(true)) {
+      throw Error(ErrorCode::invalid_state,
+                  "this Feedback is in use by another call: each tensor needs one of its own");
+    }
+    state_ = &state;
+  }
+
  private:
-  FeedbackState* state_;
+  FeedbackState* state_ = nullptr;
 };
 
 // Everything of a call that may fail on one rank alone, done before anything is told to the others.
 struct Prepared {
+  Lease lease;
   Feedback* feedback = nullptr;  // in use by this call
   bool fresh = false;            // that Feedback was empty before
   std::optional<Runner> runner;
@@ -50,9 +58,20 @@ Problem problem_of(const Transport& transport, const Call& call, const Codec& co
           .trailer_bytes = call.checksum ? kTrailerBytes : 0};
 }
 
+FeedbackShape shape_of(const Transport& transport, const Call& call, Range own) {
+  return {.count = call.in.count,
+          .dtype = call.in.dtype,
+          .codec = call.codec->spec(),
+          .algorithm = std::string(call.algorithm->name),
+          .rank = static_cast<std::uint32_t>(transport.rank()),
+          .ranks = static_cast<std::uint32_t>(transport.size()),
+          .server_begin = own.offset,
+          .server_count = own.count};
+}
+
 void prepare(Transport& transport, const Call& call, int tag, Workspace& workspace, Prepared& made) {
+  check_pair(transport, call);
   const Problem problem = problem_of(transport, call, *call.codec);
-  if (call.algorithm->check) call.algorithm->check(problem);
   Binding binding = {.in = call.in,
                      .out = call.out,
                      .codec = call.codec.get(),
@@ -61,15 +80,9 @@ void prepare(Transport& transport, const Call& call, int tag, Workspace& workspa
   if (problem.feedback) {
     const Range own = call.algorithm->chunks(problem)[static_cast<std::size_t>(transport.rank())];
     FeedbackState& state = call.feedback->state();
+    made.lease.take(state);
     made.fresh = !state.bound && state.owed.empty();
-    state.bind({.count = call.in.count,
-                .dtype = call.in.dtype,
-                .codec = call.codec->spec(),
-                .algorithm = std::string(call.algorithm->name),
-                .rank = static_cast<std::uint32_t>(transport.rank()),
-                .ranks = static_cast<std::uint32_t>(transport.size()),
-                .server_begin = own.offset,
-                .server_count = own.count});
+    state.bind(shape_of(transport, call, own));
     made.feedback = call.feedback;
     binding.worker = state.worker_view();
     binding.server = state.server_view();
@@ -79,39 +92,30 @@ void prepare(Transport& transport, const Call& call, int tag, Workspace& workspa
 }
 
 Agreement::Fields describe(const Call& call) {
-  Agreement::Fields fields = {{"count", std::to_string(call.in.count)},
+  Agreement::Fields fields = {{"call", "allreduce"},
+                              {"count", std::to_string(call.in.count)},
                               {"dtype", std::string(name(call.in.dtype))},
                               {"op", std::string(name(call.op))},
                               {"codec", call.codec->spec()},
-                              {"algorithm", std::string(call.algorithm->name)},
                               {"segment_bytes", std::to_string(call.segment_bytes)},
-                              {"feedback", "none"},
+                              {"feedback", call.feedback ? call.feedback->state().summary() : "none"},
                               {"checksums", call.checksum ? "on" : "off"}};
-  if (call.feedback) fields[6].second = "after " + std::to_string(call.feedback->calls()) + " calls";
+  if (call.terms.empty()) fields.emplace_back("algorithm", call.algorithm->name);
+  fields.insert(fields.end(), call.terms.begin(), call.terms.end());
   return fields;
 }
 
-// The end of a schedule. Where ranks may have come to different ends, they meet, and all throw what any has
-// found.
-void require_sound(Transport& transport, const Call& call, const Runner& runner) {
-  if (!call.checksum && !runner.must_meet()) {
-    if (runner.failure()) throw *runner.failure();
-    return;
+// What a failure is, as an Error.
+template <class F>
+std::optional<Error> failure_of(F&& work) {
+  try {
+    work();
+    return std::nullopt;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return Error(ErrorCode::out_of_memory, "no memory for the schedule of this call");
   }
-  std::vector<std::uint64_t> again;
-  for (const Piece& piece : runner.flagged()) again.push_back(piece.range.offset);
-  std::sort(again.begin(), again.end());
-  Agreement end(transport,
-                {{"pieces_to_send_again", std::to_string(again.size()) + " (" +
-                                              std::to_string(hash(std::as_bytes(std::span(again)))) + ")"}},
-                runner.failure());
-  if (transport.size() == 1) {
-    if (runner.failure()) throw *runner.failure();
-    return;
-  }
-  end.start();
-  while (!end.done()) transport.progress(Transport::Wait::yes);
-  if (!end.reached()) end.explain();
 }
 
 // The flagged pieces of one segment, or of several, become segments of their own, in tensor order: the k-th
@@ -129,19 +133,39 @@ std::vector<std::vector<Piece>> regroup(std::vector<Piece> flagged, int ranks) {
   return segments;
 }
 
-// Sends pieces again, exactly: the same schedule with `identity`. Returns the bytes sent.
-std::size_t send_exactly(Transport& transport, const Call& call, int tag, const std::vector<Piece>& flagged,
-                         Workspace& workspace) {
+// The flagged pieces once more, exactly: the same schedule with `identity`.
+struct Again {
+  std::optional<Schedule> schedule;
+  std::optional<Runner> runner;
+};
+
+void prepare_again(Transport& transport, const Call& call, int tag, const std::vector<Piece>& flagged,
+                   Workspace& workspace, Again& made) {
   static const std::shared_ptr<const Codec> identity = make_codec("identity");
   const Problem problem = problem_of(transport, call, *identity);
-  const Schedule schedule = call.algorithm->build_pieces(problem, regroup(flagged, transport.size()));
-  Runner runner(schedule,
-                {.in = call.in, .out = call.out, .codec = identity.get(), .checksum = call.checksum},
-                transport, tag, workspace);
-  runner.open_gate();
-  while (!runner.done()) runner.advance(Transport::Wait::yes);
-  require_sound(transport, call, runner);
-  return runner.bytes_sent();
+  made.schedule = call.algorithm->build_pieces(problem, regroup(flagged, transport.size()));
+  made.runner.emplace(
+      *made.schedule,
+      Binding{.in = call.in, .out = call.out, .codec = identity.get(), .checksum = call.checksum}, transport,
+      tag, workspace);
+}
+
+// The end of a schedule. Where ranks may have come to different ends, they meet, and all throw what any has
+// found.
+void require_sound(Transport& transport, const Call& call, const Runner& runner,
+                   const std::optional<Error>& failure) {
+  if (!call.checksum && !runner.must_meet()) {
+    if (failure) throw *failure;
+    return;
+  }
+  std::vector<std::uint64_t> again;
+  for (const Piece& piece : runner.flagged()) again.push_back(piece.range.offset);
+  std::sort(again.begin(), again.end());
+  Agreement(transport,
+            {{"pieces_to_send_again", std::to_string(again.size()) + " (" +
+                                          std::to_string(hash(std::as_bytes(std::span(again)))) + ")"}},
+            failure)
+      .require();
 }
 
 CallResult run(Transport& transport, const Call& call, Runner& runner, Agreement* agreement, int tag,
@@ -160,44 +184,48 @@ CallResult run(Transport& transport, const Call& call, Runner& runner, Agreement
       runner.advance(Transport::Wait::yes);
     }
   }
-  require_sound(transport, call, runner);
+  // What may fail on one rank alone comes before the ranks meet.
+  Again again;
+  std::optional<Error> failure = runner.failure();
+  if (!failure && !runner.flagged().empty()) {
+    failure = failure_of([&] { prepare_again(transport, call, tag, runner.flagged(), workspace, again); });
+  }
+  require_sound(transport, call, runner, failure);
 
   CallResult result{.bytes_sent = runner.bytes_sent()};
-  if (!runner.flagged().empty()) {
+  if (again.runner) {
     for (const Piece& piece : runner.flagged()) result.exact_count += piece.range.count;
-    result.bytes_sent += send_exactly(transport, call, tag, runner.flagged(), workspace);
+    again.runner->open_gate();
+    while (!again.runner->done()) again.runner->advance(Transport::Wait::yes);
+    require_sound(transport, call, *again.runner, again.runner->failure());
+    result.bytes_sent += again.runner->bytes_sent();
   }
   return result;
 }
 
 }  // namespace
 
-void require_agreement(Transport& transport, const Call& call, const std::string& purpose) {
-  Agreement::Fields fields;
-  if (!call.failure) {
-    fields = describe(call);
-    fields.emplace_back("purpose", purpose);
-  }
-  Agreement agreement(transport, fields, call.failure);
-  agreement.start();
-  while (!agreement.done()) transport.progress(Transport::Wait::yes);
-  if (!agreement.reached()) agreement.explain();
+void check_pair(const Transport& transport, const Call& call) {
+  if (call.algorithm->check) call.algorithm->check(problem_of(transport, call, *call.codec));
+}
+
+void decline(const Transport& transport, const Call& call) {
+  FeedbackState& state = call.feedback->state();
+  if (state.bound || !state.owed.empty()) return;
+  state.shape = shape_of(transport, call, {});
+  state.declined = true;
+}
+
+void require_agreement(Transport& transport, const Call& call) {
+  transport.take_tags(Schedule::kChannels);  // as the call itself, to which other ranks may have gone
+  Agreement(transport, call.failure ? Agreement::Fields{} : describe(call), call.failure).require();
 }
 
 CallResult allreduce(Transport& transport, const Call& call, Workspace& workspace) {
   const int tag = transport.take_tags(Schedule::kChannels);
-  std::optional<Error> failure = call.failure;
   Prepared made;
-  if (!failure) {
-    try {
-      prepare(transport, call, tag, workspace, made);
-    } catch (const Error& error) {
-      failure = error;
-    } catch (const std::bad_alloc&) {
-      failure = Error(ErrorCode::out_of_memory, "no memory for the schedule of this call");
-    }
-  }
-  const Lease lease(made.feedback);
+  std::optional<Error> failure = call.failure;
+  if (!failure) failure = failure_of([&] { prepare(transport, call, tag, workspace, made); });
   try {
     CallResult result;
     if (!call.agree || transport.size() == 1) {
@@ -205,11 +233,8 @@ CallResult allreduce(Transport& transport, const Call& call, Workspace& workspac
       result = run(transport, call, *made.runner, nullptr, tag, workspace);
     } else {
       Agreement agreement(transport, failure ? Agreement::Fields{} : describe(call), failure);
+      if (failure) agreement.require();
       agreement.start();
-      if (failure) {
-        while (!agreement.done()) transport.progress(Transport::Wait::yes);
-        agreement.explain();
-      }
       result = run(transport, call, *made.runner, &agreement, tag, workspace);
     }
     if (made.feedback) ++made.feedback->state().calls;

@@ -9,6 +9,7 @@
 #include <terse/feedback.hpp>
 #include <terse/types.hpp>
 
+#include "collective/agreement.hpp"
 #include "collective/algorithms.hpp"
 #include "collective/runner.hpp"
 #include "transport/transport.hpp"
@@ -22,6 +23,8 @@ struct Call {
   View out;
   std::shared_ptr<const Codec> codec{};
   const Algorithm* algorithm = nullptr;
+  /// What else ranks must have in common, since it led to the choice of the algorithm.
+  Agreement::Fields terms{};
   Op op = Op::sum;
   Feedback* feedback = nullptr;
   std::size_t segment_bytes = std::size_t{4} << 20;
@@ -36,9 +39,15 @@ struct CallResult {
   std::size_t exact_count = 0;  ///< elements of flagged pieces, which went exactly
 };
 
-/// The agreement alone, before something that only makes sense if all ranks are about to do it. Collective;
-/// throws on all ranks alike, as a call would, where arguments or `purpose` differ or a rank has failed.
-void require_agreement(Transport& transport, const Call& call, const std::string& purpose);
+/// The agreement alone, before something that only makes sense if all ranks are about to do it: to the other
+/// ranks it is the beginning of the call. Collective; throws on all ranks alike, as the call would.
+void require_agreement(Transport& transport, const Call& call);
+
+/// Whether algorithm, codec and feedback go together. Errors: unsupported, with a sentence that names them.
+void check_pair(const Transport& transport, const Call& call);
+
+/// Notes in the call's Feedback, unless that holds residuals, that plain MPI was chosen for its tensor.
+void decline(const Transport& transport, const Call& call);
 
 /// Runs a call to its end. Errors: see Communicator::allreduce.
 CallResult allreduce(Transport& transport, const Call& call, Workspace& workspace);

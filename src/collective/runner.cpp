@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <exception>
 #include <functional>
+#include <new>
 #include <string>
 
 #include "codec/elements.hpp"
@@ -175,9 +176,9 @@ void Runner::encode(const Step& step) {
     try {
       const ConstView values =
           from_sum ? ConstView(sum(step)) : binding_.in.slice(step.elements.offset, step.elements.count);
-      bytes = binding_.codec->encode(values, residual(step), out, dtype);
-    } catch (const std::exception& error) {
-      fail(error, "encoding with " + binding_.codec->spec());
+      bytes = binding_.codec->encode(values, residual(step), out, dtype, from_sum ? binding_.factor : 1.0);
+    } catch (...) {
+      fail("encoding with " + binding_.codec->spec());
       flags = kSpoilt;
     }
   }
@@ -200,38 +201,51 @@ void Runner::decode(const Step& step) {
     } else if (flags == 0 && !into_sum) {
       binding_.codec->decode(message, binding_.out.slice(step.elements.offset, step.elements.count),
                              step.into, binding_.factor);
+    } else if (flags == kNonFinite && !into_sum) {
+      flagged_.push_back({step.peer, step.elements});
+      undo(step.undo, step.elements);
     }
-  } catch (const std::exception& error) {
-    fail(error, "a message from rank " + std::to_string(step.peer));
+  } catch (...) {
+    fail("a message from rank " + std::to_string(step.peer));
     flags = kSpoilt;
     // a spoilt header without payload may have told of something
     if (!into_sum && message.size() == kHeaderBytes && !is_plain_header(message)) told_ = true;
   }
-  if (into_sum) {
-    sum_flags_[step.sum] |= flags;
-  } else if ((flags & kNonFinite) && !(flags & kSpoilt)) {
-    flagged_.push_back({step.peer, step.elements});
-    if (binding_.worker.data != nullptr) {
-      binding_.codec->undo(slot(step.undo).first(message_size_[step.undo]),
-                           binding_.in.slice(step.elements.offset, step.elements.count),
-                           binding_.worker.slice(step.elements.offset, step.elements.count));
-    }
-  }
+  if (into_sum) sum_flags_[step.sum] |= flags;
 }
 
-// The others wait for messages, so they get flagged ones, and all fail at the end.
-void Runner::fail(const std::exception& error, const std::string& where) {
+void Runner::undo(std::uint32_t message, const Range& elements) {
+  if (binding_.worker.data == nullptr) return;
+  binding_.codec->undo(slot(message).first(message_size_[message]),
+                       binding_.in.slice(elements.offset, elements.count),
+                       binding_.worker.slice(elements.offset, elements.count));
+}
+
+// In a catch block. The others wait for messages, so they get flagged ones, and all fail at the end.
+void Runner::fail(const std::string& where) {
   if (failure_) return;
-  const auto* ours = dynamic_cast<const Error*>(&error);
-  failure_ = Error(ours ? ours->code() : ErrorCode::invalid_state, where + ": " + error.what());
+  try {
+    throw;
+  } catch (const Error& error) {
+    failure_ = Error(error.code(), where + ": " + error.what());
+  } catch (const std::bad_alloc&) {
+    failure_ = Error(ErrorCode::out_of_memory, where + ": no memory");
+  } catch (const std::exception& error) {
+    failure_ = Error(ErrorCode::invalid_state, where + ": " + error.what());
+  } catch (...) {
+    failure_ = Error(ErrorCode::invalid_state, where + ": an exception that is no std::exception");
+  }
 }
 
 void Runner::roll_back() {
   for (const std::uint32_t i : encoded_behind_gate_) {
     const Step& step = schedule_[i];
-    if (step.residual != Residual::worker || binding_.worker.data == nullptr) continue;
-    binding_.codec->undo(slot(step.message).first(message_size_[step.message]),
-                         binding_.in.slice(step.elements.offset, step.elements.count), residual(step));
+    if (step.residual != Residual::worker) continue;
+    try {
+      undo(step.message, step.elements);
+    } catch (...) {
+      fail("taking back what " + binding_.codec->spec() + " encoded");
+    }
   }
   encoded_behind_gate_.clear();
 }

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <optional>
 #include <span>
 #include <string>
@@ -67,7 +66,8 @@ class Runner {
   void compute(std::uint32_t step);
   void encode(const Step& step);
   void decode(const Step& step);
-  void fail(const std::exception& error, const std::string& where);
+  void undo(std::uint32_t message, const Range& elements);
+  void fail(const std::string& where);
   void start_wire();
   void collect();
   std::span<std::byte> slot(std::uint32_t message) const noexcept;

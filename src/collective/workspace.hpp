@@ -18,6 +18,12 @@ class Workspace {
   Buffer messages;
   Buffer sums;
 
+  /// Leaves the scratch to the end of the process: for after Transport::abandon().
+  void leak() noexcept {
+    messages.leak();
+    sums.leak();
+  }
+
   /// The schedule of a problem, made now if it is not one of the last few. Stays valid until the next call.
   const Schedule& schedule_for(const Algorithm& algorithm, const Problem& problem);
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "codec/feedback_state.hpp"
 #include "support/checks.hpp"
 #include "support/exact.hpp"
 #include "support/rig.hpp"
@@ -165,6 +166,7 @@ TEST(Feedback, SavesOfOtherRunsAreNotMixed) {
   EXPECT_EQ(load({good[0], later[1], good[2]}), "invalid_argument") << "made after another call";
   EXPECT_EQ(load({good[0], other.feedback(1).save(), good[2]}), "invalid_argument");
   EXPECT_EQ(load({good[0], {}, good[2]}), "invalid_argument");
+  EXPECT_EQ(load({{}, good[1], good[2]}), "invalid_argument");
   Bytes broken = good[1];
   broken[broken.size() / 2] ^= std::byte{1};
   EXPECT_EQ(load({good[0], broken, good[2]}), "corrupt_data");
@@ -232,6 +234,51 @@ TEST(Feedback, ServesOneTensor) {
     EXPECT_EQ(next.feedback(0).calls(), 0u);
     check_call(next, normal_inputs(next, 2));
   }
+}
+
+/// A tensor that was never compressed is saved and moved like any other.
+TEST(Feedback, UnusedOnesAreReshardedToo) {
+  Feedback feedback;
+  feedback.load(std::vector<Bytes>(3));
+  EXPECT_EQ(feedback.calls(), 0u);
+  EXPECT_TRUE(feedback.save().empty());
+}
+
+TEST(Feedback, SaysThatItWasMovedFrom) {
+  Feedback feedback;
+  const Feedback moved = std::move(feedback);
+  feedback.reset();
+  EXPECT_EQ(code_of([&] { feedback.save(); }), "invalid_state");
+  EXPECT_EQ(code_of([&] { static_cast<void>(feedback.calls()); }), "invalid_state");
+  EXPECT_EQ(code_of([&] { feedback.load(Bytes{}); }), "invalid_state");
+}
+
+/// That plain MPI was chosen is remembered, saved and loaded, until residuals are kept after all.
+TEST(Feedback, RemembersThatAutoDeclined) {
+  const Setting s{.ranks = 2, .count = 300, .codec = "onebit:block=64"};
+  Rig rig(s);
+  run_ranks(2, [&](ThreadTransport& transport) {
+    Call call{.in = {nullptr, 300, DType::f32},
+              .out = {nullptr, 300, DType::f32},
+              .codec = rig.codec(),
+              .algorithm = &find_algorithm("exact"),
+              .feedback = &rig.feedback(transport.rank()),
+              .failure = {}};
+    decline(transport, call);
+  });
+  const auto saves = saves_of(rig);
+  Feedback loaded;
+  loaded.load(std::span<const std::byte>(saves[1]));
+  EXPECT_TRUE(loaded.state().declined);
+  EXPECT_EQ(loaded.state().shape.count, 300u);
+  EXPECT_EQ(loaded.save(), saves[1]);
+  EXPECT_EQ(loaded.calls(), 0u);
+  EXPECT_TRUE(loaded.worker().empty());
+  loaded.load(std::span<const Bytes>(saves));
+  EXPECT_FALSE(loaded.state().declined) << "other ranks decide anew";
+  check_call(rig, normal_inputs(rig, 1));
+  EXPECT_FALSE(rig.feedback(0).state().declined);
+  EXPECT_EQ(rig.feedback(0).calls(), 1u);
 }
 
 }  // namespace

@@ -229,5 +229,31 @@ TEST(FlaggedPieces, HalfPrecisionAtItsEdge) {
   EXPECT_EQ(result.calls[0].exact_count, 16u) << "the chunk that holds it";
 }
 
+/// A sum beyond the type's range where each rank's value, and the average, is within: as f16 sums give it.
+TEST(FlaggedPieces, SumsBeyondTheRangeOfTheType) {
+  for (const char* codec : {"onebit:block=8", "onebit:block=8,scale=rms"}) {
+    Rig rig({.ranks = 2,
+             .count = 32,
+             .dtype = DType::f16,
+             .op = Op::sum,
+             .codec = codec,
+             .feedback = std::string(codec).find("rms") == std::string::npos,
+             .segment_bytes = 1});
+    Rig::Matrix inputs(2, std::vector<double>(32, 100.0));
+    for (auto& row : inputs) std::fill_n(row.begin() + 8, 8, 40000.0);
+    const auto result = rig.call(inputs);
+    ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
+    EXPECT_EQ(result.calls[0].exact_count, 8u);
+    for (std::size_t i = 0; i < 32; ++i) {
+      EXPECT_EQ(result.out[0][i], i / 8 == 1 ? kInfinity : 200.0) << i;
+    }
+    for (const Rig::Matrix& residuals : {rig.workers(), rig.servers()}) {
+      for (const auto& of_rank : residuals) {
+        for (const double e : of_rank) EXPECT_EQ(e, 0.0);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace terse::test

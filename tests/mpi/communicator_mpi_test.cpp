@@ -5,6 +5,7 @@
 #include <mpi.h>
 
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -208,6 +209,35 @@ TEST(Options, AnEnvironmentThatMakesNoSenseIsRefusedByName) {
        {AllreduceOptions{.codec = "twobit"}, AllreduceOptions{.algorithm = "fast"}}) {
     EXPECT_TRUE(is_error(error_of([&] { Communicator c(MPI_COMM_WORLD, bad); }), "invalid_argument"));
   }
+}
+
+/// One rank's environment, or defaults, differ: nobody gets a Communicator, all hear why.
+TEST(Options, RanksMustHaveTheSame) {
+  if (world_size() < 2) return;
+  const bool last = world_rank() == world_size() - 1;
+  const std::string culprit = "rank " + std::to_string(world_size() - 1);
+  const auto make = [](const AllreduceOptions& defaults = {}) {
+    const auto error = error_of([&] { Communicator c(MPI_COMM_WORLD, defaults); });
+    EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
+    return error;
+  };
+  {
+    std::optional<Variable> codec;
+    if (last) codec.emplace("TERSE_CODEC", "onebit");
+    EXPECT_TRUE(is_error(make(), "mismatch", {"codec", "identity", "onebit", culprit, "TERSE_"}));
+  }
+  {
+    std::optional<Variable> codec;
+    if (last) codec.emplace("TERSE_CODEC", "twobit");
+    EXPECT_TRUE(is_error(make(), "invalid_argument", {"TERSE_CODEC", "twobit", culprit}));
+  }
+  {
+    std::optional<Variable> check;
+    if (last) check.emplace("TERSE_CHECK", "all");
+    EXPECT_TRUE(is_error(make(), "mismatch", {"check", "call", "all", culprit}));
+  }
+  EXPECT_TRUE(is_error(make({.min_bytes = last ? 1u : 2u}), "mismatch", {"min_bytes", culprit}));
+  EXPECT_EQ(make(), "");
 }
 
 }  // namespace

@@ -178,5 +178,61 @@ TEST_F(Errors, AFeedbackServesOneTensorUntilReset) {
   EXPECT_EQ(feedback.worker().count, 301u);
 }
 
+/// Nothing is named but a codec, or not even that: the first call of a kind makes a trial, others go exactly.
+/// Every difference is an error all the same, and what ranks have found out together stays in common.
+TEST_F(Errors, WithDefaultOptions) {
+  const Arguments plain{.count = 10000, .options = {.codec = "onebit"}};
+  for (int round = 0; round < 2; ++round) {  // before a trial and after it
+    Arguments mine = plain;
+    std::vector<float> data(10000, 1.0f);
+    EXPECT_TRUE(is_error(views(last_ ? ConstView(nullptr, 10000, DType::f32) : view(std::as_const(data)),
+                               view(data), plain.options),
+                         "invalid_argument", {"null", last_rank_}));
+    if (world_size() > 1) {
+      if (last_) mine.count = 9999;
+      EXPECT_TRUE(is_error(call(mine), "mismatch", {"count", "10000", "9999", last_rank_}));
+      mine = plain;
+      if (last_) mine.dtype = DType::f64;
+      EXPECT_TRUE(is_error(call(mine), "mismatch", {"dtype", "f32", "f64", last_rank_}));
+      mine = plain;
+      if (last_) mine.options.codec = "onebit:block=64";
+      EXPECT_TRUE(is_error(call(mine), "mismatch", {"codec", "block=2048", "block=64", last_rank_}));
+      mine = plain;
+      if (last_) mine.options = {};  // exact, and below nobody's threshold
+      EXPECT_TRUE(is_error(call(mine), "mismatch", {"codec", "onebit", "identity", last_rank_}));
+      mine = plain;
+      if (last_) mine.options.algorithm = "exact";
+      EXPECT_TRUE(is_error(call(mine), "mismatch", {"algorithm", "auto", "exact", last_rank_}));
+      mine = plain;
+      if (last_) mine.options.algorithm = "two_phase";
+      EXPECT_TRUE(is_error(call(mine), "mismatch", {"algorithm", "auto", "two_phase", last_rank_}));
+      mine = plain;
+      if (last_) mine.options.min_bytes = 0;
+      EXPECT_TRUE(is_error(call(mine), "mismatch", {"min_bytes", "auto", last_rank_}));
+      mine = {.count = 10000, .options = {}};
+      if (last_) mine.count = 10001;
+      EXPECT_TRUE(is_error(call(mine), "mismatch", {"count", "10000", "10001", last_rank_}));
+    }
+    mine = plain;
+    Tensor tensor(std::vector<double>(mine.count, 3.0), DType::f32);
+    const auto error =
+        error_of([&] { world_.allreduce(tensor.view(), {.codec = "onebit", .op = Op::average}); });
+    EXPECT_EQ(error, "");
+    EXPECT_EQ(tensor[5000], 3.0);
+  }
+}
+
+/// What does not go together is refused whatever a trial says, and for small tensors too.
+TEST_F(Errors, UnsoundPairsDoNotDependOnTiming) {
+  std::vector<float> floats(10000, 1.0f);
+  std::vector<double> doubles(10, 1.0);
+  Feedback feedback;
+  EXPECT_TRUE(
+      is_error(views(view(floats), view(floats), {.codec = "onebit:scale=rms", .feedback = &feedback}),
+               "unsupported", {"rms", "two_phase"}));
+  EXPECT_TRUE(is_error(error_of([&] { world_.allreduce(view(doubles), {.codec = "cast:f16"}); }),
+                       "unsupported", {"cast:f16", "f64"}));
+}
+
 }  // namespace
 }  // namespace terse::test

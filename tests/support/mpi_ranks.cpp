@@ -109,6 +109,17 @@ const SerialModel::Matrix& Rehearsal::next(std::uint64_t seed) {
   return inputs_;
 }
 
+void Rehearsal::keep(SerialModel before, std::size_t begin, std::size_t end) {
+  for (std::size_t r = 0; r < model_.worker().size(); ++r) {
+    const auto chunk = model_.chunks()[r];
+    for (std::size_t i = begin; i < end; ++i) {
+      model_.worker()[r][i] = before.worker()[r][i];
+      if (i < chunk.begin || i >= chunk.end) continue;
+      model_.server()[r][i - chunk.begin] = before.server()[r][i - chunk.begin];
+    }
+  }
+}
+
 testing::AssertionResult Rehearsal::agrees(int rank, const Tensor& out, const Feedback* feedback) {
   model_.step(inputs_);
   // the model runs freely, so errors of a few steps add up; values are of the order of one

@@ -61,6 +61,8 @@ class Rehearsal {
   /// gave.
   testing::AssertionResult agrees(int rank, const Tensor& out, const Feedback* feedback);
   SerialModel& model() { return model_; }
+  /// Puts the model's residuals of elements [begin, end) back to what they were.
+  void keep(SerialModel before, std::size_t begin, std::size_t end);
 
  private:
   int ranks_;

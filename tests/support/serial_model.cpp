@@ -73,9 +73,11 @@ const std::vector<double>& SerialModel::step(const Matrix& inputs) {
       const double a = scale_of(u, begin, end);
       server_scales_[owner].push_back(a);
       for (std::size_t k = begin; k < end; ++k) {
-        const double q = a * sign(u[k]);
-        if (options_.feedback) server_[owner][k] = u[k] - q;
-        result_[chunk.begin + k] = options_.average ? q : q * ranks_;
+        double q = a * sign(u[k]);
+        if (!options_.average) q *= ranks_;
+        if (options_.round) q = options_.round(q);
+        result_[chunk.begin + k] = q;
+        if (options_.feedback) server_[owner][k] = u[k] - (options_.average ? q : q / ranks_);
       }
     }
   }

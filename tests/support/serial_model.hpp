@@ -17,7 +17,7 @@ class SerialModel {
     Scale scale = Scale::l1;
     bool feedback = true;
     bool average = true;
-    /// Rounds a scale to the tensor's type; nothing: float64 all the way.
+    /// Rounds a scale, and a result, to the tensor's type; nothing: float64 all the way.
     std::function<double(double)> round = {};
   };
   struct Chunk {
