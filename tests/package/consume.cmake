@@ -19,7 +19,7 @@ endif()
 
 if(WAY STREQUAL pkg_config)
   set(ENV{PKG_CONFIG_PATH} "${prefix}/${LIBDIR}/pkgconfig:$ENV{PKG_CONFIG_PATH}")
-  execute_process(COMMAND "${PKG_CONFIG}" "--define-variable=prefix=${prefix}" --cflags --libs terse
+  execute_process(COMMAND "${PKG_CONFIG}" --cflags --libs terse
                   OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   separate_arguments(flags UNIX_COMMAND "${flags}")
   file(MAKE_DIRECTORY "${SCRATCH}/build")
