@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // terse: what this build of the library has and how it is set.
-#include <mpi.h>
-
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
@@ -18,6 +15,7 @@
 #include <vector>
 
 #include "command_line.hpp"
+#include "output.hpp"
 
 namespace terse::tools {
 namespace {
@@ -53,12 +51,6 @@ std::vector<std::string> supported_dtypes(const Codec& codec) {
     if (codec.supports(dtype)) names.emplace_back(name(dtype));
   }
   return names;
-}
-
-std::string format(const char* pattern, double value) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), pattern, value);
-  return text.data();
 }
 
 std::string describe(const CodecTraits& traits) {
@@ -109,27 +101,6 @@ Json to_json(const CodecEntry& entry) {
 
 // --- output ---
 
-/// Prints `words`, wrapped at 100 columns, after `label`; further lines are indented by the label's length.
-void print_wrapped(const std::string& label, std::string_view words) {
-  constexpr std::size_t kColumns = 100;
-  const std::string indent(label.size(), ' ');
-  std::string line = label;
-  bool fresh = true;
-  while (!words.empty()) {
-    const std::size_t end = std::min(words.find(' '), words.size());
-    if (!fresh && line.size() + 1 + end > kColumns) {
-      std::cout << line << '\n';
-      line = indent;
-      fresh = true;
-    }
-    if (!fresh) line += ' ';
-    line += words.substr(0, end);
-    fresh = false;
-    words.remove_prefix(std::min(end + 1, words.size()));
-  }
-  std::cout << line << '\n';
-}
-
 std::string padded(std::string_view text, std::size_t width) {
   std::string result(text);
   result.resize(std::max(width, result.size()), ' ');
@@ -164,14 +135,6 @@ std::string variable_name(std::string_view option) {
     variable += static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
   }
   return variable;
-}
-
-std::string mpi_library() {
-  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
-  int length = 0;
-  MPI_Get_library_version(text.data(), &length);
-  const std::string whole(text.data(), static_cast<std::size_t>(length));
-  return whole.substr(0, whole.find('\n'));
 }
 
 // --- subcommands ---
@@ -269,7 +232,7 @@ int run(const std::vector<std::string>& arguments) {
                      "': use " + names + ", --help or --version");
   }
   po::options_description description("Options");
-  description.add_options()("help", "this text");
+  description.add_options()("help,h", "this text");
   if (subcommand->has_json) description.add_options()("json", "as JSON");
   const po::variables_map values =
       parse_command_line("terse " + first, description, {arguments.begin() + 1, arguments.end()});

@@ -320,7 +320,7 @@ class AllreduceSuite {
 
   /// Notes and files, by rank 0. Returns the exit code.
   int report() const {
-    for (const std::string& note : notes()) print_wrapped(note);
+    for (const std::string& note : notes()) print_wrapped("", note);
     int status = 0;
     const auto try_to = [&](const auto& write) {
       try {

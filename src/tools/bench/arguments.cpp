@@ -50,7 +50,7 @@ bool parse_whole(std::string_view text, Number& number) {
 void add_common_options(po::options_description& options) {
   auto add = options.add_options();
   const auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
-  add("help", "this text");
+  add("help,h", "this text");
   add("codec", po::value<std::vector<std::string>>()->multitoken()->composing()->value_name("SPEC..."),
       "codecs, as 'terse codecs' shows them; default: what TERSE_CODEC says");
   add("bytes", text("SIZE"), "bytes of the tensor: 64M, 4K, 1000");

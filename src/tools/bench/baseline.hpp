@@ -29,7 +29,7 @@ class Baseline {
   View out_;
 };
 
-/// "MPI_Allreduce", "MPI_Allreduce of f32: MPI has no bf16".
+/// "MPI_Allreduce of f32", "MPI_Allreduce of f32 and the same count, since MPI has no bf16".
 std::string describe_baseline(DType dtype);
 
 }  // namespace terse::bench

@@ -289,7 +289,7 @@ class CodecSuite {
            " cores; 'taskset -c 0' keeps it on one.");
     }
     if (!is_optimized()) note("terse-bench was built without optimisation.");
-    for (const std::string& note : notes_) print_wrapped(note);
+    for (const std::string& note : notes_) print_wrapped("", note);
     if (arguments_.common.json.empty()) return 0;
     Json environment = describe_environment(session_, ranks_per_host(session_));
     environment["last_level_cache_bytes"] = cache_bytes_;

@@ -13,6 +13,8 @@
 #include <string>
 #include <terse/version.hpp>
 
+#include "../output.hpp"
+
 namespace terse::bench {
 namespace {
 
@@ -31,18 +33,6 @@ std::string cpu_model() {
   }
   utsname system{};
   return uname(&system) == 0 ? system.machine : "unknown";
-}
-
-/// The library's name and version: its string may go on with who built it, where and with which options.
-std::string mpi_library() {
-  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
-  int length = 0;
-  MPI_Get_library_version(text.data(), &length);
-  const std::string whole(text.data(), static_cast<std::size_t>(length));
-  std::string line = whole.substr(0, whole.find('\n'));
-  line = line.substr(0, line.find(','));
-  std::replace(line.begin(), line.end(), '\t', ' ');
-  return line;
 }
 
 std::string utc_date() {
@@ -101,7 +91,7 @@ std::vector<int> ranks_per_host(const Session& session) {
 
 Json describe_environment(const Session& session, const std::vector<int>& layout) {
   return {{"terse", version()},
-          {"mpi_library", mpi_library()},
+          {"mpi_library", tools::mpi_library()},
           {"cpu", cpu_model()},
           {"cores", sysconf(_SC_NPROCESSORS_ONLN)},
           {"cores_allowed", allowed_cores()},

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -15,7 +14,6 @@
 namespace terse::bench {
 namespace {
 
-constexpr std::size_t kColumns = 108;
 constexpr std::size_t kProgressColumns = 78;
 constexpr std::chrono::milliseconds kProgressInterval{100};
 
@@ -80,12 +78,6 @@ void write_json(const std::string& path, const Json& environment, const Json& ro
   if (!file.flush()) throw std::runtime_error("--json: '" + path + "' could not be written to its end");
 }
 
-std::string format(const char* pattern, double value) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), pattern, value);
-  return text.data();
-}
-
 std::string format_time(double us) {
   constexpr std::array kUnits = {" us", " ms", " s"};
   std::size_t unit = 0;
@@ -112,16 +104,6 @@ std::string format_bytes(double bytes) {
 
 std::string format_error(double relative) {
   return relative == 0 || relative >= 1e-3 ? format("%.4f", relative) : format("%.0e", relative);
-}
-
-void print_wrapped(std::string_view text) {
-  while (text.size() > kColumns) {
-    std::size_t end = text.rfind(' ', kColumns);
-    if (end == std::string_view::npos) end = std::min(text.find(' '), text.size());
-    std::cout << text.substr(0, end) << '\n';
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  std::cout << text << std::endl;
 }
 
 }  // namespace terse::bench

@@ -6,10 +6,14 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "../output.hpp"
+
 namespace terse::bench {
+
+using tools::format;
+using tools::print_wrapped;
 
 /// Keys in the order in which they are written.
 using Json = nlohmann::ordered_json;
@@ -56,15 +60,11 @@ class Progress {
 /// Writes {"version":1,"environment":...,"rows":[...]}. Errors: std::runtime_error.
 void write_json(const std::string& path, const Json& environment, const Json& rows);
 
-/// One value by a printf pattern.
-std::string format(const char* pattern, double value);
 /// Four digits: "41.20 us", "105.2 ms", "1.616 s".
 std::string format_time(double us);
 /// "512 KiB", "2.88 MiB".
 std::string format_bytes(double bytes);
 /// "0.6021", "3.1e-08".
 std::string format_error(double relative);
-/// Prints `text` wrapped at the table's width.
-void print_wrapped(std::string_view text);
 
 }  // namespace terse::bench
