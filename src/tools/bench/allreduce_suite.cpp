@@ -38,7 +38,8 @@ input is normal, standard deviation 0.01, half of its variance common to all ran
 
   median, p95   time of a compressed call
   MPI           median time of MPI_Allreduce with MPI_SUM, for averages too
-  wire/rank     bytes that a call sends, of the rank that sends most
+  wire/rank     bytes that a call sends, of the rank that sends most; for an exact row, where MPI
+                does not tell, the least that any algorithm sends
   ratio         bytes that the best plain algorithm sends, 2 (P - 1) / P of the tensor, over wire/rank
   error         relative L2 error of one call
   20 calls      relative L2 error of the mean of 20 calls on the same input
@@ -241,7 +242,10 @@ class AllreduceSuite {
             {"bytes", row.bytes},
             {"ranks", session_.size},
             {"hosts", layout_.size()},
+            {"reason", name(row.outcome.reason)},
             {"iterations", row.samples.measured.size()},
+            {"calls_per_sample", row.samples.measured_batch},
+            {"mpi_calls_per_sample", row.samples.baseline_batch},
             {"min_us", smallest(row.samples.measured)},
             {"median_us", row.median_us()},
             {"p95_us", quantile(row.samples.measured, 0.95)},

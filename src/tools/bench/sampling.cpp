@@ -90,6 +90,8 @@ PairedSamples sample_in_turn(const Session& session, const SamplingPlan& plan,
   }
 
   PairedSamples result;
+  result.measured_batch = first.batch;
+  result.baseline_batch = second.batch;
   for (std::size_t i = 0; i < samples; ++i) {
     progress(i, samples);
     result.measured.push_back(first.sample(session) * 1e6 / static_cast<double>(first.batch));

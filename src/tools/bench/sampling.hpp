@@ -21,6 +21,8 @@ struct SamplingPlan {
 struct PairedSamples {
   std::vector<double> measured;
   std::vector<double> baseline;
+  std::size_t measured_batch = 1;  ///< calls in a sample
+  std::size_t baseline_batch = 1;
 };
 
 /// Times two calls in turn. A sample is a batch of calls back to back after a barrier; its time is the
