@@ -6,17 +6,18 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/demo.sh [--ranks N] [--codec SPEC] [-- TRAINER_OPTION...]
+usage: scripts/demo.sh [--ranks N] [--codec SPEC] [--no-install] [-- TRAINER_OPTION...]
 
 Installs what is missing, builds Terse in build/release, trains a character-level language model on N ranks (4) of this
 machine, once with MPI_Allreduce and once with a compressed allreduce (onebit), and prints the two side by side. Then
 times both kinds of allreduce for a range of sizes on 2 ranks. Results are kept in build/demo.
+  --no-install           leaves it to CMake to say what is missing
   -- TRAINER_OPTION...   for train_charlm, such as --text DIR or --steps 500 (build/release/bin/train_charlm --help)
 TEXT
 }
 fail() { echo "demo.sh: $1" >&2; exit "${2:-1}"; }
 
-ranks=4 codec=onebit
+ranks=4 codec=onebit install=yes
 while (($# > 0)); do
   case $1 in
     --ranks | --codec)
@@ -24,6 +25,7 @@ while (($# > 0)); do
       if [[ $1 == --ranks ]]; then ranks=$2; else codec=$2; fi
       shift 2
       ;;
+    --no-install) install=no; shift ;;
     --) shift; break ;;
     -h | --help) usage; exit 0 ;;
     *) fail "there is no option '$1' (see --help)" 2 ;;
@@ -64,8 +66,10 @@ row() {  # WHAT KEY FORMAT HOW
 }
 
 began=$SECONDS
-say "install what is missing"
-./scripts/install-deps.sh
+if [[ $install == yes ]]; then
+  say "install what is missing"
+  ./scripts/install-deps.sh
+fi
 say "build"
 cmake --preset release
 cmake --build --preset release --target train_charlm terse-bench -j "$(nproc)"

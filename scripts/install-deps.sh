@@ -8,7 +8,7 @@ usage() {
 usage: scripts/install-deps.sh [--dry-run]
 
 Installs, by apt-get (as root or through sudo), what is missing for building and testing Terse.
-Without apt-get it names what is missing.
+Without apt-get it names what is missing. Libraries below a folder of the environment's CMAKE_PREFIX_PATH are there.
   --dry-run   only say what is missing
 TEXT
 }
@@ -25,10 +25,17 @@ done
 has_command() { command -v "$1" >/dev/null 2>&1; }
 compiles() { "${CXX:-c++}" -std=c++20 -fsyntax-only -x c++ - >/dev/null 2>&1; }
 has_compiler() { printf '#include <concepts>\n#include <ranges>\n#include <span>\n' | compiles; }
-# Any of the headers.
+# Any of the headers, where CMake or the compiler would find it. The folders come first: they can be asked without a
+# compiler, and the compiler does not know CMAKE_PREFIX_PATH.
 has_header() {
-  local tests="" header
-  for header in "$@"; do tests+="${tests:+ || }__has_include(<$header>)"; done
+  local tests="" header prefix prefixes
+  IFS=: read -ra prefixes <<<"${CMAKE_PREFIX_PATH:-}"
+  for header in "$@"; do
+    for prefix in "${prefixes[@]}" /usr/local /usr; do
+      [[ -e $prefix/include/$header ]] && return
+    done
+    tests+="${tests:+ || }__has_include(<$header>)"
+  done
   printf '#if !(%s)\n#error absent\n#endif\n' "$tests" | compiles
 }
 has_cmake() {

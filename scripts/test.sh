@@ -6,18 +6,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/test.sh [--full]
+usage: scripts/test.sh [--full] [--no-install]
 
 Installs what is missing, builds Terse in build/release and runs all tests.
-  --full   also: warnings are errors; all tests under the address and undefined-behaviour sanitizers (build/asan);
-           the tests whose ranks are threads under the thread sanitizer (build/tsan)
+  --full         also: warnings are errors; all tests under the address and undefined-behaviour sanitizers
+                 (build/asan); the tests whose ranks are threads under the thread sanitizer (build/tsan)
+  --no-install   leaves it to CMake to say what is missing
 TEXT
 }
 
-full=no
+full=no install=yes
 for argument in "$@"; do
   case $argument in
     --full) full=yes ;;
+    --no-install) install=no ;;
     -h | --help) usage; exit 0 ;;
     *) echo "test.sh: there is no option '$argument' (see --help)" >&2; exit 2 ;;
   esac
@@ -47,7 +49,7 @@ if setarch "$(uname -m)" -R true 2>/dev/null; then plain_addresses=(setarch "$(u
 
 werror=OFF
 [[ $full == no ]] || werror=ON
-stage "install what is missing" ./scripts/install-deps.sh
+[[ $install == no ]] || stage "install what is missing" ./scripts/install-deps.sh
 stage "build the release" build release -DTERSE_WERROR=$werror
 stage "test the release" ctest --preset release -j "$jobs"
 if [[ $full == yes ]]; then
