@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Trains one model twice, by MPI_Allreduce and by Terse, and shows the two side by side.
 set -euo pipefail
+from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
@@ -33,8 +34,12 @@ while (($# > 0)); do
 done
 [[ $ranks =~ ^[1-9][0-9]*$ ]] || fail "--ranks is a number of at least 1, not '$ranks'" 2
 
-programs=build/release/bin
-results=build/demo
+# What the trainer learns from unless told otherwise: asked for before the build, which takes minutes.
+licenses=/usr/share/common-licenses
+[[ -d $licenses || " $*" == *" --text"* ]] || fail "there is no $licenses to learn from: name text by -- --text DIR" 2
+
+programs=$PWD/build/release/bin
+results=$PWD/build/demo
 say() { printf '\n== %s\n' "$*"; }
 run() {
   echo "\$ $*"
@@ -78,6 +83,7 @@ mkdir -p "$results"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none
 export OMP_NUM_THREADS=1
+cd "$from"  # a relative path in TRAINER_OPTION is meant from there
 say "train with MPI_Allreduce on $ranks ranks"
 train mpi "$results/mpi.json" "$@"
 say "train the same with $codec"
