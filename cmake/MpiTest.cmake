@@ -17,14 +17,8 @@ math(EXPR launch_timeout "${test_timeout} - 5")  # the launcher stops its ranks 
 # that do not start MPI.
 set(test_environment ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1)
 list(TRANSFORM test_environment REPLACE "detect_leaks=0" "detect_leaks=1" OUTPUT_VARIABLE leak_environment)
-# Open MPI: root may run it, ranks may outnumber cores and then give way to each other. Other launchers ignore this.
-set(mpi_environment
-    OMPI_ALLOW_RUN_AS_ROOT=1
-    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-    OMPI_MCA_rmaps_base_oversubscribe=1
-    OMPI_MCA_hwloc_base_binding_policy=none
-    OMPI_MCA_mpi_yield_when_idle=1
-    MPIEXEC_TIMEOUT=${launch_timeout})
+include("${CMAKE_CURRENT_LIST_DIR}/../mpi_examples/launcher.cmake")
+list(APPEND mpi_environment MPIEXEC_TIMEOUT=${launch_timeout})
 
 # ROOM/WHAT_test.cpp -> ROOM.WHAT
 function(terse_test_name file suffix out)

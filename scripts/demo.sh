@@ -79,8 +79,9 @@ say "build"
 cmake --preset release
 cmake --build --preset release --target train_charlm terse-bench -j "$(nproc)"
 mkdir -p "$results"
-# Open MPI: root may run it, and ranks may outnumber the cores.
+# Open MPI: root may run it, and ranks may outnumber the cores (as in mpi_examples/launcher.cmake).
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none
 export OMP_NUM_THREADS=1
 cd "$from"  # a relative path in TRAINER_OPTION is meant from there
