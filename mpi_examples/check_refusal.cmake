@@ -1,16 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs a command that must refuse: say `SENTENCE` exactly once and exit with `CODE`.
 #   cmake -DSENTENCE=... -DCODE=2 -P check_refusal.cmake -- COMMAND ARGUMENTS...
-math(EXPR last "${CMAKE_ARGC} - 1")
-set(command)
-set(separator_seen FALSE)
-foreach(i RANGE ${last})
-  if(separator_seen)
-    list(APPEND command "${CMAKE_ARGV${i}}")
-  elseif(CMAKE_ARGV${i} STREQUAL "--")
-    set(separator_seen TRUE)
-  endif()
-endforeach()
+include("${CMAKE_CURRENT_LIST_DIR}/command.cmake")
 
 execute_process(COMMAND ${command} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
 message("${output}")

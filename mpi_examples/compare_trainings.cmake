@@ -2,16 +2,7 @@
 # Runs a training twice, with --allreduce mpi and with --allreduce onebit, and fails unless the second one's held-out
 # loss is within 2 % of the first one's at less than 1/25 of its wire bytes.
 #   cmake -DFOLDER=... -P compare_trainings.cmake -- COMMAND ARGUMENTS...
-math(EXPR last "${CMAKE_ARGC} - 1")
-set(command)
-set(separator_seen FALSE)
-foreach(i RANGE ${last})
-  if(separator_seen)
-    list(APPEND command "${CMAKE_ARGV${i}}")
-  elseif(CMAKE_ARGV${i} STREQUAL "--")
-    set(separator_seen TRUE)
-  endif()
-endforeach()
+include("${CMAKE_CURRENT_LIST_DIR}/command.cmake")
 
 # Whole millionths of a key's number: math(EXPR) knows no fractions.
 function(read_millionths file key out)
