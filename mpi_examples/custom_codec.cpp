@@ -145,14 +145,16 @@ double relative_error(std::span<const double> a, std::span<const double> b) {
   return std::sqrt(difference / norm);
 }
 
-/// Averages one vector again and again, with feedback: the mean of the results comes closer to the exact
-/// average.
+/// Averages one vector again and again: with feedback, the mean of the results comes closer to the exact
+/// average. Errors: terse::Error, on all ranks alike.
 int run(const char* spec) {
   constexpr std::size_t kCount = 100'003;
   constexpr int kCalls = 20;
   terse::register_codec(int8_entry());
   const std::shared_ptr<const terse::Codec> codec = terse::make_codec(spec);
   terse::Communicator world(MPI_COMM_WORLD);
+  // Feedback adds up what a codec leaves out: sound only where that is less than it is given.
+  const bool with_feedback = codec->traits().contractive && !codec->traits().lossless;
   terse::Feedback residual;
 
   std::vector<float> values(kCount);
@@ -172,7 +174,7 @@ int run(const char* spec) {
                               {.codec = codec,
                                .algorithm = "two_phase",
                                .op = terse::Op::average,
-                               .feedback = &residual,
+                               .feedback = with_feedback ? &residual : nullptr,
                                .min_bytes = 0});
     for (std::size_t i = 0; i < kCount; ++i) mean[i] += static_cast<double>(result[i]) / kCalls;
     if (call == 1) first_error = relative_error(std::vector<double>(result.begin(), result.end()), exact);
@@ -184,19 +186,28 @@ int run(const char* spec) {
               << ", relative error of one call " << first_error << ", of the mean of " << kCalls << " calls "
               << mean_error << std::endl;
   }
-  return mean_error <= first_error ? 0 : 1;  // what feedback is for
+  // What feedback is for. Without it both errors are the same but for rounding, hence the hair.
+  constexpr double kHair = 1e-6;
+  return mean_error <= first_error * (1.0 + kHair) + kHair ? 0 : 1;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  int code = 1;
   try {
-    const int code = run(argc > 1 ? argv[1] : "int8");
-    MPI_Finalize();
-    return code;
-  } catch (const std::exception& error) {
-    std::cerr << "custom_codec: " << error.what() << std::endl;
+    code = run(argc > 1 ? argv[1] : "int8");
+  } catch (const terse::Error& error) {
+    const bool alike = error.code() != terse::ErrorCode::communication;  // on all ranks: one speaks for them
+    if (!alike || rank == 0) std::cerr << "custom_codec: " << error.what() << std::endl;
+    if (!alike) MPI_Abort(MPI_COMM_WORLD, 1);
+  } catch (const std::exception& error) {  // on this rank only: the others wait for it
+    std::cerr << "custom_codec: rank " << rank << ": " << error.what() << std::endl;
     MPI_Abort(MPI_COMM_WORLD, 1);
   }
+  MPI_Finalize();
+  return code;
 }
