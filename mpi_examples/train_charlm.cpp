@@ -16,6 +16,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <iomanip>
 #include <iostream>
@@ -27,6 +28,7 @@
 #include <span>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <terse/terse.hpp>
 #include <thread>
 #include <vector>
@@ -358,7 +360,16 @@ void print(const Result& r) {
   std::cout << std::flush;
 }
 
-void write_json(const Result& r, std::ostream& out) {
+/// Leaves what the file holds as it is: nothing may come of the training that is to replace it.
+bool is_writable(const std::filesystem::path& file) {
+  std::error_code ignored;
+  const bool existed = std::filesystem::exists(file, ignored);
+  const bool writable = std::ofstream(file, std::ios::app).is_open();
+  if (writable && !existed) std::filesystem::remove(file, ignored);
+  return writable;
+}
+
+bool write_json(const Result& r, const std::filesystem::path& file) {
   const nlohmann::ordered_json json = {
       {"allreduce", r.allreduce},
       {"ranks", r.ranks},
@@ -375,7 +386,9 @@ void write_json(const Result& r, std::ostream& out) {
       {"non_finite_steps", r.traffic.non_finite_steps},
       {"same_bits", r.same_bits},
   };
+  std::ofstream out(file);
   out << json.dump(2) << '\n';
+  return static_cast<bool>(out.flush());
 }
 
 // --- the program -----------------------------------------------------------------------------------------
@@ -420,11 +433,8 @@ int run(int argc, char** argv) {
     problem = error.what();
   }
   agree(problem);
-  std::ofstream json;
-  if (rank == 0 && !options.json.empty()) {
-    json.open(options.json);
-    if (!json)
-      problem = "--json " + options.json.string() + " cannot be written: check the folder and permissions.";
+  if (rank == 0 && !options.json.empty() && !is_writable(options.json)) {
+    problem = "--json " + options.json.string() + " cannot be written: check the folder and permissions.";
   }
   agree(problem);
 
@@ -453,10 +463,8 @@ int run(int argc, char** argv) {
   result.same_bits = same_bits(model.parameters());
   if (rank == 0) {
     print(result);
-    if (json.is_open()) {
-      write_json(result, json);
-      json.flush();
-      if (!json) problem = "--json " + options.json.string() + " could not be written: is the disk full?";
+    if (!options.json.empty() && !write_json(result, options.json)) {
+      problem = "--json " + options.json.string() + " could not be written: is the disk full?";
     }
   }
   if (!result.same_bits && rank == 0) problem = "the ranks ended with different weights.";
