@@ -10,6 +10,7 @@
 #include <string_view>
 #include <system_error>
 #include <tuple>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
@@ -93,20 +94,6 @@ std::vector<std::uint64_t> sample_runs(std::string_view text) {
   return runs;
 }
 
-bool near_duplicates(const std::vector<std::uint64_t>& a, const std::vector<std::uint64_t>& b) {
-  std::size_t shared = 0;
-  for (auto i = a.begin(), j = b.begin(); i != a.end() && j != b.end();) {
-    if (*i == *j) {
-      ++shared, ++i, ++j;
-    } else if (*i < *j) {
-      ++i;
-    } else {
-      ++j;
-    }
-  }
-  return shared * 3 >= std::min(a.size(), b.size());
-}
-
 /// Disjoint sets of 0 ... n-1.
 class Sets {
  public:
@@ -125,7 +112,7 @@ class Sets {
   std::vector<std::size_t> parent_;
 };
 
-void append(std::string& text, const std::string& file) {
+void append(std::string& text, std::string_view file) {
   text += file;
   text += kFileSeparator;
 }
@@ -182,25 +169,28 @@ std::vector<Document> gather(const std::vector<fs::path>& paths, std::size_t max
 }
 
 std::size_t group_near_duplicates(std::vector<Document>& documents) {
-  std::vector<std::vector<std::uint64_t>> runs;
-  std::vector<std::pair<std::uint64_t, std::size_t>> where;  // run, document
+  std::vector<std::size_t> runs;                               // of each document, how many
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> where;  // run, document
   for (std::size_t i = 0; i < documents.size(); ++i) {
-    runs.push_back(sample_runs(documents[i].text));
-    for (const std::uint64_t run : runs.back()) where.emplace_back(run, i);
+    const std::vector<std::uint64_t> sample = sample_runs(documents[i].text);
+    runs.push_back(sample.size());
+    for (const std::uint64_t run : sample) where.emplace_back(run, i);
   }
   std::sort(where.begin(), where.end());
 
-  // Only neighbours in the list of documents that share a run are compared. That keeps the work linear where
-  // thousands of files begin with the same licence, and still finds two files that share runs of their own.
-  std::vector<std::pair<std::size_t, std::size_t>> pairs;
-  for (std::size_t k = 1; k < where.size(); ++k) {
-    if (where[k - 1].first == where[k].first) pairs.emplace_back(where[k - 1].second, where[k].second);
+  // The limit keeps the work linear where thousands of files begin with the same licence.
+  std::unordered_map<std::uint64_t, std::size_t> shared;  // runs, by the pair of documents that have them
+  for (std::size_t i = 0; i < where.size(); ++i) {
+    for (std::size_t j = i + 1; j < where.size() && j <= i + kMostApart; ++j) {
+      if (where[i].first != where[j].first) break;
+      ++shared[where[i].second << 32 | where[j].second];
+    }
   }
-  std::sort(pairs.begin(), pairs.end());
-  pairs.erase(std::unique(pairs.begin(), pairs.end()), pairs.end());
   Sets sets(documents.size());
-  for (const auto& [a, b] : pairs) {
-    if (sets.find(a) != sets.find(b) && near_duplicates(runs[a], runs[b])) sets.join(a, b);
+  for (const auto& [pair, count] : shared) {
+    const std::size_t a = pair >> 32;
+    const std::size_t b = pair & 0xffffffffu;
+    if (count * 3 >= std::min(runs[a], runs[b])) sets.join(a, b);
   }
 
   std::size_t groups = 0;
@@ -246,13 +236,24 @@ Corpus split(const std::vector<Document>& documents, double fraction, CorpusRepo
     report.held_out_groups = held_out.size();
     report.held_out_bytes = held_out_bytes;
   } else {
-    std::string all;
-    for (const Document& document : documents) append(all, document.text);
-    report.held_out_bytes = static_cast<std::size_t>(fraction * static_cast<double>(all.size()));
-    report.gap_bytes = report.held_out_bytes / 10;
-    const std::size_t begin = all.size() - report.held_out_bytes;
-    corpus.held_out = all.substr(begin);
-    corpus.train = all.substr(0, begin - report.gap_bytes);
+    // What is cut off one file may be in the others of its group, which are therefore used on neither side.
+    std::vector<const Document*> largest(report.groups);
+    for (const Document& document : documents) {
+      const Document*& most = largest[document.group];
+      if (most == nullptr || document.text.size() > most->text.size()) most = &document;
+    }
+    for (const Document* document : largest) {
+      const std::string_view text = document->text;
+      const auto end = static_cast<std::size_t>(fraction * static_cast<double>(text.size()));
+      const std::size_t gap = end / 10;
+      append(corpus.train, text.substr(0, text.size() - end - gap));
+      if (end == 0) continue;
+      append(corpus.held_out, text.substr(text.size() - end));
+      ++report.held_out_files;
+      report.held_out_bytes += end;
+      report.gap_bytes += gap;
+    }
+    report.near_duplicates = documents.size() - report.groups;
   }
   corpus.report = report;
   return corpus;
@@ -261,17 +262,20 @@ Corpus split(const std::vector<Document>& documents, double fraction, CorpusRepo
 std::ostream& operator<<(std::ostream& out, const CorpusReport& report) {
   out << report.files << (report.files == 1 ? " file, " : " files, ") << report.bytes << " bytes, "
       << report.groups << (report.groups == 1 ? " group" : " groups") << " of near-duplicates; held out: ";
-  if (report.gap_bytes == 0) {
-    out << report.held_out_files << " files, " << report.held_out_bytes << " bytes, "
-        << report.held_out_groups << " groups";
+  const std::string files =
+      std::to_string(report.held_out_files) + (report.held_out_files == 1 ? " file, " : " files, ");
+  if (report.held_out_groups > 0) {
+    out << files << report.held_out_bytes << " bytes, " << report.held_out_groups << " groups";
   } else {
-    out << "the last " << report.held_out_bytes << " bytes after a gap of " << report.gap_bytes
+    out << "the end of " << files << report.held_out_bytes << " bytes after gaps of " << report.gap_bytes
         << " (too few or too uneven groups to hold out whole ones)";
   }
-  const std::pair<std::size_t, const char*> left_out[] = {{report.copies, "copies"},
-                                                          {report.binary, "binary"},
-                                                          {report.unreadable, "unreadable"},
-                                                          {report.over_limit, "over --max-megabytes"}};
+  const std::pair<std::size_t, const char*> left_out[] = {
+      {report.copies, "copies"},
+      {report.near_duplicates, "near-duplicates of larger files"},
+      {report.binary, "binary"},
+      {report.unreadable, "unreadable"},
+      {report.over_limit, "over --max-megabytes"}};
   const char* before = "; left out: ";
   for (const auto& [count, why] : left_out) {
     if (count == 0) continue;

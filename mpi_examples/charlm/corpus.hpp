@@ -33,13 +33,14 @@ struct CorpusReport {
   std::size_t bytes = 0;
   std::size_t groups = 0;
   std::size_t held_out_files = 0;
-  std::size_t held_out_groups = 0;
+  std::size_t held_out_groups = 0;  ///< 0 where the ends of files are held out
   std::size_t held_out_bytes = 0;
-  std::size_t gap_bytes = 0;  ///< used on neither side; more than 0 where the end of the text is held out
+  std::size_t gap_bytes = 0;  ///< before those ends, used on neither side
   // Left out:
-  std::size_t copies = 0;      ///< the same bytes as another file
-  std::size_t binary = 0;      ///< contain a zero byte
-  std::size_t unreadable = 0;  ///< below a directory; a file that is named must be readable
+  std::size_t copies = 0;           ///< the same bytes as another file
+  std::size_t near_duplicates = 0;  ///< of a larger file whose end is held out
+  std::size_t binary = 0;           ///< contain a zero byte
+  std::size_t unreadable = 0;       ///< below a directory; a file that is named must be readable
   std::size_t over_limit = 0;
 };
 std::ostream& operator<<(std::ostream& out, const CorpusReport& report);
@@ -57,13 +58,19 @@ struct Corpus {
 std::vector<Document> gather(const std::vector<std::filesystem::path>& paths, std::size_t max_bytes,
                              CorpusReport& report);
 
+/// Among the files that have a run, those at most so far apart in their list are compared.
+inline constexpr std::size_t kMostApart = 32;
+
 /// Numbers the groups of near-duplicates and returns how many there are. Two files are near-duplicates where
-/// at least a third of the smaller one's runs of five words occur in the other; so are files that a
-/// chain of such pairs links.
+/// at least a third of the smaller one's runs of five words occur in the other, by a sample of a quarter of
+/// the runs; so are files that a chain of such pairs links. Of a run in more than kMostApart + 1 files (a
+/// licence's, say) only those at most kMostApart apart in the list of these are compared: files that are like
+/// each other in little else are found where they are that close, or by a chain.
 std::size_t group_near_duplicates(std::vector<Document>& documents);
 
 /// Holds out about `fraction` of the bytes: whole groups, chosen by a hash of their text. Where the groups
-/// are too few or too uneven for that, the end of the text, with a gap before it.
+/// are too few or too uneven for that, the end of each group's largest file after a gap; the group's other
+/// files are left out. So two near-duplicates are never on different sides.
 Corpus split(const std::vector<Document>& documents, double fraction, CorpusReport report);
 
 }  // namespace charlm
