@@ -51,8 +51,9 @@ enum class Memory : std::uint8_t { host, cuda };
 /// rounded to the type, and divides at the end: so an f16 average whose sum is beyond 65504 is infinite
 /// there.
 enum class Op : std::uint8_t { sum, average };
-/// What decoding does with what is in its output already.
-enum class Into : std::uint8_t { overwrite, add };
+/// What decoding does with what is in its output already. `stream` overwrites too, past the caches where that
+/// is faster: for an output larger than they are.
+enum class Into : std::uint8_t { overwrite, add, stream };
 
 /// Bytes of one element.
 constexpr std::size_t size_of(DType dtype) noexcept {

@@ -40,7 +40,7 @@ HWY_INLINE void for_vectors(std::size_t n, Out* out, F&& f, const In*... in) {
 template <class A, class From, class To>
 void convert_elements(const From* from, To* to, std::size_t n, Into into, double factor) {
   const auto scale = static_cast<A>(factor);
-  if (into == Into::overwrite) {
+  if (into != Into::add) {
     for_vectors<A>(
         n, to,
         [&](auto d, To* o, const From* p) { store_as(d, hn::Mul(load_as(d, p), hn::Set(d, scale)), o); },
@@ -158,7 +158,7 @@ HWY_EXPORT(divide_view);
 
 void convert(ConstView from, View to, Into into, double factor) {
   if (from.empty()) return;
-  if (from.dtype == to.dtype && into == Into::overwrite && factor == 1.0) {
+  if (from.dtype == to.dtype && into != Into::add && factor == 1.0) {
     std::memcpy(to.data, from.data, from.bytes());
   } else {
     HWY_DYNAMIC_DISPATCH(convert_views)(from, to, into, factor);

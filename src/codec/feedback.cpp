@@ -129,7 +129,7 @@ void FeedbackState::bind(const FeedbackShape& wanted) {
       if (same == shape) {
         const std::size_t size = size_of(accumulator_of(wanted.dtype));
         const auto* from = owed.data() + wanted.server_begin * size;
-        std::vector<std::byte> chunk(from, from + wanted.server_count * size);
+        Bytes chunk(from, from + wanted.server_count * size);
         worker.assign(bytes_of(wanted.count, wanted.dtype), std::byte{0});
         server = std::move(chunk);
         shape = wanted;

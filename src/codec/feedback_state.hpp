@@ -7,6 +7,8 @@
 #include <terse/types.hpp>
 #include <vector>
 
+#include "core/allocator.hpp"
+
 namespace terse::inline v0_1 {
 
 /// What a Feedback is bound to. Which rank of how many is only a label here.
@@ -29,11 +31,12 @@ struct FeedbackState {
   bool declined = false;  ///< `auto` chose plain MPI for the tensor that shape describes: nothing is kept
   FeedbackShape shape;
   std::uint64_t calls = 0;
-  std::vector<std::byte> worker;  ///< shape.count values of accumulator_of(shape.dtype)
-  std::vector<std::byte> server;  ///< shape.server_count values
+  using Bytes = std::vector<std::byte, StreamingAllocator<std::byte>>;
+  Bytes worker;  ///< shape.count values of accumulator_of(shape.dtype)
+  Bytes server;  ///< shape.server_count values
   /// After re-sharding, until the first use: what is owed, for the whole tensor. shape then says only for
   /// what.
-  std::vector<std::byte> owed;
+  Bytes owed;
 
   View worker_view() noexcept { return {worker.data(), shape.count, accumulator_of(shape.dtype)}; }
   View server_view() noexcept { return {server.data(), shape.server_count, accumulator_of(shape.dtype)}; }

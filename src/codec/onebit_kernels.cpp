@@ -24,7 +24,7 @@ namespace {
 constexpr std::size_t kGroup = 64;
 // How many elements ahead memory is asked, by measurement: a core alone keeps too few cache lines on their
 // way.
-constexpr std::size_t kEncodeAhead = 512;
+constexpr std::size_t kEncodeAhead = 1024;
 constexpr std::size_t kDecodeAhead = 1024;
 
 template <class A>
@@ -244,46 +244,75 @@ HWY_INLINE void decode_group(std::uint64_t bits, A scale, T* out) {
   for (std::size_t at = 0; at < kGroup; at += lanes) {
     auto v = hn::IfThenElse(get_bits(d, bits, at), minus, plus);
     if constexpr (kInto == Into::add) v = hn::Add(load_as(d, out + at), v);
-    store_as(d, v, out + at);
+    if constexpr (kInto == Into::stream) {
+      hn::Stream(v, d, out + at);
+    } else {
+      store_as(d, v, out + at);
+    }
   }
+}
+
+// The sign bits of elements [first, first + n) of a block, n at most a group.
+HWY_INLINE std::uint64_t bits_of(const std::byte* in, std::size_t first, std::size_t n) {
+  const std::size_t shift = first % 8;
+  const std::size_t bytes = (shift + n + 7) / 8;
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, in + first / 8, std::min(bytes, sizeof bits));
+  bits >>= shift;
+  if (bytes > sizeof bits)
+    bits |= std::to_integer<std::uint64_t>(in[first / 8 + sizeof bits]) << (64 - shift);
+  return n == kGroup ? bits : bits & ((std::uint64_t{1} << n) - 1);
+}
+
+// Less than a group, on a padded copy.
+template <class A, Into kInto, class T>
+HWY_INLINE void decode_part(std::uint64_t bits, A scale, T* out, std::size_t n) {
+  constexpr Into kCopy = kInto == Into::add ? Into::add : Into::overwrite;
+  T padded[kGroup] = {};
+  if constexpr (kCopy == Into::add) std::memcpy(padded, out, n * sizeof(T));
+  decode_group<A, kCopy>(bits, scale, padded);
+  std::memcpy(out, padded, n * sizeof(T));
 }
 
 template <class A, Into kInto, class T>
 bool decode_blocks(const std::byte* in, DType as, T* out, std::size_t count, std::size_t block,
                    double factor) {
+  constexpr std::size_t kLine = 64;
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t n = std::min(block, count - begin);
-    const std::size_t whole = n / kGroup * kGroup;
-    const std::size_t rest = n - whole;
     const A stored = load_scale<A>(in, as);
     if (!(std::isfinite(stored) && !std::signbit(stored))) return false;
     const A scale = stored * static_cast<A>(factor);
     in += size_of(as);
-    for (std::size_t i = 0; i < whole; i += kGroup) {
-      std::uint64_t bits;
-      std::memcpy(&bits, in + i / 8, sizeof bits);
-      if (count - begin - i >= kDecodeAhead + kGroup) fetch_group(out + begin + i + kDecodeAhead);
-      decode_group<A, kInto>(bits, scale, out + begin + i);
+    if (n % 8 != 0 && std::to_integer<unsigned>(in[n / 8]) >> n % 8 != 0) return false;  // padding
+    T* to = out + begin;
+    std::size_t i = 0;
+    if constexpr (kInto == Into::stream) {  // stores past the caches begin on a cache line
+      i = std::min(n, (kLine - reinterpret_cast<std::uintptr_t>(to) % kLine) % kLine / sizeof(T));
+      if (i != 0) decode_part<A, kInto>(bits_of(in, 0, i), scale, to, i);
     }
-    if (rest != 0) {
-      std::uint64_t bits = 0;
-      std::memcpy(&bits, in + whole / 8, (rest + 7) / 8);
-      if (bits >> rest != 0) return false;
-      T padded[kGroup] = {};
-      std::memcpy(padded, out + begin + whole, rest * sizeof(T));
-      decode_group<A, kInto>(bits, scale, padded);
-      std::memcpy(out + begin + whole, padded, rest * sizeof(T));
+    for (; i + kGroup <= n; i += kGroup) {
+      if (kInto != Into::stream && count - begin - i >= kDecodeAhead + kGroup)
+        fetch_group(to + i + kDecodeAhead);
+      decode_group<A, kInto>(bits_of(in, i, kGroup), scale, to + i);
     }
+    if (i != n) decode_part<A, kInto>(bits_of(in, i, n - i), scale, to + i, n - i);
     in += (n + 7) / 8;
   }
+  if (kInto == Into::stream) hwy::FlushStream();
   return true;
 }
 
 bool decode_views(const std::byte* in, DType as, View out, std::size_t block, Into into, double factor) {
   const auto run = [&]<class A, class T>(A, T) {
     auto* to = static_cast<T*>(out.data);
-    return into == Into::overwrite ? decode_blocks<A, Into::overwrite>(in, as, to, out.count, block, factor)
-                                   : decode_blocks<A, Into::add>(in, as, to, out.count, block, factor);
+    if (into == Into::add) return decode_blocks<A, Into::add>(in, as, to, out.count, block, factor);
+    if constexpr (std::is_same_v<A, T>) {
+      if (into == Into::stream && reinterpret_cast<std::uintptr_t>(to) % sizeof(T) == 0) {
+        return decode_blocks<A, Into::stream>(in, as, to, out.count, block, factor);
+      }
+    }
+    return decode_blocks<A, Into::overwrite>(in, as, to, out.count, block, factor);
   };
   switch (out.dtype) {
     case DType::f32:

@@ -13,6 +13,9 @@
 namespace terse::inline v0_1 {
 namespace {
 
+// An output of this size is unlikely to find room in caches that the ranks of a node share.
+constexpr std::size_t kStreamedBytes = std::size_t{8} << 20;
+
 bool on_wire(Verb verb) { return verb == Verb::send || verb == Verb::receive || verb == Verb::all_reduce; }
 
 }  // namespace
@@ -200,7 +203,8 @@ void Runner::decode(const Step& step) {
       binding_.codec->decode(message, sum(step), step.into);
     } else if (flags == 0 && !into_sum) {
       binding_.codec->decode(message, binding_.out.slice(step.elements.offset, step.elements.count),
-                             step.into, binding_.factor);
+                             binding_.out.bytes() >= kStreamedBytes ? Into::stream : step.into,
+                             binding_.factor);
     } else if (flags == kNonFinite && !into_sum) {
       flagged_.push_back({step.peer, step.elements});
       undo(step.undo, step.elements);

@@ -69,8 +69,11 @@ Bytes encode(const Case& c, const Tensor& values, View residual) {
 Tensor decode(const Case& c, const Bytes& message, DType out_dtype) {
   Tensor out(c.count, out_dtype, c.offset);
   for (std::size_t i = 0; i < c.count; ++i) out.set(i, 99);
+  Tensor streamed = out;
   c.codec->decode(message, out.view());
-  EXPECT_TRUE(out.guards_intact());
+  c.codec->decode(message, streamed.view(), Into::stream);
+  EXPECT_TRUE(out.guards_intact() && streamed.guards_intact());
+  EXPECT_TRUE(streamed.same_bits(out)) << "past the caches, something else is written";
   return out;
 }
 

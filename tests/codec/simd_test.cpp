@@ -55,13 +55,16 @@ std::vector<std::byte> run(const Codec& codec, DType as, DType from, std::size_t
   Tensor residual(normal_values(count, accumulator, 2, 0, 0.3), accumulator, offset);
   for (const bool feedback : {false, true}) {
     std::vector<std::byte> message(codec.max_bytes(count, as));
-    message.resize(codec.encode(values.view(), feedback ? residual.view() : View{}, message, as));
+    const double factor = special ? 3.0 : 1.0;
+    message.resize(codec.encode(values.view(), feedback ? residual.view() : View{}, message, as, factor));
     note(message);
     note(residual.bytes());
     if (is_flagged(message)) continue;
     for (const DType dtype : {as, accumulator}) {
       Tensor out(normal_values(count, dtype, 3, 0), dtype, offset);
       codec.decode(message, out.view(), Into::overwrite, 1.0 / 3);
+      note(out.bytes());
+      codec.decode(message, out.view(), Into::stream, 3.0);
       note(out.bytes());
       codec.decode(message, out.view(), Into::add, 1.0);
       note(out.bytes());
