@@ -115,7 +115,7 @@ struct Communicator::Impl {
   AllreduceOptions defaults;
   Workspace workspace;
   std::optional<Error> broken;  // a call failed half way: every later one tells the others so
-  std::map<std::pair<std::string, DType>, std::size_t> break_even;  // found by trials, the same on all ranks
+  Tuning tuning;
   std::map<std::string, std::shared_ptr<const Codec>, std::less<>> codecs_by_spec;
 
   const std::shared_ptr<const Codec>& codec_of(const CodecChoice& choice) {
@@ -143,12 +143,7 @@ struct Communicator::Impl {
       }
     }
     if (transport.size() == 1) return false;
-    const auto key = std::pair(call.codec->spec() + ' ' + std::string(call.algorithm->name), call.in.dtype);
-    auto known = break_even.find(key);
-    if (known == break_even.end()) {
-      known = break_even.emplace(key, find_break_even(transport, call, workspace)).first;
-    }
-    return call.in.bytes() >= known->second;
+    return tuning.compression_pays(transport, call, workspace);
   }
 
   Outcome allreduce(ConstView in, View out, const AllreduceOptions& given);

@@ -74,30 +74,22 @@ constexpr auto kInfos = [] {
 }  // namespace
 
 std::size_t parse_bytes(std::string_view option, std::string_view text) {
-  const std::string allowed = "use a whole number of bytes, with K, M or G if you like (64K)";
+  constexpr std::string_view kUnits = "KMGT";
   std::size_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  unsigned shift = 0;
+  std::size_t shift = 0;
   if (!unit.empty()) {
-    switch (std::toupper(static_cast<unsigned char>(unit.front()))) {
-      case 'K':
-        shift = 10;
-        break;
-      case 'M':
-        shift = 20;
-        break;
-      case 'G':
-        shift = 30;
-        break;
-      default:
-        refuse(option, text, allowed);
+    const auto letter = static_cast<char>(std::toupper(static_cast<unsigned char>(unit.front())));
+    if (const auto power = kUnits.find(letter); power != std::string_view::npos) {
+      shift = 10 * (power + 1);
+      unit.remove_prefix(1);
+      if (unit == "iB") unit = {};
     }
-    unit.remove_prefix(1);
-    if (unit == "iB" || unit == "B") unit = {};
+    if (unit == "B") unit = {};
   }
   if (error != std::errc{} || !unit.empty() || value > (std::numeric_limits<std::size_t>::max() >> shift)) {
-    refuse(option, text, allowed);
+    refuse(option, text, "use a whole number of bytes, with K, M, G or T if you like (64K)");
   }
   return value << shift;
 }

@@ -13,7 +13,8 @@ AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& 
 /// The table's defaults.
 const AllreduceOptions& default_options();
 
-/// Bytes from text: a whole number with an optional K, M or G (powers of 1024). Errors: invalid_argument.
+/// Bytes from text: a whole number with an optional K, M, G or T (powers of 1024; KiB and KB mean the same).
+/// Errors: invalid_argument.
 std::size_t parse_bytes(std::string_view option, std::string_view text);
 
 }  // namespace terse::inline v0_1

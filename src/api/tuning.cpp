@@ -7,71 +7,100 @@
 #include <cstdint>
 #include <limits>
 #include <new>
-#include <vector>
 
 namespace terse::inline v0_1 {
 namespace {
 
-constexpr std::array<std::size_t, 2> kTrialBytes = {std::size_t{16} << 10, std::size_t{1} << 20};
+constexpr std::size_t kFirstClass = 2048;
 constexpr int kWarmUps = 1;
-constexpr int kRounds = 5;
+constexpr double kDecisive = 2.0;
 
 std::uint64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
   return static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count());
 }
 
-}  // namespace
+// Two buffers for the largest trial, or one where the call is in place.
+struct Buffers {
+  std::vector<std::byte> in;
+  std::vector<std::byte> out;
+};
 
-std::size_t break_even(const Trial& small, const Trial& large) {
-  constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
-  const double gain_small = small.plain_us - small.compressed_us;  // > 0: compression is faster
-  const double gain_large = large.plain_us - large.compressed_us;
-  const double slope = (gain_large - gain_small) / static_cast<double>(large.bytes - small.bytes);
-  if (slope <= 0) return gain_small > 0 && gain_large > 0 ? 0 : kNever;
-  const double crossing = static_cast<double>(small.bytes) - gain_small / slope;
-  return crossing <= 0 ? 0 : crossing >= 0x1p62 ? kNever : static_cast<std::size_t>(crossing);
-}
+Trial try_class(Transport& transport, const Call& call, std::size_t size_class, Buffers& buffers,
+                Workspace& workspace) {
+  const std::size_t bytes = trial_bytes(size_class);
+  const int calls = bytes <= 8192 ? 8 : bytes <= 131072 ? 2 : 1;  // back to back, so that a clock can tell
+  const int rounds = bytes <= 131072 ? 5 : 3;
+  Feedback feedback;
+  Call compressed = call;
+  compressed.out = {buffers.out.data(), bytes / size_of(call.in.dtype), call.in.dtype};
+  compressed.in = buffers.in.empty() ? compressed.out
+                                     : View{buffers.in.data(), compressed.out.count, compressed.out.dtype};
+  compressed.feedback = call.feedback ? &feedback : nullptr;
+  compressed.agree = true;
+  Call plain = compressed;
+  plain.algorithm = &find_algorithm("exact");
+  plain.feedback = nullptr;
 
-std::size_t find_break_even(Transport& transport, const Call& call, Workspace& workspace) {
-  const Algorithm& exact = find_algorithm("exact");
-  // [size][plain, compressed]: the fastest round of this rank, then the slowest rank's
-  std::array<std::uint64_t, 4> best;
+  std::array<std::uint64_t, 2> best;  // of the rounds, on this rank; then of the slowest rank
   best.fill(std::numeric_limits<std::uint64_t>::max());
-  const std::size_t largest = kTrialBytes.back() / size_of(call.in.dtype);
-  Call first = call;
-  std::vector<std::byte> input;
-  std::vector<std::byte> output;
-  try {
-    input.resize(kTrialBytes.back());
-    output.resize(kTrialBytes.back());
-  } catch (const std::bad_alloc&) {
-    first.failure = Error(ErrorCode::out_of_memory, "no memory for a trial of " + call.codec->spec() +
-                                                        ": set min_bytes, so that none is needed");
-  }
-  require_agreement(transport, first);
-  for (int round = -kWarmUps; round < kRounds; ++round) {
-    for (std::size_t s = 0; s < kTrialBytes.size(); ++s) {
-      for (const std::size_t which : {0u, 1u}) {
-        const std::size_t count = std::min(largest, kTrialBytes[s] / size_of(call.in.dtype));
-        Call trial = call;
-        trial.in = {input.data(), count, call.in.dtype};
-        trial.out = {output.data(), count, call.in.dtype};
-        trial.feedback = nullptr;
-        trial.agree = which == 1;
-        if (which == 0) trial.algorithm = &exact;
-        const auto start = std::chrono::steady_clock::now();
-        allreduce(transport, trial, workspace);
-        if (round >= 0) best[2 * s + which] = std::min(best[2 * s + which], nanoseconds_since(start));
-      }
+  for (int round = -kWarmUps; round < rounds; ++round) {
+    for (const std::size_t which : {0u, 1u}) {
+      const auto start = std::chrono::steady_clock::now();
+      for (int i = 0; i < calls; ++i) allreduce(transport, which == 0 ? plain : compressed, workspace);
+      if (round >= 0) best[which] = std::min(best[which], nanoseconds_since(start));
     }
   }
   Operation operation;
   transport.start_max(best, operation);
   while (!operation.done) transport.progress(Transport::Wait::yes);
+  return {1e-3 * static_cast<double>(best[0]) / calls, 1e-3 * static_cast<double>(best[1]) / calls};
+}
 
-  const auto us = [](std::uint64_t ns) { return 1e-3 * static_cast<double>(ns); };
-  return break_even({kTrialBytes[0], us(best[0]), us(best[1])}, {kTrialBytes[1], us(best[2]), us(best[3])});
+}  // namespace
+
+std::size_t size_class(std::size_t bytes) noexcept {
+  std::size_t found = 0;
+  while (found + 1 < kSizeClasses && bytes >= kFirstClass << (2 * (found + 1))) ++found;
+  return found;
+}
+
+std::size_t trial_bytes(std::size_t size_class) noexcept {
+  const std::size_t begin = kFirstClass << (2 * size_class);
+  return size_class + 1 == kSizeClasses ? begin : 2 * begin;  // the last is long enough as it is
+}
+
+bool is_settled(std::span<const Trial> trials) noexcept {
+  return trials.size() >= 2 && std::all_of(trials.end() - 2, trials.end(), [](const Trial& trial) {
+           return trial.plain_us >= kDecisive * trial.compressed_us;
+         });
+}
+
+bool pays(std::span<const Trial> trials, std::size_t size_class) noexcept {
+  const Trial& nearest = trials[std::min(size_class, trials.size() - 1)];
+  return nearest.compressed_us < nearest.plain_us;
+}
+
+bool Tuning::compression_pays(Transport& transport, const Call& call, Workspace& workspace) {
+  const std::size_t wanted = size_class(call.in.bytes());
+  std::vector<Trial>& trials =
+      trials_[{call.codec->spec() + ' ' + std::string(call.algorithm->name), call.in.dtype}];
+  if (trials.size() <= wanted && !is_settled(trials)) {
+    Buffers buffers;
+    Call first = call;
+    try {
+      buffers.out.resize(trial_bytes(wanted));
+      if (call.in.data != call.out.data) buffers.in.resize(trial_bytes(wanted));
+    } catch (const std::bad_alloc&) {
+      first.failure = Error(ErrorCode::out_of_memory, "no memory for a trial of " + call.codec->spec() +
+                                                          ": set min_bytes, so that none is needed");
+    }
+    require_agreement(transport, first);
+    while (trials.size() <= wanted && !is_settled(trials)) {
+      trials.push_back(try_class(transport, call, trials.size(), buffers, workspace));
+    }
+  }
+  return pays(trials, wanted);
 }
 
 }  // namespace terse::inline v0_1

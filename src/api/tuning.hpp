@@ -2,26 +2,45 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
+#include <map>
+#include <span>
+#include <string>
 #include <terse/types.hpp>
+#include <utility>
+#include <vector>
 
 #include "collective/allreduce.hpp"
 
 namespace terse::inline v0_1 {
 
-/// What a trial of one size found.
+/// What calls took in a trial: the slowest rank's times.
 struct Trial {
-  std::size_t bytes;
   double plain_us;
   double compressed_us;
 };
-/// From how many bytes on compression pays, by straight lines through two trials' times: where they cross; 0
-/// where compression won both and gains no more with size, SIZE_MAX where it never wins.
-std::size_t break_even(const Trial& small, const Trial& large);
 
-/// From how many bytes on `call`'s algorithm, codec and dtype are faster than the plain reduction on this
-/// communicator, by a short trial: both are timed at two sizes, and straight lines are laid through the
-/// slowest rank's times. SIZE_MAX where the lines do not cross. Collective; the same answer on all ranks.
-std::size_t find_break_even(Transport& transport, const Call& call, Workspace& workspace);
+/// Tensors of similar size have a class in common: class k begins at 2 KiB * 4^k, but for the first, which
+/// has all that is smaller, and the last, which has all that is larger.
+inline constexpr std::size_t kSizeClasses = 8;
+std::size_t size_class(std::size_t bytes) noexcept;
+/// The size at which a class is tried.
+std::size_t trial_bytes(std::size_t size_class) noexcept;
+
+/// Whether larger sizes need no trial: compression won by a factor of two, twice in succession.
+bool is_settled(std::span<const Trial> trials) noexcept;
+/// Whether compression pays for a class, by the trials of that class and those below it, or by settled ones.
+bool pays(std::span<const Trial> trials, std::size_t size_class) noexcept;
+
+/// What a communicator's trials have shown so far, the same on all its ranks.
+class Tuning {
+ public:
+  /// Whether the call's codec and algorithm take less time than plain MPI, with feedback if the call has it.
+  /// Tries what is not known yet, class by class; then it is collective and begins with the agreement.
+  bool compression_pays(Transport& transport, const Call& call, Workspace& workspace);
+
+ private:
+  // by codec's spec and algorithm, and dtype: a trial a class
+  std::map<std::pair<std::string, DType>, std::vector<Trial>> trials_;
+};
 
 }  // namespace terse::inline v0_1

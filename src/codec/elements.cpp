@@ -2,6 +2,7 @@
 #include "codec/elements.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #undef HWY_TARGET_INCLUDE
@@ -128,6 +129,13 @@ void combine_views(ConstView a, ConstView b, View to, bool minus) {
 template <class A, class T>
 void divide_elements(T* values, std::size_t n, double divisor) {
   const auto by = static_cast<A>(divisor);
+  int exponent = 0;
+  if (std::frexp(divisor, &exponent) == 0.5) {  // a power of two: the same bits by a product, which is faster
+    const A factor = 1 / by;
+    for_vectors<A>(n, values,
+                   [&](auto d, T* o) { store_as(d, hn::Mul(load_as(d, o), hn::Set(d, factor)), o); });
+    return;
+  }
   for_vectors<A>(n, values, [&](auto d, T* o) { store_as(d, hn::Div(load_as(d, o), hn::Set(d, by)), o); });
 }
 

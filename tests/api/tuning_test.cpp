@@ -1,36 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From which size on compression pays, by two trials' times.
+// For which sizes compression pays, by the times of trials.
 #include "api/tuning.hpp"
 
 #include <gtest/gtest.h>
 
-#include <limits>
+#include <vector>
 
 namespace terse::test {
 namespace {
 
-constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
-
-TEST(BreakEven, IsWhereTheLinesCross) {
-  // plain 10 us + 1 us a KB, compressed 25 us + 0.5 us a KB: they meet at 30 KB
-  EXPECT_EQ(break_even({10'000, 20, 30}, {100'000, 110, 75}), 30'000u);
-  // the same lines, both trials beyond the crossing, or before it
-  EXPECT_EQ(break_even({50'000, 60, 50}, {100'000, 110, 75}), 30'000u);
-  EXPECT_EQ(break_even({10'000, 20, 30}, {20'000, 30, 35}), 30'000u);
+TEST(SizeClass, IsAFactorOfFour) {
+  EXPECT_EQ(size_class(0), 0u);
+  EXPECT_EQ(size_class(2048), 0u);
+  EXPECT_EQ(size_class(8191), 0u);
+  EXPECT_EQ(size_class(8192), 1u);
+  EXPECT_EQ(size_class(32767), 1u);
+  EXPECT_EQ(size_class(32768), 2u);
+  EXPECT_EQ(size_class(std::size_t{32} << 20), kSizeClasses - 1);
+  EXPECT_EQ(size_class((std::size_t{32} << 20) - 1), kSizeClasses - 2);
+  EXPECT_EQ(size_class(~std::size_t{0}), kSizeClasses - 1);
 }
 
-TEST(BreakEven, IsZeroWhereCompressionAlwaysWins) {
-  EXPECT_EQ(break_even({10'000, 20, 10}, {100'000, 200, 100}), 0u);
-  EXPECT_EQ(break_even({10'000, 20, 10}, {100'000, 110, 105}), 0u) << "it gains less with size, yet it gains";
-  EXPECT_EQ(break_even({10'000, 20, 10}, {100'000, 110, 100}), 0u);
+TEST(SizeClass, IsTriedAtASizeOfItsOwn) {
+  for (std::size_t k = 0; k < kSizeClasses; ++k) {
+    EXPECT_EQ(size_class(trial_bytes(k)), k);
+    EXPECT_EQ(trial_bytes(k) % sizeof(double), 0u);
+  }
 }
 
-TEST(BreakEven, IsBeyondAllSizesWhereItNeverWins) {
-  EXPECT_EQ(break_even({10'000, 20, 30}, {100'000, 110, 130}), kNever);
-  EXPECT_EQ(break_even({10'000, 20, 30}, {100'000, 110, 120}), kNever) << "parallel";
-  EXPECT_EQ(break_even({10'000, 30, 20}, {100'000, 110, 120}), kNever) << "it wins for small tensors alone";
-  EXPECT_EQ(break_even({10'000, 20, 20}, {100'000, 110, 110}), kNever) << "no difference";
+TEST(Trials, AreSettledByTwoClearWins) {
+  const auto settled = [](const std::vector<Trial>& trials) { return is_settled(trials); };
+  EXPECT_FALSE(settled({}));
+  EXPECT_FALSE(settled({{10, 1}}));
+  EXPECT_TRUE(settled({{10, 5}, {20, 10}}));
+  EXPECT_FALSE(settled({{10, 5}, {20, 11}}));
+  EXPECT_FALSE(settled({{10, 6}, {20, 10}}));
+  EXPECT_TRUE(settled({{10, 30}, {20, 10}, {40, 15}}));
+  EXPECT_FALSE(settled({{20, 10}, {40, 15}, {80, 100}}));
+}
+
+TEST(Trials, DecideForTheirClass) {
+  const std::vector<Trial> trials = {{10, 20}, {20, 20}, {40, 30}, {80, 90}};
+  EXPECT_FALSE(pays(trials, 0));
+  EXPECT_FALSE(pays(trials, 1)) << "a draw is no gain";
+  EXPECT_TRUE(pays(trials, 2));
+  EXPECT_FALSE(pays(trials, 3)) << "another class has another answer";
+}
+
+TEST(Trials, DecideForAllLargerOnesWhereSettled) {
+  const std::vector<Trial> trials = {{10, 20}, {40, 20}, {80, 30}};
+  ASSERT_TRUE(is_settled(trials));
+  EXPECT_FALSE(pays(trials, 0));
+  for (std::size_t k = 1; k < kSizeClasses; ++k) EXPECT_TRUE(pays(trials, k));
 }
 
 }  // namespace
