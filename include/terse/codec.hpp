@@ -98,8 +98,9 @@ class TERSE_API Codec {
   /// Encodes and returns the payload's bytes; nothing where a value cannot be represented.
   virtual std::optional<std::size_t> do_encode(ConstView values, DType as,
                                                std::span<std::byte> payload) const = 0;
-  /// Decodes, in the accumulator's type: what `out` cannot hold is rounded at the end. Must check the
-  /// payload's size and contents before it trusts them (throw corrupt_data).
+  /// Decodes, in the accumulator's type: what `out` cannot hold is rounded at the end. All that is not
+  /// Into::add overwrites. Must check the payload's size and contents before it trusts them (throw
+  /// corrupt_data).
   virtual void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                          double factor) const = 0;
   /// Encodes value + residual and updates the residual; where a value cannot be represented, leaves the

@@ -127,7 +127,8 @@ class TERSE_API Communicator {
   /// written: `in`, `out` and the residuals are as before (residuals to rounding). Not looked for, unless
   /// check is `all` or `payload`, where this rank's tensor is too small to be compressed (min_bytes; 2 KiB
   /// where that is auto): then a mismatch is what it is with MPI_Allreduce. communication, corrupt_data, and
-  /// what a codec throws when the call is half way: `out` and residuals are undefined.
+  /// what is met when the call is half way (a codec throws, or there is no memory to send values that are not
+  /// finite once more): `out` and residuals are undefined.
   Outcome allreduce(ConstView in, View out, const AllreduceOptions& options = {});
   /// In place.
   Outcome allreduce(View data, const AllreduceOptions& options = {});

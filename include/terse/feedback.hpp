@@ -30,7 +30,7 @@ class TERSE_API Feedback {
   /// tensor. Empty if never used.
   std::vector<std::byte> save() const;
   /// Takes the place of what is held. For the same rank of the same number of ranks.
-  /// Errors: corrupt_data; what was held is then unchanged.
+  /// Errors: corrupt_data, unsupported for another format's; what was held is then unchanged.
   void load(std::span<const std::byte> saved);
   /// Re-sharding: the saves of *all* ranks of an earlier run, in rank order, for use on any number of ranks.
   /// Nothing owed is lost: the new server residuals are the old ones plus the mean of the old worker

@@ -13,6 +13,7 @@
 #include "codec/feedback_state.hpp"
 #include "collective/algorithms.hpp"
 #include "collective/allreduce.hpp"
+#include "core/current_error.hpp"
 #include "transport/mpi_transport.hpp"
 
 namespace terse::inline v0_1 {
@@ -95,12 +96,12 @@ struct Communicator::Impl {
       fields.emplace_back("segment_bytes", std::to_string(*defaults.segment_bytes));
       constexpr std::array kChecks = {"call", "all", "payload"};
       fields.emplace_back("check", kChecks[static_cast<std::size_t>(*defaults.check)]);
-    } catch (const Error& error) {
-      failure = error;
+    } catch (...) {
+      failure = current_error();
     }
     try {
       Agreement(transport, fields, failure).require();
-    } catch (const Error&) {
+    } catch (...) {
       if (!transport.abandoned()) transport.free();  // on all ranks
       throw;
     }
@@ -132,18 +133,23 @@ struct Communicator::Impl {
   }
 
   // Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays.
-  // The first call of a kind makes the trial.
-  bool compression_pays(const Call& call) {
+  // Says why in the call's terms, since that too must be the same on all ranks.
+  bool compression_pays(Call& call) {
+    const auto because = [&](bool pays, const char* why) {
+      call.terms.emplace_back("auto", std::string(pays ? "compresses" : "takes plain MPI") + why);
+      return pays;
+    };
     if (call.feedback) {
       const FeedbackState& held = call.feedback->state();
-      if (held.calls != 0) return true;
-      if (held.declined && held.shape.count == call.in.count && held.shape.dtype == call.in.dtype &&
+      if (held.calls != 0) return because(true, " as before");
+      if (held.declined && held.shape.ranks == static_cast<std::uint32_t>(transport.size()) &&
+          held.shape.count == call.in.count && held.shape.dtype == call.in.dtype &&
           held.shape.codec == call.codec->spec()) {
-        return false;
+        return because(false, " as before");
       }
     }
     if (transport.size() == 1) return false;
-    return tuning.compression_pays(transport, call, workspace);
+    return because(tuning.compression_pays(transport, call, workspace), " after a trial");
   }
 
   Outcome allreduce(ConstView in, View out, const AllreduceOptions& given);
@@ -162,7 +168,8 @@ Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOpt
             .failure = broken};
   try {
     return allreduce(options, call);
-  } catch (const Error& error) {
+  } catch (...) {
+    const Error error = current_error();
     if (!broken && (error.code() == ErrorCode::corrupt_data || transport.abandoned())) {
       broken = Error(ErrorCode::communication,
                      "this Communicator is not usable any more: an earlier call on it failed half way: " +
@@ -179,8 +186,8 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
   const auto note = [&](auto&& make) {
     try {
       make();
-    } catch (const Error& error) {
-      if (!call.failure) call.failure = error;
+    } catch (...) {
+      if (!call.failure) call.failure = current_error();
     }
   };
   note([&] { call.codec = codec_of(options.codec); });
@@ -188,6 +195,7 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
   if (*options.segment_bytes == 0) {
     note([] { throw Error(ErrorCode::invalid_argument, "segment_bytes is 0: use at least 1, such as 4M"); });
   }
+  if (call.feedback) note([&] { static_cast<void>(call.feedback->state()); });  // moved from?
   if (!call.failure) call.failure = find_fault(call.in, call.out);
   if (!call.failure) note([&] { check_pair(transport, call); });
 

@@ -20,6 +20,13 @@ std::uint64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count());
 }
 
+// The slowest rank's, or any rank's.
+void reduce_max(Transport& transport, std::span<std::uint64_t> values) {
+  Operation operation;
+  transport.start_max(values, operation);
+  while (!operation.done) transport.progress(Transport::Wait::yes);
+}
+
 // Two buffers for the largest trial, or one where the call is in place.
 struct Buffers {
   std::vector<std::byte> in;
@@ -51,9 +58,7 @@ Trial try_class(Transport& transport, const Call& call, std::size_t size_class, 
       if (round >= 0) best[which] = std::min(best[which], nanoseconds_since(start));
     }
   }
-  Operation operation;
-  transport.start_max(best, operation);
-  while (!operation.done) transport.progress(Transport::Wait::yes);
+  reduce_max(transport, best);
   return {1e-3 * static_cast<double>(best[0]) / calls, 1e-3 * static_cast<double>(best[1]) / calls};
 }
 
@@ -83,19 +88,25 @@ bool pays(std::span<const Trial> trials, std::size_t size_class) noexcept {
 
 bool Tuning::compression_pays(Transport& transport, const Call& call, Workspace& workspace) {
   const std::size_t wanted = size_class(call.in.bytes());
-  std::vector<Trial>& trials =
-      trials_[{call.codec->spec() + ' ' + std::string(call.algorithm->name), call.in.dtype}];
+  std::string kind = call.codec->spec() + ' ' + std::string(call.algorithm->name) + ' ' +
+                     std::string(name(call.in.dtype)) + ' ' + std::to_string(call.segment_bytes);
+  if (call.feedback) kind += " feedback";
+  if (call.checksum) kind += " checksums";
+  std::vector<Trial>& trials = trials_[kind];
   if (trials.size() <= wanted && !is_settled(trials)) {
-    Buffers buffers;
     Call first = call;
+    first.terms.emplace_back("auto", "has a trial to make");
+    require_agreement(transport, first);
+    Buffers buffers;
+    std::uint64_t no_memory = 0;
     try {
       buffers.out.resize(trial_bytes(wanted));
       if (call.in.data != call.out.data) buffers.in.resize(trial_bytes(wanted));
     } catch (const std::bad_alloc&) {
-      first.failure = Error(ErrorCode::out_of_memory, "no memory for a trial of " + call.codec->spec() +
-                                                          ": set min_bytes, so that none is needed");
+      no_memory = 1;
     }
-    require_agreement(transport, first);
+    reduce_max(transport, {&no_memory, 1});
+    if (no_memory != 0) return false;
     while (trials.size() <= wanted && !is_settled(trials)) {
       trials.push_back(try_class(transport, call, trials.size(), buffers, workspace));
     }

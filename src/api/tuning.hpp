@@ -28,19 +28,20 @@ std::size_t trial_bytes(std::size_t size_class) noexcept;
 
 /// Whether larger sizes need no trial: compression won by a factor of two, twice in succession.
 bool is_settled(std::span<const Trial> trials) noexcept;
-/// Whether compression pays for a class, by the trials of that class and those below it, or by settled ones.
+/// Whether compression pays for a class: by its own trial, or by the last where larger sizes need none.
 bool pays(std::span<const Trial> trials, std::size_t size_class) noexcept;
 
 /// What a communicator's trials have shown so far, the same on all its ranks.
 class Tuning {
  public:
   /// Whether the call's codec and algorithm take less time than plain MPI, with feedback if the call has it.
-  /// Tries what is not known yet, class by class; then it is collective and begins with the agreement.
+  /// Tries what is not known yet, class by class; then it is collective and begins with the agreement. Where
+  /// a rank has no memory for that, plain MPI takes the call.
   bool compression_pays(Transport& transport, const Call& call, Workspace& workspace);
 
  private:
-  // by codec's spec and algorithm, and dtype: a trial a class
-  std::map<std::pair<std::string, DType>, std::vector<Trial>> trials_;
+  // by codec, algorithm, dtype and whatever else changes the time: a trial a class
+  std::map<std::string, std::vector<Trial>> trials_;
 };
 
 }  // namespace terse::inline v0_1

@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <new>
 #include <string>
 
 #include "codec/feedback_state.hpp"
 #include "codec/message.hpp"
 #include "collective/agreement.hpp"
 #include "core/bytes.hpp"
+#include "core/current_error.hpp"
 #include "core/hash.hpp"
 
 namespace terse::inline v0_1 {
@@ -41,8 +41,8 @@ class Lease {
 // Everything of a call that may fail on one rank alone, done before anything is told to the others.
 struct Prepared {
   Lease lease;
-  Feedback* feedback = nullptr;  // in use by this call
-  bool fresh = false;            // that Feedback was empty before
+  Feedback* feedback = nullptr;         // in use by this call
+  std::optional<FeedbackState> before;  // what that Feedback was, if it had no residuals
   std::optional<Runner> runner;
 };
 
@@ -81,7 +81,7 @@ void prepare(Transport& transport, const Call& call, int tag, Workspace& workspa
     const Range own = call.algorithm->chunks(problem)[static_cast<std::size_t>(transport.rank())];
     FeedbackState& state = call.feedback->state();
     made.lease.take(state);
-    made.fresh = !state.bound && state.owed.empty();
+    if (!state.bound && state.owed.empty()) made.before = state;
     state.bind(shape_of(transport, call, own));
     made.feedback = call.feedback;
     binding.worker = state.worker_view();
@@ -111,10 +111,8 @@ std::optional<Error> failure_of(F&& work) {
   try {
     work();
     return std::nullopt;
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::bad_alloc&) {
-    return Error(ErrorCode::out_of_memory, "no memory for the schedule of this call");
+  } catch (...) {
+    return current_error();
   }
 }
 
@@ -240,8 +238,8 @@ CallResult allreduce(Transport& transport, const Call& call, Workspace& workspac
     if (made.feedback) ++made.feedback->state().calls;
     return result;
   } catch (...) {
-    if (made.feedback && made.fresh)
-      made.feedback->reset();  // nothing is owed yet, so it stays free for any tensor
+    // nothing is owed yet, so it stays free for any tensor
+    if (made.feedback && made.before) made.feedback->state() = std::move(*made.before);
     throw;
   }
 }

@@ -2,13 +2,12 @@
 #include "collective/runner.hpp"
 
 #include <algorithm>
-#include <exception>
 #include <functional>
-#include <new>
 #include <string>
 
 #include "codec/elements.hpp"
 #include "codec/message.hpp"
+#include "core/current_error.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -193,6 +192,7 @@ void Runner::decode(const Step& step) {
   const std::span<const std::byte> message = slot(step.message).first(message_size_[step.message]);
   const bool into_sum = step.place == Place::sum;
   if (into_sum && step.into == Into::overwrite) sum_flags_[step.sum] = 0;
+  const bool streams = step.into == Into::overwrite && binding_.out.bytes() >= kStreamedBytes;
   std::uint8_t flags = 0;
   try {
     const Contents contents = open_message(*binding_.codec, step.elements.count, binding_.in.dtype, message,
@@ -203,8 +203,7 @@ void Runner::decode(const Step& step) {
       binding_.codec->decode(message, sum(step), step.into);
     } else if (flags == 0 && !into_sum) {
       binding_.codec->decode(message, binding_.out.slice(step.elements.offset, step.elements.count),
-                             binding_.out.bytes() >= kStreamedBytes ? Into::stream : step.into,
-                             binding_.factor);
+                             streams ? Into::stream : step.into, binding_.factor);
     } else if (flags == kNonFinite && !into_sum) {
       flagged_.push_back({step.peer, step.elements});
       undo(step.undo, step.elements);
@@ -227,18 +226,7 @@ void Runner::undo(std::uint32_t message, const Range& elements) {
 
 // In a catch block. The others wait for messages, so they get flagged ones, and all fail at the end.
 void Runner::fail(const std::string& where) {
-  if (failure_) return;
-  try {
-    throw;
-  } catch (const Error& error) {
-    failure_ = Error(error.code(), where + ": " + error.what());
-  } catch (const std::bad_alloc&) {
-    failure_ = Error(ErrorCode::out_of_memory, where + ": no memory");
-  } catch (const std::exception& error) {
-    failure_ = Error(ErrorCode::invalid_state, where + ": " + error.what());
-  } catch (...) {
-    failure_ = Error(ErrorCode::invalid_state, where + ": an exception that is no std::exception");
-  }
+  if (!failure_) failure_ = current_error(where);
 }
 
 void Runner::roll_back() {

@@ -5,7 +5,9 @@
 #include <mpi.h>
 
 #include <chrono>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/exact.hpp"
@@ -232,6 +234,57 @@ TEST_F(Errors, UnsoundPairsDoNotDependOnTiming) {
                "unsupported", {"rms", "two_phase"}));
   EXPECT_TRUE(is_error(error_of([&] { world_.allreduce(view(doubles), {.codec = "cast:f16"}); }),
                        "unsupported", {"cast:f16", "f64"}));
+}
+
+/// A Feedback that is no more, whatever the call would have done with it.
+TEST_F(Errors, AFeedbackThatWasMovedFrom) {
+  std::vector<float> data(10000, 1.0f);
+  for (const AllreduceOptions& base :
+       {AllreduceOptions{.codec = "onebit"}, AllreduceOptions{.algorithm = "exact"}, AllreduceOptions{},
+        compressing("onebit")}) {
+    Feedback feedback;
+    Feedback taken;
+    if (last_) taken = std::move(feedback);
+    AllreduceOptions options = base;
+    options.feedback = &feedback;
+    EXPECT_TRUE(
+        is_error(views(view(data), view(data), options), "invalid_state", {"moved from", last_rank_}));
+  }
+}
+
+/// Saves that were swapped on one rank: what auto chose for another tensor is no choice for this one.
+TEST_F(Errors, AChoiceOfAutoForAnotherTensor) {
+  if (world_size() < 2) return;
+  Feedback feedback;
+  Communicator self(MPI_COMM_SELF);
+  std::vector<float> data(10000, 1.0f);
+  self.allreduce(view(data), {.codec = "onebit", .feedback = &feedback});  // one rank has nothing to gain
+  ASSERT_FALSE(feedback.save().empty());
+  if (!last_) feedback.reset();
+  EXPECT_TRUE(is_error(views(view(data), view(data), {.codec = "onebit", .feedback = &feedback}), "mismatch",
+                       {"feedback", last_rank_}));
+}
+
+/// User code that throws what it likes.
+TEST_F(Errors, OfACodecThatCannotBeMade) {
+  static const bool registered = [] {
+    register_codec({.name = "fragile",
+                    .summary = "",
+                    .options = {},
+                    .examples = {},
+                    .make = [](const CodecArguments&) -> std::shared_ptr<const Codec> {
+                      throw std::out_of_range("what std::stoi says");
+                    }});
+    return true;
+  }();
+  ASSERT_TRUE(registered);
+  std::vector<float> data(1000, 1.0f);
+  EXPECT_TRUE(is_error(views(view(data), view(data), compressing(last_ ? "fragile" : "onebit")),
+                       "invalid_state", {"what std::stoi says", last_rank_}));
+  const auto error =
+      error_of([&] { Communicator c(MPI_COMM_WORLD, {.codec = last_ ? "fragile" : "onebit"}); });
+  EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
+  EXPECT_TRUE(is_error(error, "invalid_state", {"what std::stoi says", last_rank_}));
 }
 
 }  // namespace
