@@ -19,10 +19,6 @@
 namespace terse::inline v0_1 {
 namespace {
 
-// With min_bytes=auto, tensors below this are always reduced exactly, without a trial and without agreement:
-// the two phases, and the agreement itself, cost more than one small reduction on any network.
-constexpr std::size_t kAlwaysExact = 2048;
-
 bool overlap(ConstView in, View out) {
   const std::less<const void*> before;
   const auto* in_end = static_cast<const std::byte*>(in.data) + in.bytes();

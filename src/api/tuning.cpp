@@ -11,7 +11,6 @@
 namespace terse::inline v0_1 {
 namespace {
 
-constexpr std::size_t kFirstClass = 2048;
 constexpr int kWarmUps = 1;
 constexpr double kDecisive = 2.0;
 
@@ -66,12 +65,12 @@ Trial try_class(Transport& transport, const Call& call, std::size_t size_class, 
 
 std::size_t size_class(std::size_t bytes) noexcept {
   std::size_t found = 0;
-  while (found + 1 < kSizeClasses && bytes >= kFirstClass << (2 * (found + 1))) ++found;
+  while (found + 1 < kSizeClasses && bytes >= kAlwaysExact << (2 * (found + 1))) ++found;
   return found;
 }
 
 std::size_t trial_bytes(std::size_t size_class) noexcept {
-  const std::size_t begin = kFirstClass << (2 * size_class);
+  const std::size_t begin = kAlwaysExact << (2 * size_class);
   return size_class + 1 == kSizeClasses ? begin : 2 * begin;  // the last is long enough as it is
 }
 

@@ -19,8 +19,12 @@ struct Trial {
   double compressed_us;
 };
 
-/// Tensors of similar size have a class in common: class k begins at 2 KiB * 4^k, but for the first, which
-/// has all that is smaller, and the last, which has all that is larger.
+/// With min_bytes=auto, tensors below this are always reduced exactly, without a trial and without agreement:
+/// the two phases, and the agreement itself, cost more than one small reduction on any network.
+inline constexpr std::size_t kAlwaysExact = 2048;
+
+/// Tensors of similar size have a class in common: class k begins at kAlwaysExact * 4^k, but for the first,
+/// which has all that is smaller, and the last, which has all that is larger.
 inline constexpr std::size_t kSizeClasses = 8;
 std::size_t size_class(std::size_t bytes) noexcept;
 /// The size at which a class is tried.
