@@ -22,6 +22,7 @@ struct CodecTraits {
   bool summable = false;     ///< encoded messages can be added without decoding
   bool unbiased = false;     ///< the mean of decode(encode(v)) is v
   bool contractive = false;  ///< |v - decode(encode(v))|_2 <= c |v|_2 with c < 1: error feedback is sound
+  bool whole = false;        ///< encodes a tensor only as a whole, since all of its elements share something
   std::size_t block = 1;     ///< elements of a unit that is never split between two messages
   /// The largest |v - decode(encode(v))| / |v| of one element within the normal range, where there is a
   /// bound.
@@ -79,6 +80,15 @@ class TERSE_API Codec {
   void decode(std::span<const std::byte> message, View out, Into into = Into::overwrite,
               double factor = 1.0) const;
 
+  /// Writes the part of a message of `count` elements of type `dtype` that stands for the `n` elements from
+  /// `first` on (a multiple of traits().block) as a message of its own, and returns its bytes. For codecs
+  /// with traits().whole, which cannot encode a part by itself. Flagged messages have flagged parts.
+  ///
+  /// Errors: corrupt_data as in decode, invalid_argument where out is smaller than max_bytes(n, dtype) or
+  /// there is no such part, unsupported for other codecs.
+  std::size_t part(std::span<const std::byte> message, std::size_t count, DType dtype, std::size_t first,
+                   std::size_t n, std::span<std::byte> out) const;
+
   /// Takes back the last encode: residual += decode(message) - values, to rounding. Does nothing for a
   /// flagged message.
   void undo(std::span<const std::byte> message, ConstView values, View residual) const;
@@ -109,6 +119,10 @@ class TERSE_API Codec {
   /// thousand elements at a time where do_run allows it; a codec with a fused loop overrides it.
   virtual std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as,
                                                         double factor, std::span<std::byte> payload) const;
+  /// Part of a payload, see part(); `out` has room for do_max_bytes(n, as). Only asked of codecs with
+  /// traits().whole.
+  virtual std::size_t do_part(std::span<const std::byte> payload, DType as, std::size_t first, std::size_t n,
+                              std::span<std::byte> out) const;
   /// How many elements (a multiple of the block) make a payload of their own, such that the payloads of
   /// consecutive runs, one behind the other, are the payload of the whole. SIZE_MAX, the default: only the
   /// whole is. Not asked of codecs whose messages vary in size.

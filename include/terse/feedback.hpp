@@ -35,14 +35,15 @@ class TERSE_API Feedback {
   /// Re-sharding: the saves of *all* ranks of an earlier run, in rank order, for use on any number of ranks.
   /// Nothing owed is lost: the new server residuals are the old ones plus the mean of the old worker
   /// residuals, the new worker residuals are zero. Errors: corrupt_data, invalid_argument where the saves are
-  /// not of one run; what was held is then unchanged.
+  /// not of one run, unsupported for those of onebit:deepspeed; what was held is then unchanged.
   void load(std::span<const std::vector<std::byte>> saved_of_all_ranks);
   /// Forgets everything.
   void reset() noexcept;
 
   /// Compressed calls since the start or the last reset.
   std::uint64_t calls() const;
-  /// The worker residual, as many elements as the tensor; empty before the first use.
+  /// The worker residual, as many elements as the tensor (as the padded one, by onebit:deepspeed); empty
+  /// before the first use.
   ConstView worker() const;
   /// The server residual, as many elements as this rank's chunk; empty before the first use.
   ConstView server() const;

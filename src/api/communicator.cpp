@@ -178,7 +178,7 @@ Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOpt
 Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& call) {
   const Algorithm& exact = find_algorithm("exact");
   const bool automatic = options.algorithm == "auto";
-  call.algorithm = &find_algorithm("two_phase");
+  call.algorithm = &find_algorithm("two_phase");  // where it is not known what was asked for
   const auto note = [&](auto&& make) {
     try {
       make();
@@ -187,7 +187,11 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
     }
   };
   note([&] { call.codec = codec_of(options.codec); });
-  if (!automatic) note([&] { call.algorithm = &find_algorithm(options.algorithm); });
+  if (!automatic) {
+    note([&] { call.algorithm = &find_algorithm(options.algorithm); });
+  } else if (call.codec) {
+    call.algorithm = &algorithm_for(*call.codec);
+  }
   if (*options.segment_bytes == 0) {
     note([] { throw Error(ErrorCode::invalid_argument, "segment_bytes is 0: use at least 1, such as 4M"); });
   }

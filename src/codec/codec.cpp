@@ -100,6 +100,35 @@ void Codec::decode(std::span<const std::byte> message, View out, Into into, doub
   }
 }
 
+std::size_t Codec::part(std::span<const std::byte> message, std::size_t count, DType dtype, std::size_t first,
+                        std::size_t n, std::span<std::byte> out) const {
+  if (!traits_.whole) {
+    refuse(*this, ErrorCode::unsupported, "its messages are not taken apart: encode each part by itself");
+  }
+  const Contents contents = open_message(*this, count, dtype, message, Trailer::optional);
+  if (first > count || n > count - first || first % traits_.block != 0) {
+    refuse(*this, ErrorCode::invalid_argument,
+           "elements " + std::to_string(first) + " to " + std::to_string(first + n) +
+               " are no part of a message of " + std::to_string(count));
+  }
+  if (out.size() < max_bytes(n, dtype)) {
+    refuse(*this, ErrorCode::invalid_argument,
+           "a part of " + std::to_string(n) + " elements may take " + std::to_string(max_bytes(n, dtype)) +
+               " bytes, the output has " + std::to_string(out.size()));
+  }
+  std::size_t bytes = 0;
+  if (contents.flags == 0 && n != 0) {
+    bytes = do_part(contents.payload, contents.dtype, first, n, out.subspan(kHeaderBytes));
+  }
+  write_header(*this, n, contents.dtype, contents.flags, out);
+  return kHeaderBytes + bytes;
+}
+
+std::size_t Codec::do_part(std::span<const std::byte>, DType, std::size_t, std::size_t,
+                           std::span<std::byte>) const {
+  refuse(*this, ErrorCode::unsupported, "it has no code to take a message apart");
+}
+
 void Codec::undo(std::span<const std::byte> message, ConstView values, View residual) const {
   if (residual.data == nullptr || residual.empty() || traits_.lossless) return;
   const Contents contents = open_message(*this, values.count, residual.dtype, message, Trailer::optional);

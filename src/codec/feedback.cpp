@@ -7,6 +7,7 @@
 
 #include "codec/elements.hpp"
 #include "codec/feedback_state.hpp"
+#include "codec/onebit_deepspeed.hpp"
 #include "core/bytes.hpp"
 #include "core/hash.hpp"
 
@@ -94,14 +95,17 @@ FeedbackState read_save(std::span<const std::byte> saved) {
   shape.algorithm = reader.text();
   shape.rank = reader.number<std::uint32_t>();
   shape.ranks = reader.number<std::uint32_t>();
+  shape.worker_count = reader.number<std::uint64_t>();
   shape.server_begin = reader.number<std::uint64_t>();
   shape.server_count = reader.number<std::uint64_t>();
   state.calls = reader.number<std::uint64_t>();
-  if (shape.rank >= shape.ranks || (shape.algorithm != kDeclined && shape.count > body.size()) ||
-      shape.server_begin > shape.count || shape.server_count > shape.count - shape.server_begin) {
+  if (shape.rank >= shape.ranks || shape.worker_count > body.size() ||
+      shape.worker_count < (shape.algorithm == kDeclined ? 0 : shape.count) ||
+      shape.server_begin > shape.worker_count ||
+      shape.server_count > shape.worker_count - shape.server_begin) {
     throw corrupt("its numbers make no sense");
   }
-  const auto worker = reader.take(shape.algorithm == kDeclined ? 0 : bytes_of(shape.count, shape.dtype));
+  const auto worker = reader.take(bytes_of(shape.worker_count, shape.dtype));
   const auto server = reader.take(bytes_of(shape.server_count, shape.dtype));
   if (!reader.empty()) throw corrupt("it is too long");
   state.worker.assign(worker.begin(), worker.end());
@@ -130,7 +134,7 @@ void FeedbackState::bind(const FeedbackShape& wanted) {
         const std::size_t size = size_of(accumulator_of(wanted.dtype));
         const auto* from = owed.data() + wanted.server_begin * size;
         Bytes chunk(from, from + wanted.server_count * size);
-        worker.assign(bytes_of(wanted.count, wanted.dtype), std::byte{0});
+        worker.assign(bytes_of(wanted.worker_count, wanted.dtype), std::byte{0});
         server = std::move(chunk);
         shape = wanted;
         owed = {};
@@ -138,7 +142,7 @@ void FeedbackState::bind(const FeedbackShape& wanted) {
         return;
       }
     } else if (!bound) {
-      worker.assign(bytes_of(wanted.count, wanted.dtype), std::byte{0});
+      worker.assign(bytes_of(wanted.worker_count, wanted.dtype), std::byte{0});
       server.assign(bytes_of(wanted.server_count, wanted.dtype), std::byte{0});
       shape = wanted;
       calls = 0;
@@ -149,7 +153,8 @@ void FeedbackState::bind(const FeedbackShape& wanted) {
   } catch (const std::bad_alloc&) {
     throw Error(ErrorCode::out_of_memory,
                 "no memory for the residuals of " + describe(wanted) + ": they take " +
-                    std::to_string(bytes_of(wanted.count + wanted.server_count, wanted.dtype)) + " bytes");
+                    std::to_string(bytes_of(wanted.worker_count + wanted.server_count, wanted.dtype)) +
+                    " bytes");
   }
   if (shape != wanted || !owed.empty()) {
     std::string ranks;
@@ -195,6 +200,7 @@ std::vector<std::byte> Feedback::save() const {
   writer.text(held.declined ? std::string(kDeclined) : shape.algorithm);
   writer.number(shape.rank);
   writer.number(shape.ranks);
+  writer.number(shape.worker_count);
   writer.number(shape.server_begin);
   writer.number(shape.server_count);
   writer.number(held.calls);
@@ -215,6 +221,11 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
   for (std::size_t r = 0; r < saved_of_all_ranks.size(); ++r) {
     FeedbackState one = read_save(saved_of_all_ranks[r]);
     FeedbackShape alike = one.shape;
+    if (alike.codec == kDeepspeedSpec && one.bound) {
+      throw Error(ErrorCode::unsupported, "residuals of " + std::string(kDeepspeedSpec) +
+                                              " depend on the number of ranks, by their padding and their "
+                                              "scales: load them on the same ranks, or reset()");
+    }
     if (r == 0) {
       sum.shape = one.shape;
       sum.calls = one.calls;

@@ -13,12 +13,13 @@ namespace terse::inline v0_1 {
 
 /// What a Feedback is bound to. Which rank of how many is only a label here.
 struct FeedbackShape {
-  std::uint64_t count = 0;
+  std::uint64_t count = 0;  ///< elements of the tensor
   DType dtype = DType::f32;
   std::string codec;      ///< the canonical spec
   std::string algorithm;  ///< the row's name
   std::uint32_t rank = 0;
   std::uint32_t ranks = 0;
+  std::uint64_t worker_count = 0;  ///< elements of the worker residual: more than count where that is padded
   std::uint64_t server_begin = 0;  ///< the own chunk
   std::uint64_t server_count = 0;
 
@@ -32,13 +33,13 @@ struct FeedbackState {
   FeedbackShape shape;
   std::uint64_t calls = 0;
   using Bytes = std::vector<std::byte, StreamingAllocator<std::byte>>;
-  Bytes worker;  ///< shape.count values of accumulator_of(shape.dtype)
+  Bytes worker;  ///< shape.worker_count values of accumulator_of(shape.dtype)
   Bytes server;  ///< shape.server_count values
   /// After re-sharding, until the first use: what is owed, for the whole tensor. shape then says only for
   /// what.
   Bytes owed;
 
-  View worker_view() noexcept { return {worker.data(), shape.count, accumulator_of(shape.dtype)}; }
+  View worker_view() noexcept { return {worker.data(), shape.worker_count, accumulator_of(shape.dtype)}; }
   View server_view() noexcept { return {server.data(), shape.server_count, accumulator_of(shape.dtype)}; }
 
   /// Makes the residuals fit `wanted`: zeros at first use, what was held before if it is the same.

@@ -13,6 +13,7 @@
 
 #include <string>
 
+#include "codec/onebit_deepspeed.hpp"
 #include "codec/onebit_kernels.hpp"
 #include "codec/spec.hpp"
 
@@ -77,24 +78,38 @@ class Onebit final : public Codec {
 }  // namespace
 
 CodecEntry onebit_entry() {
-  return {
-      .name = "onebit",
-      .summary = "sign and one scale a block: 1 bit an element, for use with feedback",
-      .options = {{"block", std::to_string(kDefaultBlock),
-                   "elements that share a scale, a multiple of 8; best one of 64"},
-                  {"scale", "l1",
-                   "l1 (mean |v|, sound with feedback) or rms (sqrt(mean v^2), for comparison)"}},
-      .examples = {"onebit", "onebit:block=64", "onebit:block=24", "onebit:block=8192", "onebit:scale=rms"},
-      .make = [](CodecArguments arguments) -> std::shared_ptr<const Codec> {
-        const std::size_t block = count_argument(onebit_entry(), arguments, "block", kUnit, kMaxBlock);
-        if (block % kUnit != 0) {
-          throw Error(ErrorCode::invalid_argument,
-                      "codec onebit: block=" + std::to_string(block) + " is not a multiple of 8");
-        }
-        arguments["block"] = std::to_string(block);  // one way to write it
-        const std::size_t scale = choice_argument(onebit_entry(), arguments, "scale", {"l1", "rms"});
-        return std::make_shared<Onebit>(arguments, block, scale == 0 ? OnebitScale::l1 : OnebitScale::rms);
-      }};
+  static constexpr const char* kBlocks = "blocks";
+  return {.name = "onebit",
+          .summary = "sign and one scale a block: 1 bit an element, for use with feedback",
+          .options = {{"block", std::to_string(kDefaultBlock),
+                       "elements that share a scale, a multiple of 8; best one of 64"},
+                      {"scale", "l1",
+                       "l1 (mean |v|, sound with feedback) or rms (sqrt(mean v^2), for comparison)"},
+                      {"arithmetic", kBlocks,
+                       "blocks, or deepspeed: as DeepSpeed does it, one rms scale for all, f32 only, by the "
+                       "algorithm of that name; without the options above",
+                       true}},
+          .examples = {"onebit", "onebit:block=64", "onebit:block=24", "onebit:block=8192",
+                       "onebit:scale=rms", "onebit:deepspeed"},
+          .make = [](CodecArguments arguments) -> std::shared_ptr<const Codec> {
+            if (choice_argument(onebit_entry(), arguments, "arithmetic", {kBlocks, "deepspeed"}) == 1) {
+              for (const CodecOption& option : onebit_entry().options) {
+                if (option.positional || arguments[option.name] == option.default_value) continue;
+                throw Error(ErrorCode::invalid_argument,
+                            "codec onebit: deepspeed has no option " + option.name + ": leave it out");
+              }
+              return make_onebit_deepspeed();
+            }
+            const std::size_t block = count_argument(onebit_entry(), arguments, "block", kUnit, kMaxBlock);
+            if (block % kUnit != 0) {
+              throw Error(ErrorCode::invalid_argument,
+                          "codec onebit: block=" + std::to_string(block) + " is not a multiple of 8");
+            }
+            arguments["block"] = std::to_string(block);  // one way to write it
+            const std::size_t scale = choice_argument(onebit_entry(), arguments, "scale", {"l1", "rms"});
+            return std::make_shared<Onebit>(arguments, block,
+                                            scale == 0 ? OnebitScale::l1 : OnebitScale::rms);
+          }};
 }
 
 }  // namespace terse::inline v0_1

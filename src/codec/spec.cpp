@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 namespace terse::inline v0_1 {
 namespace {
@@ -42,7 +43,7 @@ CodecArguments parse_arguments(const CodecEntry& entry, std::string_view spec) {
             return equals == std::string_view::npos ? candidate.positional
                                                     : candidate.name == part.substr(0, equals);
           });
-      if (option == entry.options.end()) {
+      if (option == entry.options.end() || part.empty()) {
         refuse(entry, "'" + std::string(part) + "' is no option=value of it: " + list_options(entry));
       }
       const auto value = equals == std::string_view::npos ? part : part.substr(equals + 1);
@@ -65,10 +66,13 @@ CodecArguments parse_arguments(const CodecEntry& entry, std::string_view spec) {
 
 std::string canonical_spec(const CodecEntry& entry, const CodecArguments& arguments) {
   std::string spec = entry.name;
+  char separator = ':';
   for (const CodecOption& option : entry.options) {
-    spec += &option == &entry.options.front() ? ':' : ',';
+    const std::string& value = value_of(arguments, option.name);
+    if (option.positional && value == option.default_value) continue;
+    spec += std::exchange(separator, ',');
     if (!option.positional) spec += option.name + "=";
-    spec += value_of(arguments, option.name);
+    spec += value;
   }
   return spec;
 }

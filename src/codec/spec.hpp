@@ -16,7 +16,8 @@ namespace terse::inline v0_1 {
 std::string_view spec_name(std::string_view spec);
 /// The options behind it, checked against the entry's, defaults filled in.
 CodecArguments parse_arguments(const CodecEntry& entry, std::string_view spec);
-/// The one way to write these arguments: options in the table's order, positional ones without their name.
+/// The one way to write these arguments: options in the table's order, positional ones without their name and
+/// only where they differ from the default.
 std::string canonical_spec(const CodecEntry& entry, const CodecArguments& arguments);
 
 /// An option's value as a whole number in [low, high].

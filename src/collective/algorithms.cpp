@@ -7,7 +7,7 @@
 namespace terse::inline v0_1 {
 
 std::span<const Algorithm> algorithm_table() noexcept {
-  static constexpr std::array<Algorithm, 2> kTable = {{
+  static constexpr std::array<Algorithm, 3> kTable = {{
       {.name = "exact", .summary = "plain MPI_Allreduce: nothing is encoded", .build = build_exact},
       {.name = "two_phase",
        .summary = "compressed exchange, then compressed all-gather; feedback in both phases",
@@ -15,9 +15,21 @@ std::span<const Algorithm> algorithm_table() noexcept {
        .check = check_two_phase,
        .chunks = two_phase_chunks,
        .build = build_two_phase,
-       .build_pieces = build_two_phase_pieces},
+       .build_pieces = build_phases},
+      {.name = "deepspeed",
+       .summary = "two_phase as DeepSpeed has it, for codec onebit:deepspeed: padded, one scale for all",
+       .compresses = true,
+       .padded = deepspeed_padded,
+       .check = check_deepspeed,
+       .chunks = deepspeed_chunks,
+       .build = build_deepspeed,
+       .build_pieces = build_phases},
   }};
   return kTable;
+}
+
+const Algorithm& algorithm_for(const Codec& codec) {
+  return find_algorithm(codec.traits().whole ? "deepspeed" : "two_phase");
 }
 
 const Algorithm& find_algorithm(std::string_view name) {

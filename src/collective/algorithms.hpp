@@ -16,7 +16,7 @@ namespace terse::inline v0_1 {
 struct Problem {
   int rank = 0;
   int ranks = 1;
-  std::size_t count = 0;
+  std::size_t count = 0;  ///< elements that the schedule deals with: the padded tensor's, where it is padded
   DType dtype = DType::f32;
   Op op = Op::sum;
   const Codec* codec = nullptr;
@@ -32,6 +32,8 @@ struct Algorithm {
   std::string_view name;
   std::string_view summary;
   bool compresses = false;  ///< encodes: may be lossy, may have feedback
+  /// Elements of a tensor of `count` once it is padded with zeros; null: it is not.
+  std::size_t (*padded)(std::size_t count, int ranks) = nullptr;
   /// Throws Error(unsupported) with a sentence that names both where algorithm and codec do not go together.
   void (*check)(const Problem&) = nullptr;
   /// The elements of each rank's chunk; empty where ranks own nothing.
@@ -42,6 +44,12 @@ struct Algorithm {
 };
 
 std::span<const Algorithm> algorithm_table() noexcept;
+/// Elements of a tensor as the algorithm deals with it.
+inline std::size_t padded_count(const Algorithm& algorithm, std::size_t count, int ranks) {
+  return algorithm.padded ? algorithm.padded(count, ranks) : count;
+}
+/// The algorithm that compresses with a codec, where nobody has named one.
+const Algorithm& algorithm_for(const Codec& codec);
 /// Throws Error(invalid_argument) that lists the names.
 const Algorithm& find_algorithm(std::string_view name);
 
@@ -50,6 +58,13 @@ Schedule build_exact(const Problem& problem);
 void check_two_phase(const Problem& problem);
 std::vector<Range> two_phase_chunks(const Problem& problem);
 Schedule build_two_phase(const Problem& problem);
-Schedule build_two_phase_pieces(const Problem& problem, const std::vector<std::vector<Piece>>& segments);
+std::size_t deepspeed_padded(std::size_t count, int ranks);
+void check_deepspeed(const Problem& problem);
+std::vector<Range> deepspeed_chunks(const Problem& problem);
+Schedule build_deepspeed(const Problem& problem);
+
+/// The two phases over pieces of a tensor. Where a codec encodes only as a whole, a rank encodes all that is
+/// its own at once and sends parts of that message.
+Schedule build_phases(const Problem& problem, const std::vector<std::vector<Piece>>& segments);
 
 }  // namespace terse::inline v0_1

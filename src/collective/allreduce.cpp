@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <string>
 
 #include "codec/feedback_state.hpp"
@@ -40,6 +41,8 @@ class Lease {
 
 // Everything of a call that may fail on one rank alone, done before anything is told to the others.
 struct Prepared {
+  ConstView in;  // the call's, or padded copies in the workspace
+  View out;
   Lease lease;
   Feedback* feedback = nullptr;         // in use by this call
   std::optional<FeedbackState> before;  // what that Feedback was, if it had no residuals
@@ -49,7 +52,7 @@ struct Prepared {
 Problem problem_of(const Transport& transport, const Call& call, const Codec& codec) {
   return {.rank = transport.rank(),
           .ranks = transport.size(),
-          .count = call.in.count,
+          .count = padded_count(*call.algorithm, call.in.count, transport.size()),
           .dtype = call.in.dtype,
           .op = call.op,
           .codec = &codec,
@@ -58,22 +61,37 @@ Problem problem_of(const Transport& transport, const Call& call, const Codec& co
           .trailer_bytes = call.checksum ? kTrailerBytes : 0};
 }
 
-FeedbackShape shape_of(const Transport& transport, const Call& call, Range own) {
+FeedbackShape shape_of(const Transport& transport, const Call& call, std::size_t worker_count, Range own) {
   return {.count = call.in.count,
           .dtype = call.in.dtype,
           .codec = call.codec->spec(),
           .algorithm = std::string(call.algorithm->name),
           .rank = static_cast<std::uint32_t>(transport.rank()),
           .ranks = static_cast<std::uint32_t>(transport.size()),
+          .worker_count = worker_count,
           .server_begin = own.offset,
           .server_count = own.count};
+}
+
+// The call's tensor with zeros behind it, as the algorithm wants it.
+void pad(const Call& call, std::size_t count, Workspace& workspace, Prepared& made) {
+  const std::size_t bytes = count * size_of(call.in.dtype);
+  const auto in = workspace.padded_in.reserve(bytes);
+  const auto out = workspace.padded_out.reserve(bytes);
+  std::memcpy(in.data(), call.in.data, call.in.bytes());
+  std::fill(in.begin() + static_cast<std::ptrdiff_t>(call.in.bytes()), in.end(), std::byte{0});
+  made.in = {in.data(), count, call.in.dtype};
+  made.out = {out.data(), count, call.in.dtype};
 }
 
 void prepare(Transport& transport, const Call& call, int tag, Workspace& workspace, Prepared& made) {
   check_pair(transport, call);
   const Problem problem = problem_of(transport, call, *call.codec);
-  Binding binding = {.in = call.in,
-                     .out = call.out,
+  made.in = call.in;
+  made.out = call.out;
+  if (problem.count != call.in.count) pad(call, problem.count, workspace, made);
+  Binding binding = {.in = made.in,
+                     .out = made.out,
                      .codec = call.codec.get(),
                      .factor = call.op == Op::sum && !call.codec->traits().lossless ? transport.size() : 1.0,
                      .checksum = call.checksum};
@@ -82,7 +100,7 @@ void prepare(Transport& transport, const Call& call, int tag, Workspace& workspa
     FeedbackState& state = call.feedback->state();
     made.lease.take(state);
     if (!state.bound && state.owed.empty()) made.before = state;
-    state.bind(shape_of(transport, call, own));
+    state.bind(shape_of(transport, call, problem.count, own));
     made.feedback = call.feedback;
     binding.worker = state.worker_view();
     binding.server = state.server_view();
@@ -137,15 +155,15 @@ struct Again {
   std::optional<Runner> runner;
 };
 
-void prepare_again(Transport& transport, const Call& call, int tag, const std::vector<Piece>& flagged,
+void prepare_again(Transport& transport, const Call& call, const Prepared& first, int tag,
                    Workspace& workspace, Again& made) {
   static const std::shared_ptr<const Codec> identity = make_codec("identity");
   const Problem problem = problem_of(transport, call, *identity);
-  made.schedule = call.algorithm->build_pieces(problem, regroup(flagged, transport.size()));
+  made.schedule = call.algorithm->build_pieces(problem, regroup(first.runner->flagged(), transport.size()));
   made.runner.emplace(
       *made.schedule,
-      Binding{.in = call.in, .out = call.out, .codec = identity.get(), .checksum = call.checksum}, transport,
-      tag, workspace);
+      Binding{.in = first.in, .out = first.out, .codec = identity.get(), .checksum = call.checksum},
+      transport, tag, workspace);
 }
 
 // The end of a schedule. Where ranks may have come to different ends, they meet, and all throw what any has
@@ -166,8 +184,9 @@ void require_sound(Transport& transport, const Call& call, const Runner& runner,
       .require();
 }
 
-CallResult run(Transport& transport, const Call& call, Runner& runner, Agreement* agreement, int tag,
+CallResult run(Transport& transport, const Call& call, Prepared& made, Agreement* agreement, int tag,
                Workspace& workspace) {
+  Runner& runner = *made.runner;
   if (!agreement) runner.open_gate();
   while (!runner.done() || runner.gated()) {
     if (runner.gated() && agreement->done()) {
@@ -186,18 +205,21 @@ CallResult run(Transport& transport, const Call& call, Runner& runner, Agreement
   Again again;
   std::optional<Error> failure = runner.failure();
   if (!failure && !runner.flagged().empty()) {
-    failure = failure_of([&] { prepare_again(transport, call, tag, runner.flagged(), workspace, again); });
+    failure = failure_of([&] { prepare_again(transport, call, made, tag, workspace, again); });
   }
   require_sound(transport, call, runner, failure);
 
   CallResult result{.bytes_sent = runner.bytes_sent()};
   if (again.runner) {
-    for (const Piece& piece : runner.flagged()) result.exact_count += piece.range.count;
+    for (const auto& [owner, range] : runner.flagged()) {
+      result.exact_count += std::min(range.end(), call.in.count) - std::min(range.offset, call.in.count);
+    }
     again.runner->open_gate();
     while (!again.runner->done()) again.runner->advance(Transport::Wait::yes);
     require_sound(transport, call, *again.runner, again.runner->failure());
     result.bytes_sent += again.runner->bytes_sent();
   }
+  if (made.out.count != call.out.count) std::memcpy(call.out.data, made.out.data, call.out.bytes());
   return result;
 }
 
@@ -210,7 +232,7 @@ void check_pair(const Transport& transport, const Call& call) {
 void decline(const Transport& transport, const Call& call) {
   FeedbackState& state = call.feedback->state();
   if (state.bound || !state.owed.empty()) return;
-  state.shape = shape_of(transport, call, {});
+  state.shape = shape_of(transport, call, 0, {});
   state.declined = true;
 }
 
@@ -228,12 +250,12 @@ CallResult allreduce(Transport& transport, const Call& call, Workspace& workspac
     CallResult result;
     if (!call.agree || transport.size() == 1) {
       if (failure) throw *failure;
-      result = run(transport, call, *made.runner, nullptr, tag, workspace);
+      result = run(transport, call, made, nullptr, tag, workspace);
     } else {
       Agreement agreement(transport, failure ? Agreement::Fields{} : describe(call), failure);
       if (failure) agreement.require();
       agreement.start();
-      result = run(transport, call, *made.runner, &agreement, tag, workspace);
+      result = run(transport, call, made, &agreement, tag, workspace);
     }
     if (made.feedback) ++made.feedback->state().calls;
     return result;

@@ -153,6 +153,9 @@ void Runner::compute(std::uint32_t step_id) {
       encode(step);
       if (gated_) encoded_behind_gate_.push_back(step_id);
       break;
+    case Verb::part:
+      part(step);
+      break;
     case Verb::decode:
       decode(step);
       break;
@@ -185,6 +188,20 @@ void Runner::encode(const Step& step) {
     }
   }
   if (flags != 0) write_header(*binding_.codec, step.elements.count, dtype, flags, out);
+  message_size_[step.message] = binding_.checksum && !step.kept ? seal(out, bytes) : bytes;
+}
+
+void Runner::part(const Step& step) {
+  const auto out = slot(step.message);
+  const DType dtype = binding_.in.dtype;
+  std::size_t bytes = kHeaderBytes;
+  try {
+    bytes = binding_.codec->part(slot(step.whole).first(message_size_[step.whole]), binding_.in.count, dtype,
+                                 step.elements.offset, step.elements.count, out);
+  } catch (...) {
+    fail("taking apart what " + binding_.codec->spec() + " encoded");
+    write_header(*binding_.codec, step.elements.count, dtype, kSpoilt, out);
+  }
   message_size_[step.message] = binding_.checksum ? seal(out, bytes) : bytes;
 }
 

@@ -65,6 +65,7 @@ class Runner {
   void finish(std::uint32_t step);
   void compute(std::uint32_t step);
   void encode(const Step& step);
+  void part(const Step& step);
   void decode(const Step& step);
   void undo(std::uint32_t message, const Range& elements);
   void fail(const std::string& where);

@@ -14,9 +14,10 @@
 
 namespace terse::inline v0_1 {
 
-/// What a step does. encode, decode and divide are computation; send and receive are on the wire.
+/// What a step does. encode, part, decode and divide are computation; send and receive are on the wire.
 enum class Verb : std::uint8_t {
   encode,      ///< elements (and residual) -> message
+  part,        ///< message -> message of a part of its elements
   decode,      ///< message -> elements
   divide,      ///< elements /= ranks
   send,        ///< message -> peer
@@ -42,9 +43,11 @@ struct Step {
   std::uint8_t channel = 0;  ///< which of the call's tags
   int peer = -1;
   std::uint32_t message = kNoSlot;
-  std::uint32_t sum = kNoSlot;   ///< the slot, where place is sum (or the step passes the sum's flags on)
-  std::uint32_t undo = kNoSlot;  ///< of a decode into the output: this rank's own message of the same piece
-  Range elements{};              ///< in the tensor
+  std::uint32_t whole = kNoSlot;  ///< of a part: the message of the whole tensor
+  bool kept = false;              ///< of an encoding: the message stays here, and its parts are sent
+  std::uint32_t sum = kNoSlot;    ///< the slot, where place is sum (or the step passes the sum's flags on)
+  std::uint32_t undo = kNoSlot;   ///< of a decode into the output: this rank's own message of the same piece
+  Range elements{};               ///< in the tensor
 };
 
 /// A list of steps and what each must wait for, over scratch that is named but not yet there. Made once, run

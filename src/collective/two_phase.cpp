@@ -47,6 +47,9 @@ class Builder {
     }
     const std::size_t bytes = problem.codec->max_bytes(widest_, problem.dtype) + problem.trailer_bytes;
     const auto ranks = static_cast<std::size_t>(problem.ranks);
+    if (problem.codec->traits().whole) {
+      whole_ = schedule_.add_message(problem.codec->max_bytes(problem.count, problem.dtype));
+    }
     slots_.resize(std::min(kWindow, segments.size()));
     for (Slots& slots : slots_) {
       slots.sum = schedule_.add_sum(widest_);
@@ -110,15 +113,25 @@ class Builder {
             free_slots);
       }
     }
+    if (whole_ != kNoSlot) {
+      free_slots.push_back(schedule_.add({.verb = Verb::encode,
+                                          .place = Place::input,
+                                          .residual = Residual::worker,
+                                          .message = whole_,
+                                          .kept = true,
+                                          .elements = {0, problem_.count}},
+                                         free_slots));
+    }
     // neighbours first and oneself last, so that no owner is everybody's first
     for (int turn = 1; turn <= problem_.ranks; ++turn) {
       const int owner = (me_ + turn) % problem_.ranks;
       Part& to = part(segment, owner);
       if (to.range.count == 0) continue;
-      to.encoded = schedule_.add({.verb = Verb::encode,
+      to.encoded = schedule_.add({.verb = whole_ == kNoSlot ? Verb::encode : Verb::part,
                                   .place = Place::input,
                                   .residual = Residual::worker,
                                   .message = at(slots.mine, owner),
+                                  .whole = whole_,
                                   .elements = to.range},
                                  free_slots);
       if (owner != me_) {
@@ -205,6 +218,7 @@ class Builder {
   const Problem& problem_;
   int me_;
   std::size_t widest_ = 0;
+  std::uint32_t whole_ = kNoSlot;  // message of the whole tensor, where pieces are parts of that
   std::uint32_t join_ = kNoSlot;
   std::uint32_t last_result_ = kNoSlot;
   std::vector<Segment> states_;
@@ -216,6 +230,11 @@ class Builder {
 
 void check_two_phase(const Problem& problem) {
   const Codec& codec = *problem.codec;
+  if (codec.traits().whole) {
+    throw Error(ErrorCode::unsupported, "algorithm two_phase encodes a tensor piece by piece, and codec " +
+                                            codec.spec() + " does so only as a whole: use algorithm " +
+                                            std::string(algorithm_for(codec).name) + ", or auto");
+  }
   if (!codec.supports(problem.dtype)) {
     throw Error(ErrorCode::unsupported, "codec " + codec.spec() + " cannot encode " +
                                             std::string(name(problem.dtype)) +
@@ -235,10 +254,10 @@ std::vector<Range> two_phase_chunks(const Problem& problem) {
 }
 
 Schedule build_two_phase(const Problem& problem) {
-  return build_two_phase_pieces(problem, cut_segments(two_phase_chunks(problem), piece_elements(problem)));
+  return build_phases(problem, cut_segments(two_phase_chunks(problem), piece_elements(problem)));
 }
 
-Schedule build_two_phase_pieces(const Problem& problem, const std::vector<std::vector<Piece>>& segments) {
+Schedule build_phases(const Problem& problem, const std::vector<std::vector<Piece>>& segments) {
   return Builder(problem, segments).build();
 }
 

@@ -17,6 +17,8 @@ class Workspace {
  public:
   Buffer messages;
   Buffer sums;
+  Buffer padded_in;
+  Buffer padded_out;
 
   /// Leaves the scratch to the end of the process: for after Transport::abandon().
   void leak() noexcept {

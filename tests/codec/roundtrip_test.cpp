@@ -203,18 +203,22 @@ TEST(Traits, ErrorBoundHolds) {
   }
 }
 
-/// A piece that starts at a block gives the same bytes as the same elements within the whole.
+/// A piece that starts at a block gives the same bytes as the same elements within the whole. Codecs that
+/// encode only a whole take pieces out of its message.
 TEST(RoundTrip, PiecesAreEncodedAsPartsOfTheWhole) {
   for (const Case& c : cases()) {
     const std::size_t block = c.codec->traits().block;
     if (c.count < 2 * block || c.count > 3000) continue;
     SCOPED_TRACE(c.text());
     const Tensor values(c.input(9), c.values, c.offset);
-    const Tensor whole = decode(c, encode(c, values, {}), accumulator_of(c.as));
+    const Bytes all = encode(c, values, {});
+    const Tensor whole = decode(c, all, accumulator_of(c.as));
     const std::size_t cut = c.count / 2 / block * block;
     for (const auto& [begin, n] : {std::pair{std::size_t{0}, cut}, std::pair{cut, c.count - cut}}) {
       Bytes message(c.codec->max_bytes(n, c.as));
-      message.resize(c.codec->encode(values.view().slice(begin, n), {}, message, c.as));
+      message.resize(c.codec->traits().whole
+                         ? c.codec->part(all, c.count, c.as, begin, n, message)
+                         : c.codec->encode(values.view().slice(begin, n), {}, message, c.as));
       Tensor part(n, accumulator_of(c.as));
       c.codec->decode(message, part.view());
       for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(part[i], whole[begin + i]) << begin + i;
@@ -222,15 +226,66 @@ TEST(RoundTrip, PiecesAreEncodedAsPartsOfTheWhole) {
   }
 }
 
-TEST(Encode, RefusesWhatDoesNotFit) {
-  const auto code_of = [](const auto& f) {
-    try {
-      f();
-    } catch (const Error& error) {
-      return std::string(name(error.code()));
+template <class F>
+std::string code_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return std::string(name(error.code()));
+  }
+  return "accepted";
+}
+
+/// Any part, down to one element and none; padding bits do not show. And what is no part is refused.
+TEST(Part, IsAMessageOfItsOwn) {
+  std::size_t wholes = 0;
+  for (const std::string& spec : all_specs()) {
+    const auto codec = make_codec(spec);
+    SCOPED_TRACE(spec);
+    const DType dtype = DType::f32;
+    const std::size_t count = 8 * codec->traits().block + 5;
+    const Tensor values(normal_values(count, dtype, 1, 0), dtype);
+    Bytes message(codec->max_bytes(count, dtype));
+    message.resize(codec->encode(values.view(), {}, message));
+    Bytes out(codec->max_bytes(count, dtype));
+    const auto take = [&](std::size_t first, std::size_t n) {
+      return codec->part(message, count, dtype, first, n, std::span(out).first(codec->max_bytes(n, dtype)));
+    };
+    if (!codec->traits().whole) {
+      EXPECT_EQ(code_of([&] { take(0, count); }), "unsupported");
+      continue;
     }
-    return std::string("accepted");
-  };
+    ++wholes;
+    Tensor decoded(count, dtype);
+    codec->decode(message, decoded.view());
+    for (const std::size_t first : {std::size_t{0}, std::size_t{8}, std::size_t{64}}) {
+      for (std::size_t n = 0; n <= count - first; ++n) {
+        const std::size_t bytes = take(first, n);
+        ASSERT_EQ(bytes, codec->max_bytes(n, dtype));
+        Tensor part(n, dtype);
+        codec->decode(std::span(out).first(bytes), part.view());
+        for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(part[i], decoded[first + i]) << first << " " << n;
+      }
+    }
+    EXPECT_EQ(code_of([&] { take(1, 8); }), "invalid_argument");
+    EXPECT_EQ(code_of([&] { take(8, count); }), "invalid_argument");
+    EXPECT_EQ(code_of([&] { take(~std::size_t{7}, 16); }), "invalid_argument");
+    EXPECT_EQ(code_of([&] { codec->part(message, count, dtype, 0, count, std::span(out).first(20)); }),
+              "invalid_argument");
+    EXPECT_EQ(code_of([&] { codec->part(message, count + 1, dtype, 0, 8, out); }), "corrupt_data");
+    message.resize(20);
+    EXPECT_EQ(code_of([&] { take(64, 5); }), "corrupt_data");
+    Tensor infinite(values);
+    infinite.set(3, HUGE_VAL);
+    message.resize(codec->max_bytes(count, dtype));
+    message.resize(codec->encode(infinite.view(), {}, message));
+    EXPECT_EQ(take(8, 8), message.size());
+    EXPECT_TRUE(is_flagged(out)) << "a part of a flagged message is flagged";
+  }
+  EXPECT_EQ(wholes, 1u);
+}
+
+TEST(Encode, RefusesWhatDoesNotFit) {
   for (const std::string& spec : all_specs()) {
     SCOPED_TRACE(spec);
     const auto codec = make_codec(spec);

@@ -32,9 +32,15 @@ void expect_signs(const std::vector<double>& got, const std::vector<double>& wan
   }
 }
 
+std::vector<Golden> all_files() {
+  auto files = load_golden("l1-block");
+  for (Golden& g : load_golden("rms-padded")) files.push_back(std::move(g));
+  return files;
+}
+
 TEST(Golden, FilesAreThereAndWhole) {
-  const auto files = load_golden("l1-block");
-  ASSERT_EQ(files.size(), 6u);
+  const auto files = all_files();
+  ASSERT_EQ(files.size(), 12u);
   for (const Golden& g : files) {
     SCOPED_TRACE(g.name);
     ASSERT_EQ(g.steps.size(), 3u);
@@ -51,9 +57,11 @@ TEST(Golden, FilesAreThereAndWhole) {
 }
 
 TEST(Golden, SerialModel) {
-  for (const Golden& g : load_golden("l1-block")) {
+  for (const Golden& g : all_files()) {
     SCOPED_TRACE(g.name);
-    SerialModel model(g.ranks, g.count, {.block = g.block});
+    SerialModel::Options options{.block = g.block};
+    if (g.padded()) options = {.scale = SerialModel::Scale::rms, .padded = true};
+    SerialModel model(g.ranks, g.count, options);
     ASSERT_EQ(model.chunks().size(), g.chunks.size());
     for (std::size_t r = 0; r < g.chunks.size(); ++r) {
       ASSERT_EQ(model.chunks()[r].begin, g.chunks[r].first);
@@ -74,15 +82,17 @@ TEST(Golden, SerialModel) {
 }
 
 TEST(Golden, CollectiveOnThreads) {
-  for (const Golden& g : load_golden("l1-block")) {
+  for (const Golden& g : all_files()) {
     for (const DType dtype : {DType::f32, DType::f64}) {
+      if (!make_codec(g.codec())->supports(dtype)) continue;
       for (const Op op : {Op::average, Op::sum}) {
         for (const std::size_t segment_bytes : {std::size_t{1}, std::size_t{4} << 20}) {
           Rig rig({.ranks = g.ranks,
                    .count = g.count,
                    .dtype = dtype,
                    .op = op,
-                   .codec = "onebit:block=" + std::to_string(g.block),
+                   .codec = g.codec(),
+                   .algorithm = g.algorithm(),
                    .in_place = op == Op::sum,
                    .segment_bytes = segment_bytes});
           SCOPED_TRACE(g.name + ": " + text_of(rig.setting()));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Any count on any number of ranks, with any codec, dtype and option: same bits, the identities of error
-// feedback, the serial model, bytes on the wire. check_call says what is expected of every call.
+// two_phase: longer tensors, many steps, segments, the order of arrival. See conformance_test.cpp for the
+// breadth.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -18,11 +18,6 @@ namespace terse::test {
 namespace {
 
 constexpr int kRanks[] = {1, 2, 3, 4, 5, 7, 8};
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr std::size_t kThin = 5;  // of the broad loops, every fifth case
-#else
-constexpr std::size_t kThin = 1;
-#endif
 
 Rig::Matrix inputs_of(const Rig& rig, std::uint64_t seed) {
   const bool lossy = rig.algorithm().compresses && !rig.codec()->traits().lossless;
@@ -120,47 +115,6 @@ TEST(TwoPhase, NothingIsLostOverManySteps) {
       }
     }
   }
-}
-
-/// Every codec, algorithm, dtype and switch, on few ranks and small counts.
-TEST(TwoPhase, AllCodecsAlgorithmsAndOptions) {
-  std::size_t turn = 0;
-  std::size_t checked = 0;
-  for (const std::string& spec : all_specs()) {
-    const auto codec = make_codec(spec);
-    for (const Algorithm& algorithm : algorithm_table()) {
-      for (const DType dtype : kAllDTypes) {
-        if (!codec->supports(dtype)) continue;
-        for (const bool feedback : {true, false}) {
-          if (feedback && !codec->traits().contractive) continue;
-          for (const Op op : {Op::average, Op::sum}) {
-            for (const bool in_place : {false, true}) {
-              for (const auto& [ranks, count] :
-                   {std::pair{1, 70u}, std::pair{3, 0u}, std::pair{3, 1u}, std::pair{2, 131u},
-                    std::pair{4, 9u}, std::pair{5, 8u * 64 + 3}}) {
-                if (++turn % kThin != 0) continue;
-                Setting setting{.ranks = ranks, .count = count, .dtype = dtype, .op = op, .codec = spec};
-                setting.algorithm = algorithm.name;
-                setting.feedback = feedback;
-                setting.in_place = in_place;
-                setting.segment_bytes = turn % 3 == 0 ? 1 : 1000 * (turn % 3);
-                setting.checksum = turn % 4 == 0;
-                setting.offset = turn % 3;
-                Rig rig(setting);
-                SCOPED_TRACE(text_of(setting));
-                for (std::uint64_t step = 1; step <= 2; ++step) {
-                  check_call(rig, inputs_of(rig, step), {.seed = turn});
-                  if (HasFatalFailure()) return;
-                }
-                ++checked;
-              }
-            }
-          }
-        }
-      }
-    }
-  }
-  EXPECT_GE(checked * kThin, 1500u);
 }
 
 /// segment_bytes changes neither results nor residuals, to the bit.

@@ -16,8 +16,9 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
     const DType to = codec.spec() == "cast:f16" ? DType::f16 : DType::bf16;
     for (double& v : expected.values) v = round_to(v, to);
   } else if (codec.name() == "onebit") {
-    const bool rms = codec.spec().find("scale=rms") != std::string::npos;
-    const std::size_t block = codec.traits().block;
+    const bool whole = codec.traits().whole;
+    const bool rms = whole || codec.spec().find("scale=rms") != std::string::npos;
+    const std::size_t block = whole ? values.size() + 1 : codec.traits().block;
     for (std::size_t begin = 0; begin < values.size(); begin += block) {
       const std::size_t end = std::min(values.size(), begin + block);
       double total = 0;

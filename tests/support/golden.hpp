@@ -27,10 +27,17 @@ struct Golden {
   std::size_t count = 0;
   std::vector<std::pair<std::size_t, std::size_t>> chunks;  ///< [begin, end) of each rank
   std::vector<Step> steps;
+
+  bool padded() const { return mode == "rms-padded"; }
+  /// The codec and the algorithm that should meet it.
+  std::string codec() const {
+    return padded() ? "onebit:deepspeed" : "onebit:block=" + std::to_string(block);
+  }
+  std::string algorithm() const { return padded() ? "deepspeed" : "two_phase"; }
 };
 
-/// All files of golden/ of one mode, sorted by name; throws where
-/// there is none.
+/// All files of golden/ of one mode ("l1-block", or "rms-padded": onebit:deepspeed), sorted by name; throws
+/// where there is none.
 std::vector<Golden> load_golden(const std::string& mode);
 
 /// The goldens' tolerance: 1e-3 of max(|want|, 1e-3).

@@ -36,7 +36,7 @@ Problem Rig::problem(int rank) const {
   Problem problem;
   problem.rank = rank;
   problem.ranks = setting_.ranks;
-  problem.count = setting_.count;
+  problem.count = padded_count(algorithm(), setting_.count, setting_.ranks);
   problem.dtype = setting_.dtype;
   problem.op = setting_.op;
   problem.codec = codec_.get();
@@ -94,7 +94,7 @@ Rig::Result Rig::call(const Matrix& inputs, const ThreadOptions& options, const 
 Rig::Matrix Rig::workers() const {
   Matrix residuals;
   for (const Feedback& f : feedbacks_) {
-    residuals.push_back(f.worker().empty() ? std::vector<double>(setting_.count) : doubles_of(f.worker()));
+    residuals.push_back(f.worker().empty() ? std::vector<double>(problem(0).count) : doubles_of(f.worker()));
   }
   return residuals;
 }
@@ -130,8 +130,10 @@ SerialModel model_of(const Rig& rig) {
   const Setting& s = rig.setting();
   SerialModel::Options options;
   options.block = rig.codec()->traits().block;
-  options.scale = rig.codec()->spec().find("scale=rms") == std::string::npos ? SerialModel::Scale::l1
-                                                                             : SerialModel::Scale::rms;
+  options.padded = rig.codec()->traits().whole;
+  options.scale = rig.codec()->spec().find("scale=rms") == std::string::npos && !options.padded
+                      ? SerialModel::Scale::l1
+                      : SerialModel::Scale::rms;
   options.feedback = s.feedback;
   options.average = s.op == Op::average;
   options.round = [dtype = s.dtype](double v) { return round_to(v, dtype); };

@@ -14,16 +14,28 @@ double sign(double v) { return v >= 0 ? 1.0 : -1.0; }
 }  // namespace
 
 SerialModel::SerialModel(int ranks, std::size_t count, Options options)
-    : ranks_(ranks), count_(count), options_(std::move(options)), result_(count, 0.0) {
+    : ranks_(ranks),
+      count_(count),
+      options_(std::move(options)),
+      elements_(count),
+      worker_block_(options_.block),
+      server_block_(options_.block),
+      result_(count, 0.0) {
+  const auto parties = static_cast<std::size_t>(ranks);
+  if (options_.padded) {
+    while (elements_ % (8 * parties) != 0) ++elements_;
+    worker_block_ = std::max<std::size_t>(1, elements_);
+    server_block_ = std::max<std::size_t>(1, elements_ / parties);
+  }
   // Blocks are dealt out one by one as cards are, then laid down in rank order.
-  const std::size_t blocks = (count + options_.block - 1) / options_.block;
-  std::vector<std::size_t> held(static_cast<std::size_t>(ranks), 0);
+  const std::size_t blocks = (elements_ + server_block_ - 1) / server_block_;
+  std::vector<std::size_t> held(parties, 0);
   for (std::size_t b = 0; b < blocks; ++b) ++held[b % held.size()];
   std::size_t at = 0;
   for (const std::size_t h : held) {
-    const std::size_t end = std::min(count, at + h * options_.block);
+    const std::size_t end = std::min(elements_, at + h * server_block_);
     chunks_.push_back({at, end});
-    worker_.emplace_back(count, 0.0);
+    worker_.emplace_back(elements_, 0.0);
     server_.emplace_back(end - at, 0.0);
     at = end;
   }
@@ -42,21 +54,22 @@ double SerialModel::scale_of(const std::vector<double>& v, std::size_t begin, st
 
 const std::vector<double>& SerialModel::step(const Matrix& inputs) {
   if (inputs.size() != worker_.size()) throw std::invalid_argument("one input per rank");
-  Matrix quantised(inputs.size(), std::vector<double>(count_));
+  Matrix quantised(inputs.size(), std::vector<double>(elements_));
   for (std::size_t rank = 0; rank < inputs.size(); ++rank) {
     std::vector<double> v = inputs[rank];
+    v.resize(elements_);
     if (options_.feedback) {
-      for (std::size_t i = 0; i < count_; ++i) v[i] += worker_[rank][i];
+      for (std::size_t i = 0; i < elements_; ++i) v[i] += worker_[rank][i];
     }
     worker_scales_[rank].clear();
-    for (std::size_t begin = 0; begin < count_; begin += options_.block) {
-      const std::size_t end = std::min(count_, begin + options_.block);
+    for (std::size_t begin = 0; begin < elements_; begin += worker_block_) {
+      const std::size_t end = std::min(elements_, begin + worker_block_);
       const double a = scale_of(v, begin, end);
       worker_scales_[rank].push_back(a);
       for (std::size_t i = begin; i < end; ++i) quantised[rank][i] = a * sign(v[i]);
     }
     if (options_.feedback) {
-      for (std::size_t i = 0; i < count_; ++i) worker_[rank][i] = v[i] - quantised[rank][i];
+      for (std::size_t i = 0; i < elements_; ++i) worker_[rank][i] = v[i] - quantised[rank][i];
     }
   }
   for (std::size_t owner = 0; owner < chunks_.size(); ++owner) {
@@ -68,15 +81,15 @@ const std::vector<double>& SerialModel::step(const Matrix& inputs) {
       u[k] = total / ranks_ + (options_.feedback ? server_[owner][k] : 0.0);
     }
     server_scales_[owner].clear();
-    for (std::size_t begin = 0; begin < u.size(); begin += options_.block) {
-      const std::size_t end = std::min(u.size(), begin + options_.block);
+    for (std::size_t begin = 0; begin < u.size(); begin += server_block_) {
+      const std::size_t end = std::min(u.size(), begin + server_block_);
       const double a = scale_of(u, begin, end);
       server_scales_[owner].push_back(a);
       for (std::size_t k = begin; k < end; ++k) {
         double q = a * sign(u[k]);
         if (!options_.average) q *= ranks_;
         if (options_.round) q = options_.round(q);
-        result_[chunk.begin + k] = q;
+        if (chunk.begin + k < count_) result_[chunk.begin + k] = q;
         if (options_.feedback) server_[owner][k] = u[k] - (options_.average ? q : q / ranks_);
       }
     }
@@ -95,7 +108,7 @@ void SerialModel::keep_clear(Matrix& inputs, double margin,
       for (std::size_t i = 0; i < count_; ++i) {
         const double residual = options_.feedback ? worker_[rank][i] : 0.0;
         const double v = inputs[rank][i] + residual;
-        const double a = next.worker_scales_[rank][i / options_.block];
+        const double a = next.worker_scales_[rank][i / worker_block_];
         if (a > 0 && std::abs(v) < margin * a) {
           inputs[rank][i] = round_input(sign(v) * 2 * margin * a - residual);
           moved = true;
@@ -106,11 +119,12 @@ void SerialModel::keep_clear(Matrix& inputs, double margin,
     for (std::size_t owner = 0; owner < chunks_.size(); ++owner) {
       for (std::size_t k = 0; k < server_[owner].size(); ++k) {
         const std::size_t i = chunks_[owner].begin + k;
+        if (i >= count_) break;  // nothing moves the padding
         double u = options_.feedback ? server_[owner][k] : 0.0;
         double terms = std::abs(u);
         for (std::size_t rank = 0; rank < inputs.size(); ++rank) {
           const double v = inputs[rank][i] + (options_.feedback ? worker_[rank][i] : 0.0);
-          const double q = next.worker_scales_[rank][i / options_.block] * sign(v) / ranks_;
+          const double q = next.worker_scales_[rank][i / worker_block_] * sign(v) / ranks_;
           u += q;
           terms += std::abs(q);
         }

@@ -15,6 +15,7 @@ class SerialModel {
   struct Options {
     std::size_t block = 2048;
     Scale scale = Scale::l1;
+    bool padded = false;  ///< onebit:deepspeed: zeros up to a multiple of 8 ranks, one scale for all of it
     bool feedback = true;
     bool average = true;
     /// Rounds a scale, and a result, to the tensor's type; nothing: float64 all the way.
@@ -33,10 +34,11 @@ class SerialModel {
 
   const std::vector<double>& result() const { return result_; }
   const std::vector<Chunk>& chunks() const { return chunks_; }
-  /// Residuals: worker()[rank][element], server()[rank][element - chunk begin]. May be set between steps.
+  /// Residuals: worker()[rank][element], server()[rank][element - chunk begin], padding included. May be set
+  /// between steps.
   Matrix& worker() { return worker_; }
   Matrix& server() { return server_; }
-  /// Scales of the last step: [rank][block of the tensor], [rank][block of the chunk].
+  /// Scales of the last step: [rank][block of the tensor], [rank][block of the chunk]; one each where padded.
   const Matrix& worker_scales() const { return worker_scales_; }
   const Matrix& server_scales() const { return server_scales_; }
 
@@ -50,6 +52,9 @@ class SerialModel {
   int ranks_;
   std::size_t count_;
   Options options_;
+  std::size_t elements_;      // with padding
+  std::size_t worker_block_;  // elements that share a scale
+  std::size_t server_block_;
   std::vector<Chunk> chunks_;
   std::vector<double> result_;
   Matrix worker_;
