@@ -55,6 +55,14 @@ function(terse_test file)
   set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${test_timeout} ENVIRONMENT "${environment}")
 endfunction()
 
+# A program on some ranks, with arguments.
+function(terse_add_mpi_test name ranks target)
+  add_test(NAME ${name} COMMAND "${MPIEXEC_EXECUTABLE}" ${MPIEXEC_NUMPROC_FLAG} ${ranks} ${MPIEXEC_PREFLAGS}
+                                $<TARGET_FILE:${target}> ${MPIEXEC_POSTFLAGS} ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS mpi PROCESSORS ${ranks} TIMEOUT ${test_timeout}
+                                          ENVIRONMENT "${mpi_environment};${test_environment}")
+endfunction()
+
 # main() comes from support/mpi_main.cpp. Without RANKS, those of the line "// ranks: 2 4" in the file, or the numbers
 # that every collective is tested with.
 function(terse_mpi_test file)
@@ -69,10 +77,6 @@ function(terse_mpi_test file)
   terse_test_name(${file} "_mpi_test" name)
   terse_test_executable(test.${name} ${file} terse_test_mpi_main)
   foreach(ranks IN LISTS arg_RANKS)
-    add_test(NAME ${name}.np${ranks}
-             COMMAND "${MPIEXEC_EXECUTABLE}" ${MPIEXEC_NUMPROC_FLAG} ${ranks} ${MPIEXEC_PREFLAGS}
-                     $<TARGET_FILE:test.${name}> ${MPIEXEC_POSTFLAGS})
-    set_tests_properties(${name}.np${ranks} PROPERTIES LABELS mpi PROCESSORS ${ranks} TIMEOUT ${test_timeout}
-                                                       ENVIRONMENT "${mpi_environment};${test_environment}")
+    terse_add_mpi_test(${name}.np${ranks} ${ranks} test.${name})
   endforeach()
 endfunction()

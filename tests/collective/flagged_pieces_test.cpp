@@ -22,75 +22,12 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 const double kNan = std::nan("");
 
-struct Spot {
-  int rank;
-  std::size_t element;
-  double value;
-};
-
-std::vector<Range> flagged_pieces(const Rig& rig, const std::vector<Spot>& spots) {
-  std::vector<Range> flagged;
-  for (const Range& piece : rig.pieces()) {
-    const bool hit = std::any_of(spots.begin(), spots.end(), [&](const Spot& s) {
-      return s.element >= piece.offset && s.element < piece.end();
-    });
-    if (hit) flagged.push_back(piece);
-  }
-  return flagged;
-}
-
-void expect_equal(double got, double want, std::size_t i) {
-  if (std::isnan(want)) {
-    ASSERT_TRUE(std::isnan(got)) << "element " << i << ": " << got << " for NaN";
-  } else {
-    ASSERT_EQ(got, want) << "element " << i;
-  }
-}
-
 /// One call whose inputs hold `spots`; all that this file promises of it.
 void check_flagged_call(Rig& rig, Rig::Matrix inputs, const std::vector<Spot>& spots, std::uint64_t seed) {
-  const Setting& s = rig.setting();
   for (const Spot& spot : spots) inputs[static_cast<std::size_t>(spot.rank)][spot.element] = spot.value;
-  const auto flagged = flagged_pieces(rig, spots);
-  const auto workers = rig.workers();
-  const auto servers = rig.servers();
-  const SerialModel model = model_of(rig);
+  const Before before(rig);
   const auto result = rig.call(inputs, {.seed = seed});
-  ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
-
-  std::size_t exact = 0;
-  const auto want = ieee_reduction(s, inputs);
-  for (const Range& piece : flagged) {
-    exact += piece.count;
-    for (std::size_t i = piece.offset; i < piece.end(); ++i) {
-      ASSERT_NO_FATAL_FAILURE(expect_equal(result.out[0][i], want[i], i));
-    }
-  }
-  ASSERT_EQ(result.calls[0].exact_count, exact);
-  if (rig.codec()->name() == "onebit") {
-    ASSERT_NO_FATAL_FAILURE(expect_as_model(rig, model, inputs, result, flagged));
-  }
-  if (!s.feedback) return;
-  Rig::Matrix clean = inputs;
-  for (auto& row : clean) {
-    for (double& x : row) x = std::isfinite(x) ? x : 0;
-  }
-  ASSERT_NO_FATAL_FAILURE(expect_nothing_lost(rig, clean, result, workers, servers, flagged));
-  // residuals of flagged pieces: as before, to the rounding of values of the size that went through them
-  const auto workers_after = rig.workers();
-  const auto servers_after = rig.servers();
-  const auto chunks = rig.chunks();
-  const double slack = 64 * unit_roundoff(accumulator_of(s.dtype));
-  for (const Range& piece : flagged) {
-    for (std::size_t i = piece.offset; i < piece.end(); ++i) {
-      for (std::size_t r = 0; r < workers.size(); ++r) {
-        ASSERT_NEAR(workers_after[r][i], workers[r][i], slack) << "rank " << r << " worker " << i;
-        if (i < chunks[r].offset || i >= chunks[r].end()) continue;
-        const std::size_t k = i - chunks[r].offset;
-        ASSERT_NEAR(servers_after[r][k], servers[r][k], slack) << "rank " << r << " server " << i;
-      }
-    }
-  }
+  expect_flagged_call(rig, before, inputs, result, spots);
 }
 
 /// A clean call, one with the spots, and a clean one.

@@ -30,6 +30,18 @@ std::vector<double> reduce_as(const Setting& s, const Rig::Matrix& inputs) {
   return result;
 }
 
+/// Where all is one piece, it is flagged by any of them.
+std::vector<Range> flagged_pieces(const Rig& rig, const std::vector<Spot>& spots) {
+  std::vector<Range> flagged;
+  for (const Range& piece : rig.pieces()) {
+    const bool hit = std::any_of(spots.begin(), spots.end(), [&](const Spot& s) {
+      return rig.codec()->traits().whole || (s.element >= piece.offset && s.element < piece.end());
+    });
+    if (hit) flagged.push_back(piece);
+  }
+  return flagged;
+}
+
 /// The two phases for a codec that rounds every element on its own.
 void expect_as_rounding(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
                         const Rig::Matrix& workers_before, const Rig::Matrix& servers_before) {
@@ -201,29 +213,73 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
   }
 }
 
-Rig::Result check_call(Rig& rig, const Rig::Matrix& inputs, const ThreadOptions& options) {
+void expect_call(const Rig& rig, const Before& before, const Rig::Matrix& inputs, const Rig::Result& result) {
   const Setting& s = rig.setting();
   const bool lossy = rig.algorithm().compresses && !rig.codec()->traits().lossless;
-  const Rig::Matrix workers = rig.workers();
-  const Rig::Matrix servers = rig.servers();
-  const SerialModel model = model_of(rig);
+  ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
+  ASSERT_NO_FATAL_FAILURE(expect_wire_bytes(rig, result));
+  ASSERT_EQ(result.calls[0].exact_count, 0u);
+  if (lossy && s.feedback) {
+    ASSERT_NO_FATAL_FAILURE(expect_nothing_lost(rig, inputs, result, before.workers, before.servers));
+  }
+  if (lossy && rig.codec()->name() == "onebit") {
+    ASSERT_NO_FATAL_FAILURE(expect_as_model(rig, before.model, inputs, result));
+  } else if (lossy && rig.codec()->name() == "cast") {
+    ASSERT_NO_FATAL_FAILURE(expect_as_rounding(rig, inputs, result, before.workers, before.servers));
+  } else if (!lossy) {
+    const auto want = ieee_reduction(s, inputs);
+    for (std::size_t i = 0; i < s.count; ++i) ASSERT_EQ(result.out[0][i], want[i]) << "element " << i;
+  }
+}
+
+void expect_flagged_call(const Rig& rig, const Before& before, const Rig::Matrix& inputs,
+                         const Rig::Result& result, const std::vector<Spot>& spots) {
+  const Setting& s = rig.setting();
+  ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
+  const auto flagged = flagged_pieces(rig, spots);
+  std::size_t exact = 0;
+  const auto want = ieee_reduction(s, inputs);
+  for (const Range& piece : flagged) {
+    for (std::size_t i = piece.offset; i < std::min(piece.end(), s.count); ++i) {
+      ++exact;
+      if (std::isnan(want[i])) {
+        ASSERT_TRUE(std::isnan(result.out[0][i])) << "element " << i << ": " << result.out[0][i];
+      } else {
+        ASSERT_EQ(result.out[0][i], want[i]) << "element " << i;
+      }
+    }
+  }
+  ASSERT_EQ(result.calls[0].exact_count, exact);
+  if (rig.codec()->name() == "onebit") {
+    ASSERT_NO_FATAL_FAILURE(expect_as_model(rig, before.model, inputs, result, flagged));
+  }
+  if (!s.feedback) return;
+  Rig::Matrix clean = inputs;
+  for (auto& row : clean) {
+    for (double& x : row) x = std::isfinite(x) ? x : 0;
+  }
+  ASSERT_NO_FATAL_FAILURE(expect_nothing_lost(rig, clean, result, before.workers, before.servers, flagged));
+  // residuals of flagged pieces: as before, to the rounding of values of the size that went through them
+  const auto workers = rig.workers();
+  const auto servers = rig.servers();
+  const auto chunks = rig.chunks();
+  const double slack = 64 * unit_roundoff(accumulator_of(s.dtype));
+  for (const Range& piece : flagged) {
+    for (std::size_t i = piece.offset; i < piece.end(); ++i) {
+      for (std::size_t r = 0; r < workers.size(); ++r) {
+        ASSERT_NEAR(workers[r][i], before.workers[r][i], slack) << "rank " << r << " worker " << i;
+        if (i < chunks[r].offset || i >= chunks[r].end()) continue;
+        const std::size_t k = i - chunks[r].offset;
+        ASSERT_NEAR(servers[r][k], before.servers[r][k], slack) << "rank " << r << " server " << i;
+      }
+    }
+  }
+}
+
+Rig::Result check_call(Rig& rig, const Rig::Matrix& inputs, const ThreadOptions& options) {
+  const Before before(rig);
   Rig::Result result = rig.call(inputs, options);
-  [&] {
-    ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
-    ASSERT_NO_FATAL_FAILURE(expect_wire_bytes(rig, result));
-    ASSERT_EQ(result.calls[0].exact_count, 0u);
-    if (lossy && s.feedback) {
-      ASSERT_NO_FATAL_FAILURE(expect_nothing_lost(rig, inputs, result, workers, servers));
-    }
-    if (lossy && rig.codec()->name() == "onebit") {
-      ASSERT_NO_FATAL_FAILURE(expect_as_model(rig, model, inputs, result));
-    } else if (lossy && rig.codec()->name() == "cast") {
-      ASSERT_NO_FATAL_FAILURE(expect_as_rounding(rig, inputs, result, workers, servers));
-    } else if (!lossy) {
-      const auto want = ieee_reduction(s, inputs);
-      for (std::size_t i = 0; i < s.count; ++i) ASSERT_EQ(result.out[0][i], want[i]) << "element " << i;
-    }
-  }();
+  expect_call(rig, before, inputs, result);
   return result;
 }
 

@@ -30,7 +30,29 @@ void expect_as_model(const Rig& rig, SerialModel model, const Rig::Matrix& input
 /// Bytes sent are those of the schedule, of the transport, and of the formula in closed form.
 void expect_wire_bytes(const Rig& rig, const Rig::Result& result);
 
-/// Makes a call and expects all of the above, as far as it applies to the setting's codec and algorithm.
+/// What is to be known before a call to judge it afterwards.
+struct Before {
+  explicit Before(const Rig& rig) : workers(rig.workers()), servers(rig.servers()), model(model_of(rig)) {}
+  Rig::Matrix workers;
+  Rig::Matrix servers;
+  SerialModel model;
+};
+
+/// All of the above, as far as it applies to the setting's codec and algorithm.
+void expect_call(const Rig& rig, const Before& before, const Rig::Matrix& inputs, const Rig::Result& result);
+
+/// A value that is not finite, or too large.
+struct Spot {
+  int rank;
+  std::size_t element;
+  double value;
+};
+/// The same of a call whose inputs hold `spots`: the pieces that they lie in come out as a plain sum in rank
+/// order gives them, the rest is compressed as ever, and residuals keep what they owe.
+void expect_flagged_call(const Rig& rig, const Before& before, const Rig::Matrix& inputs,
+                         const Rig::Result& result, const std::vector<Spot>& spots);
+
+/// Makes a call and expects all that expect_call does.
 Rig::Result check_call(Rig& rig, const Rig::Matrix& inputs, const ThreadOptions& options = {});
 
 }  // namespace terse::test
