@@ -81,14 +81,14 @@ CodecEntry onebit_entry() {
   static constexpr const char* kBlocks = "blocks";
   return {.name = "onebit",
           .summary = "sign and one scale a block: 1 bit an element, for use with feedback",
-          .options = {{"block", std::to_string(kDefaultBlock),
-                       "elements that share a scale, a multiple of 8; best one of 64"},
-                      {"scale", "l1",
-                       "l1 (mean |v|, sound with feedback) or rms (sqrt(mean v^2), for comparison)"},
-                      {"arithmetic", kBlocks,
-                       "blocks, or deepspeed: as DeepSpeed does it, one rms scale for all, f32 only, by the "
-                       "algorithm of that name; without the options above",
-                       true}},
+          .options =
+              {{"block", std::to_string(kDefaultBlock),
+                "elements that share a scale, a multiple of 8; best one of 64"},
+               {"scale", "l1", "l1 (mean |v|, sound with feedback) or rms (sqrt(mean v^2), for comparison)"},
+               {"arithmetic", kBlocks,
+                "blocks, or deepspeed: one rms scale for a whole f32 tensor, by the algorithm of that name, "
+                "to compare with; it has no other option",
+                true}},
           .examples = {"onebit", "onebit:block=64", "onebit:block=24", "onebit:block=8192",
                        "onebit:scale=rms", "onebit:deepspeed"},
           .make = [](CodecArguments arguments) -> std::shared_ptr<const Codec> {

@@ -62,6 +62,7 @@ std::string describe(const CodecTraits& traits) {
   if (traits.contractive) words.emplace_back("contractive (feedback is sound)");
   if (traits.error_bound)
     words.push_back("relative error of an element <= " + format("%.3g", *traits.error_bound));
+  if (traits.whole) words.emplace_back("whole tensors only");
   words.push_back("block " + std::to_string(traits.block));
   return list_names(words, [](const std::string& word) { return word; });
 }
@@ -78,6 +79,7 @@ Json to_json(const Codec& codec) {
             {"summable", traits.summable},
             {"unbiased", traits.unbiased},
             {"contractive", traits.contractive},
+            {"whole", traits.whole},
             {"block", traits.block},
             {"error_bound", traits.error_bound ? Json(*traits.error_bound) : Json()}}}};
 }

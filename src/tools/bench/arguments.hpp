@@ -19,7 +19,11 @@ struct NamedCodec {
 
   /// Feedback adds up what a codec leaves out. That is sound only where it leaves out less than it is given,
   /// and pointless where it leaves out nothing.
-  bool takes_feedback() const noexcept { return codec->traits().contractive && !codec->traits().lossless; }
+  /// Codecs with which feedback is sound, and the one whose algorithm has it all the same.
+  bool takes_feedback() const noexcept {
+    const CodecTraits& traits = codec->traits();
+    return (traits.contractive || traits.whole) && !traits.lossless;
+  }
 };
 
 /// Declares what every suite has: --help, --codec, --bytes, --sizes, --dtype, --json.
