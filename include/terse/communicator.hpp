@@ -54,6 +54,9 @@ struct AllreduceOptions {
   std::optional<std::size_t>
       segment_bytes{};  ///< elements on their way at once, in bytes over all ranks' chunks
   std::optional<Check> check{};
+  /// What this rank has found wrong with its arguments before it could make the call, as a binding for another
+  /// language may: all ranks throw it, as they throw what Terse finds.
+  std::optional<Error> failure{};
 };
 
 /// What a call did.
@@ -86,6 +89,9 @@ TERSE_API std::span<const OptionInfo> options() noexcept;
 /// Sets one option from text, as the environment and command lines do.
 /// Errors: invalid_argument, naming the option and what is allowed.
 TERSE_API void set_option(AllreduceOptions& options, std::string_view name, std::string_view value);
+/// The inverse of set_option: empty where the option is not set, which for min_bytes may mean auto. Errors: as
+/// set_option, for the name.
+TERSE_API std::string get_option(const AllreduceOptions& options, std::string_view name);
 /// The options that the environment sets. Errors: as set_option, naming the variable.
 TERSE_API AllreduceOptions options_from_environment();
 
@@ -104,7 +110,7 @@ class TERSE_API Communicator {
   /// Duplicates `comm` (collective over it): any intracommunicator of any size. `defaults` override the
   /// environment. Errors: invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for MPI_COMM_NULL
   /// or an intercommunicator; on all ranks alike, invalid_argument where an environment variable makes no
-  /// sense on some rank, mismatch where ranks have different defaults or variables.
+  /// sense on some rank, mismatch where ranks have different defaults or variables, and `defaults.failure`.
   explicit Communicator(MPI_Comm comm, AllreduceOptions defaults = {});
   Communicator(Communicator&&) noexcept;
   Communicator& operator=(Communicator&&) noexcept;

@@ -82,6 +82,7 @@ struct Communicator::Impl {
     std::optional<Error> failure;
     Agreement::Fields fields;
     try {
+      if (given.failure) throw *given.failure;
       defaults = overlay(overlay(given, options_from_environment()), default_options());
       if (!defaults.codec.codec()) defaults.codec = make_codec(defaults.codec.spec());
       if (defaults.algorithm != "auto") find_algorithm(defaults.algorithm);
@@ -90,8 +91,7 @@ struct Communicator::Impl {
       fields.emplace_back("codec", defaults.codec.codec()->spec());
       fields.emplace_back("op", name(*defaults.op));
       fields.emplace_back("segment_bytes", std::to_string(*defaults.segment_bytes));
-      constexpr std::array kChecks = {"call", "all", "payload"};
-      fields.emplace_back("check", kChecks[static_cast<std::size_t>(*defaults.check)]);
+      fields.emplace_back("check", get_option(defaults, "check"));
     } catch (...) {
       failure = current_error();
     }
@@ -161,7 +161,7 @@ Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOpt
             .feedback = options.feedback,
             .segment_bytes = *options.segment_bytes,
             .checksum = *options.check == Check::payload,
-            .failure = broken};
+            .failure = broken ? broken : options.failure};
   try {
     return allreduce(options, call);
   } catch (...) {

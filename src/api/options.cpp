@@ -17,7 +17,12 @@ namespace {
 struct Row {
   OptionInfo info;
   void (*set)(AllreduceOptions&, std::string_view);
+  std::string (*get)(const AllreduceOptions&);
 };
+
+std::string text_of(const std::optional<std::size_t>& bytes) { return bytes ? std::to_string(*bytes) : ""; }
+
+constexpr std::array<std::string_view, 3> kChecks = {"call", "all", "payload"};
 
 [[noreturn]] void refuse(std::string_view option, std::string_view value, const std::string& allowed) {
   throw Error(ErrorCode::invalid_argument,
@@ -26,13 +31,15 @@ struct Row {
 
 constexpr std::array<Row, 5> kRows = {{
     {{"codec", "identity", "codec and its options, such as onebit or cast:bf16 (see `terse codecs`)"},
-     [](AllreduceOptions& o, std::string_view v) { o.codec = make_codec(v); }},
+     [](AllreduceOptions& o, std::string_view v) { o.codec = make_codec(v); },
+     [](const AllreduceOptions& o) { return o.codec.codec() ? o.codec.codec()->spec() : o.codec.spec(); }},
     {{"algorithm", "auto",
       "auto, or one of the algorithms; auto compresses where a short trial says that it pays"},
      [](AllreduceOptions& o, std::string_view v) {
        if (v != "auto") find_algorithm(v);
        o.algorithm = v;
-     }},
+     },
+     [](const AllreduceOptions& o) { return o.algorithm; }},
     {{"min_bytes", "auto",
       "tensors of fewer bytes are reduced exactly: auto, or bytes such as 64K; auto goes with "
       "algorithm=auto"},
@@ -42,26 +49,25 @@ constexpr std::array<Row, 5> kRows = {{
        } else {
          o.min_bytes = parse_bytes("min_bytes", v);
        }
-     }},
+     },
+     [](const AllreduceOptions& o) { return text_of(o.min_bytes); }},
     {{"segment_bytes", "4M",
       "bytes of elements in one segment of the pipeline, over all ranks; results do not depend on it"},
      [](AllreduceOptions& o, std::string_view v) {
        const std::size_t bytes = parse_bytes("segment_bytes", v);
        if (bytes == 0) refuse("segment_bytes", v, "use at least 1");
        o.segment_bytes = bytes;
-     }},
+     },
+     [](const AllreduceOptions& o) { return text_of(o.segment_bytes); }},
     {{"check", "call",
       "call (all ranks make the same call), all (small and exact calls too), payload (checksums too)"},
      [](AllreduceOptions& o, std::string_view v) {
-       if (v == "call") {
-         o.check = Check::call;
-       } else if (v == "all") {
-         o.check = Check::all;
-       } else if (v == "payload") {
-         o.check = Check::payload;
-       } else {
-         refuse("check", v, "use call, all or payload");
-       }
+       const auto found = std::find(kChecks.begin(), kChecks.end(), v);
+       if (found == kChecks.end()) refuse("check", v, "use call, all or payload");
+       o.check = static_cast<Check>(found - kChecks.begin());
+     },
+     [](const AllreduceOptions& o) {
+       return std::string(o.check ? kChecks[static_cast<std::size_t>(*o.check)] : "");
      }},
 }};
 
@@ -70,6 +76,16 @@ constexpr auto kInfos = [] {
   for (std::size_t i = 0; i < kRows.size(); ++i) infos[i] = kRows[i].info;
   return infos;
 }();
+
+const Row& find_row(std::string_view name) {
+  const auto row =
+      std::find_if(kRows.begin(), kRows.end(), [&](const Row& r) { return r.info.name == name; });
+  if (row != kRows.end()) return *row;
+  std::string list;
+  for (const Row& r : kRows) list += (list.empty() ? "" : ", ") + std::string(r.info.name);
+  throw Error(ErrorCode::invalid_argument,
+              "unknown option '" + std::string(name) + "': the options are " + list);
+}
 
 }  // namespace
 
@@ -97,15 +113,11 @@ std::size_t parse_bytes(std::string_view option, std::string_view text) {
 std::span<const OptionInfo> options() noexcept { return kInfos; }
 
 void set_option(AllreduceOptions& options, std::string_view name, std::string_view value) {
-  const auto row =
-      std::find_if(kRows.begin(), kRows.end(), [&](const Row& r) { return r.info.name == name; });
-  if (row == kRows.end()) {
-    std::string list;
-    for (const Row& r : kRows) list += (list.empty() ? "" : ", ") + std::string(r.info.name);
-    throw Error(ErrorCode::invalid_argument,
-                "unknown option '" + std::string(name) + "': the options are " + list);
-  }
-  row->set(options, value);
+  find_row(name).set(options, value);
+}
+
+std::string get_option(const AllreduceOptions& options, std::string_view name) {
+  return find_row(name).get(options);
 }
 
 AllreduceOptions options_from_environment() {
@@ -143,6 +155,7 @@ AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& 
   if (!merged.min_bytes) merged.min_bytes = second.min_bytes;
   if (!merged.segment_bytes) merged.segment_bytes = second.segment_bytes;
   if (!merged.check) merged.check = second.check;
+  if (!merged.failure) merged.failure = second.failure;
   return merged;
 }
 

@@ -90,7 +90,24 @@ TEST(Options, ValuesAreTakenAsTheyAreMeant) {
     AllreduceOptions options;
     set_option(options, row.name, row.text);
     EXPECT_EQ(read(options, row.name), row.value) << row.name << "=" << row.text;
+    const std::string text = get_option(options, row.name);
+    if (text.empty()) {
+      EXPECT_EQ(row.value, "auto") << row.name << "=" << row.text;
+      continue;
+    }
+    AllreduceOptions again;
+    set_option(again, row.name, text);
+    EXPECT_EQ(read(again, row.name), row.value) << row.name << "=" << text;
   }
+}
+
+TEST(Options, WhatIsNotSetHasNoText) {
+  for (const OptionInfo& row : options()) EXPECT_EQ(get_option({}, row.name), "") << row.name;
+  AllreduceOptions named;
+  named.codec = "onebit:block=64";
+  EXPECT_EQ(get_option(named, "codec"), "onebit:block=64") << "a codec that is not made yet";
+  EXPECT_TRUE(is_error(error_of([] { static_cast<void>(get_option({}, "codek")); }), "invalid_argument",
+                       {"codek", "segment_bytes"}));
 }
 
 TEST(Options, WhatMakesNoSenseIsRefusedByName) {

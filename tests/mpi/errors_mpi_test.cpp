@@ -265,6 +265,22 @@ TEST_F(Errors, AChoiceOfAutoForAnotherTensor) {
                        {"feedback", last_rank_}));
 }
 
+/// What a caller has found by itself on one rank.
+TEST_F(Errors, FoundByTheCaller) {
+  const Error found(ErrorCode::unsupported, "no such buffer here");
+  Arguments mine;
+  if (last_) mine.options.failure = found;
+  EXPECT_TRUE(is_error(call(mine), "unsupported", {"no such buffer here", last_rank_}));
+  mine.options = {.codec = "onebit"};
+  if (last_) mine.options.failure = found;
+  EXPECT_TRUE(is_error(call(mine), "unsupported", {"no such buffer here", last_rank_}));
+  AllreduceOptions defaults;
+  if (last_) defaults.failure = found;
+  const auto error = error_of([&] { Communicator c(MPI_COMM_WORLD, defaults); });
+  EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
+  EXPECT_TRUE(is_error(error, "unsupported", {"no such buffer here", last_rank_}));
+}
+
 /// User code that throws what it likes.
 TEST_F(Errors, OfACodecThatCannotBeMade) {
   static const bool registered = [] {
