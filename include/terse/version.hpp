@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <terse/export.h>
+
 // The version of these headers. The inline namespace `v0_1` and the SONAME follow the minor version
 // until 1.0.
 #define TERSE_VERSION_MAJOR 0
 #define TERSE_VERSION_MINOR 1
 #define TERSE_VERSION_PATCH 0
-
-// What the shared library exports; all else is hidden.
-#define TERSE_API __attribute__((visibility("default")))
 
 namespace terse::inline v0_1 {
 

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef TERSE_TERSE_H
+#define TERSE_TERSE_H
+
+// Terse's C interface, for C99 and later and for whatever calls C. Shaped like MPI: calls return MPI_SUCCESS
+// or an error code, and call the error handler of their communicator before they return an error.
+//
+//   MPI_Info_set(info, "terse_codec", "onebit");
+//   Terse_Comm_set_info(MPI_COMM_WORLD, info);
+//   Terse_Feedback_create(&residual);  // one per tensor
+//   Terse_Allreduce_feedback(MPI_IN_PLACE, gradient, n, MPI_FLOAT, Terse_Op_average(), MPI_COMM_WORLD,
+//   residual);
+
+#include <mpi.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <terse/export.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// --- types and operations that MPI 3.1 has no name for ---
+//
+// Made at the first request, freed by MPI_Finalize; not to be freed by the caller. MPI_DATATYPE_NULL and
+// MPI_OP_NULL before MPI_Init and after MPI_Finalize.
+
+/// Two bytes that are an IEEE binary16. To MPI itself two bytes and no number, so that MPI_SUM on them is an
+/// error there.
+TERSE_API MPI_Datatype Terse_Type_float16(void);
+/// Two bytes that are the upper half of an IEEE binary32.
+TERSE_API MPI_Datatype Terse_Type_bfloat16(void);
+/// The sum over all ranks, divided by their number. For Terse's calls only: an average cannot be formed pair
+/// by pair, so MPI's own calls end the program with a sentence that says so.
+TERSE_API MPI_Op Terse_Op_average(void);
+
+// --- the call ---
+
+/// What a lossy codec left out of one tensor so far, to go in with the next call: one per tensor and rank.
+typedef struct Terse_Feedback_s* Terse_Feedback;
+#define TERSE_FEEDBACK_NULL ((Terse_Feedback)0)
+
+/// MPI_Allreduce, with MPI_Allreduce's arguments.
+///
+/// MPI_FLOAT, MPI_DOUBLE, Terse_Type_float16() and Terse_Type_bfloat16() with MPI_SUM or Terse_Op_average()
+/// are reduced as the communicator's options say (Terse_Comm_set_info, then TERSE_ variables in the
+/// environment, then defaults, which lose nothing). The first such call on a communicator duplicates it. All
+/// else goes to MPI_Allreduce as it is: other types and operations, derived types, intercommunicators. A
+/// 16-bit type with another operation and the average of another type are errors (TERSE_ERR_UNSUPPORTED).
+///
+/// Without a Terse_Feedback, what a lossy codec leaves out is lost: right for a single reduction, wrong for
+/// training, which wants Terse_Allreduce_feedback.
+///
+/// Errors: on all ranks alike, those of terse::Communicator (terse/communicator.hpp), which name the rank
+/// that caused them: arguments that differ between ranks, a negative count, a null buffer, ... Not where some
+/// ranks' arguments are Terse's and others' are MPI's: those ranks are in different calls, which may hang, as
+/// it may with MPI.
+TERSE_API int Terse_Allreduce(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype, MPI_Op op,
+                              MPI_Comm comm);
+/// With a count that int may not hold, for what goes to MPI_Allreduce too.
+TERSE_API int Terse_Allreduce_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
+                                MPI_Op op, MPI_Comm comm);
+
+/// With this tensor's residuals: what is left out of this call goes in with the next one that has `feedback`.
+/// TERSE_FEEDBACK_NULL: none. Of no effect where nothing is left out. The residuals belong to one count,
+/// type, codec, algorithm, rank and number of ranks: another use is an error (TERSE_ERR_INVALID_STATE) until
+/// Terse_Feedback_reset.
+TERSE_API int Terse_Allreduce_feedback(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype,
+                                       MPI_Op op, MPI_Comm comm, Terse_Feedback feedback);
+TERSE_API int Terse_Allreduce_feedback_c(const void* sendbuf, void* recvbuf, MPI_Count count,
+                                         MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
+                                         Terse_Feedback feedback);
+
+// --- residuals ---
+//
+// Local; no MPI is needed for them. Errors call the handler of MPI_COMM_WORLD, as MPI's do in calls without a
+// communicator.
+
+/// Makes an empty one, which the first call that uses it sizes. Free it with Terse_Feedback_free.
+TERSE_API int Terse_Feedback_create(Terse_Feedback* feedback);
+/// Frees it and sets it to TERSE_FEEDBACK_NULL, which may be freed too.
+TERSE_API int Terse_Feedback_free(Terse_Feedback* feedback);
+/// Forgets everything.
+TERSE_API int Terse_Feedback_reset(Terse_Feedback feedback);
+/// Writes all that is needed to go on later, exact to the bit, to `buffer`. `*size` is the buffer's bytes and
+/// becomes those of the save: 0 if never used. A null `buffer` only asks for the size. Where the buffer is
+/// too small (TERSE_ERR_INVALID_ARGUMENT) nothing is written but the size.
+TERSE_API int Terse_Feedback_save(Terse_Feedback feedback, void* buffer, size_t* size);
+/// Takes the place of what is held: a save of the same rank of the same number of ranks. On an error
+/// (TERSE_ERR_CORRUPT_DATA, TERSE_ERR_UNSUPPORTED for another format's) what was held is unchanged.
+TERSE_API int Terse_Feedback_load(Terse_Feedback feedback, const void* save, size_t size);
+/// Re-sharding: the saves of all `ranks` ranks of an earlier run, in rank order, for use on any number of
+/// ranks. Nothing owed is lost. Errors also: TERSE_ERR_INVALID_ARGUMENT where they are not of one run.
+TERSE_API int Terse_Feedback_load_all(Terse_Feedback feedback, const void* const saves[],
+                                      const size_t sizes[], int ranks);
+
+// --- options ---
+
+/// Sets options of a communicator. Collective, with the same values on all ranks. The keys are "terse_" and
+/// the name of an option: terse_codec, terse_algorithm, terse_min_bytes, terse_segment_bytes, terse_check
+/// (what each takes: terse::options(), and the error for a value that makes no sense). They override the
+/// environment; an option without a key stays as it is. Keys that begin otherwise are not Terse's and are
+/// ignored.
+///
+/// The next call has the new options; what was learnt about the communicator (algorithm=auto) is forgotten. A
+/// duplicate (MPI_Comm_dup) inherits the options that its original has then. After an error, which all ranks
+/// get alike, the options are as before. After TERSE_ERR_COMMUNICATION this makes the communicator usable
+/// again, if MPI is.
+TERSE_API int Terse_Comm_set_info(MPI_Comm comm, MPI_Info info);
+/// A new info with every option in force and its value, from whatever source. Local. Free it with
+/// MPI_Info_free.
+TERSE_API int Terse_Comm_get_info(MPI_Comm comm, MPI_Info* info_used);
+
+// --- what a call did ---
+
+typedef enum Terse_Result {
+  TERSE_RESULT_NONE,  ///< there was no call yet, or the last one failed
+  TERSE_RESULT_COMPRESSED,
+  TERSE_RESULT_EXACT
+} Terse_Result;
+
+/// Why exact, or partly so.
+typedef enum Terse_Reason {
+  TERSE_REASON_NONE,
+  TERSE_REASON_ASKED,       ///< a lossless codec, or algorithm=exact
+  TERSE_REASON_SMALL,       ///< below min_bytes
+  TERSE_REASON_SLOWER,      ///< compression would take longer
+  TERSE_REASON_NON_FINITE,  ///< compressed, but for exact_count elements around values that are not finite
+  TERSE_REASON_PASSED_ON    ///< a type, operation or communicator that is MPI_Allreduce's
+} Terse_Reason;
+
+/// Members are only ever added at the end.
+typedef struct Terse_Outcome {
+  Terse_Result result;
+  Terse_Reason reason;
+  /// "two_phase", "exact", ...; empty where no algorithm of Terse's ran. Lives as long as the program.
+  const char* algorithm;
+  /// Bytes that this rank sent. For an exact call the least that any algorithm can do; 0 for one passed on.
+  uint64_t bytes_sent;
+  uint64_t exact_count;  ///< elements that went exactly
+} Terse_Outcome;
+
+/// As Terse_Get_outcome, for callers that know no `sizeof`: writes the first `size` bytes of the outcome,
+/// with zeros for members that this library does not know.
+TERSE_API int Terse_Get_outcome_sized(MPI_Comm comm, Terse_Outcome* outcome, size_t size);
+/// What the last Terse_Allreduce... on this communicator did, on this rank. Local. A program and a library of
+/// different versions understand each other: the size of the program's struct goes along.
+static inline int Terse_Get_outcome(MPI_Comm comm, Terse_Outcome* outcome) {
+  return Terse_Get_outcome_sized(comm, outcome, sizeof *outcome);
+}
+
+// --- errors ---
+//
+// Terse's error codes belong to one MPI error class; MPI_Error_string has a short text for each. Calls
+// outside MPI_Init ... MPI_Finalize return MPI_ERR_OTHER and call no handler. Where a communicator has
+// MPI_ERRORS_ARE_FATAL, MPI's default, the sentence is printed to stderr before MPI ends the program.
+
+/// What kinds there are: those of terse::ErrorCode (terse/error.hpp).
+typedef enum Terse_Errcode {
+  TERSE_ERR_NONE,              ///< not an error of Terse's
+  TERSE_ERR_INVALID_ARGUMENT,  ///< a value that no call could accept
+  TERSE_ERR_UNSUPPORTED,       ///< a sound request that this build, codec or algorithm cannot serve
+  TERSE_ERR_MISMATCH,          ///< ranks called with different arguments
+  TERSE_ERR_CORRUPT_DATA,      ///< bytes that no encoder wrote
+  TERSE_ERR_NON_FINITE,        ///< values that are not finite where only finite ones will do
+  TERSE_ERR_OUT_OF_MEMORY,
+  TERSE_ERR_COMMUNICATION,  ///< MPI reported an error: this communicator's calls are refused from then on
+  TERSE_ERR_INVALID_STATE   ///< a call at the wrong time
+} Terse_Errcode;
+
+/// The MPI error class of Terse's errors, what MPI_Error_class gives for their codes; MPI_ERR_OTHER outside
+/// MPI_Init ... MPI_Finalize.
+TERSE_API int Terse_Error_class(void);
+/// Which of Terse's errors an error code means.
+TERSE_API Terse_Errcode Terse_Error_code(int errorcode);
+
+/// A buffer for any sentence.
+#define TERSE_MAX_ERROR_STRING 4096
+/// The sentence of this thread's last error if that had this code: what is wrong, where, what to do. For
+/// other codes, MPI_Error_string's text. `string` has room for TERSE_MAX_ERROR_STRING characters;
+/// `*resultlen` is the text's length without the zero at its end.
+TERSE_API int Terse_Error_string(int errorcode, char* string, int* resultlen);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
