@@ -5,6 +5,7 @@
 #include <terse/terse.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -55,23 +56,23 @@ std::string name_of(MPI_Datatype type) {
 
 // MPI_Allreduce. A count that int does not hold goes in parts: a reduction is one of each element.
 int pass_on(const Arguments& call) {
-  constexpr MPI_Count kMost = std::numeric_limits<int>::max();
-  if (call.count <= kMost) {
+  if (call.count <= std::numeric_limits<int>::max()) {
     const auto count = static_cast<int>(std::max<MPI_Count>(call.count, -1));  // MPI refuses what is negative
     return MPI_Allreduce(call.sendbuf, call.recvbuf, count, call.datatype, call.op, call.comm);
   }
 #if MPI_VERSION >= 4
   return MPI_Allreduce_c(call.sendbuf, call.recvbuf, call.count, call.datatype, call.op, call.comm);
 #else
+  constexpr MPI_Count kPart = MPI_Count{1} << 30;
   MPI_Aint low = 0;
   MPI_Aint extent = 0;
   check(MPI_Type_get_extent(call.datatype, &low, &extent));
-  for (MPI_Count at = 0; at < call.count; at += kMost) {
+  for (MPI_Count at = 0; at < call.count; at += kPart) {
     const auto offset = static_cast<std::ptrdiff_t>(at) * extent;
     const void* from =
         call.sendbuf == MPI_IN_PLACE ? MPI_IN_PLACE : static_cast<const char*>(call.sendbuf) + offset;
     check(MPI_Allreduce(from, static_cast<char*>(call.recvbuf) + offset,
-                        static_cast<int>(std::min(kMost, call.count - at)), call.datatype, call.op,
+                        static_cast<int>(std::min(kPart, call.count - at)), call.datatype, call.op,
                         call.comm));
   }
   return MPI_SUCCESS;
@@ -145,7 +146,7 @@ int allreduce(const char* where, const Arguments& call, Terse_Feedback feedback)
     const Handles& own = handles();
     if (call.comm == MPI_COMM_NULL) return pass_on(call);  // MPI refuses it
     State& state = state_of(call.comm);
-    state.outcome = State{}.outcome;
+    state.outcome = kNoOutcome;
     const auto dtype = dtype_of(call.datatype, own);
     const auto op = op_of(call.op, own);
     std::optional<Error> failure = misuse(call, dtype, op, state.inter);

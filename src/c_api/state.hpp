@@ -9,11 +9,13 @@
 
 namespace terse::c_api {
 
+inline constexpr Terse_Outcome kNoOutcome{TERSE_RESULT_NONE, TERSE_REASON_NONE, "", 0, 0};
+
 /// What the C interface knows of one of the user's communicators: an attribute of it.
 struct State {
   AllreduceOptions options;                  ///< what Terse_Comm_set_info has set
   std::optional<Communicator> communicator;  ///< made at first use
-  Terse_Outcome outcome{TERSE_RESULT_NONE, TERSE_REASON_NONE, "", 0, 0};
+  Terse_Outcome outcome = kNoOutcome;
   bool inter = false;
 
   /// Makes `communicator` with these options in place of what there is. Collective. Errors: those of
