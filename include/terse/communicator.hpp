@@ -111,7 +111,7 @@ class TERSE_API Communicator {
   /// environment. Errors: invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for MPI_COMM_NULL
   /// or an intercommunicator; on all ranks alike, invalid_argument where an environment variable makes no
   /// sense on some rank, mismatch where ranks have different defaults or variables, and `defaults.failure`.
-  explicit Communicator(MPI_Comm comm, AllreduceOptions defaults = {});
+  explicit Communicator(MPI_Comm comm, const AllreduceOptions& defaults = {});
   Communicator(Communicator&&) noexcept;
   Communicator& operator=(Communicator&&) noexcept;
   /// As free(), except after MPI_Finalize or while an exception unwinds: then it does not communicate.

@@ -33,6 +33,7 @@ std::string prose(unsigned key, std::size_t words) {
 
 std::vector<Document> documents(std::vector<std::string> texts) {
   std::vector<Document> made;
+  made.reserve(texts.size());
   for (std::string& text : texts) made.push_back({{}, std::move(text)});
   return made;
 }

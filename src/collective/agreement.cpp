@@ -85,6 +85,7 @@ void add_to_group(std::vector<std::pair<std::string, std::vector<int>>>& groups,
 
 [[noreturn]] void throw_mismatch(const std::vector<Party>& parties) {
   std::vector<std::map<std::string, std::string>> fields;
+  fields.reserve(parties.size());
   for (const Party& party : parties) fields.push_back(fields_of(party.text));
   std::set<std::string> names;
   for (const auto& of_rank : fields) {
