@@ -77,7 +77,7 @@ std::span<const AlgorithmInfo> algorithms() noexcept {
   return infos;
 }
 
-struct Communicator::Impl {
+struct [[gnu::visibility("hidden")]] Communicator::Impl {
   Impl(MPI_Comm comm, const AllreduceOptions& given) : transport(comm) {
     std::optional<Error> failure;
     Agreement::Fields fields;
@@ -235,7 +235,7 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
   return outcome;
 }
 
-Communicator::Communicator(MPI_Comm comm, AllreduceOptions defaults)
+Communicator::Communicator(MPI_Comm comm, const AllreduceOptions& defaults)
     : impl_(std::make_unique<Impl>(comm, defaults)) {}
 
 Communicator::Communicator(Communicator&& other) noexcept = default;

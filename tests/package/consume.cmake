@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# One way of using Terse, from a fresh folder to a running program. Called by ctest: see CMakeLists.txt.
+# One way of using Terse, from a fresh folder to running programs. Called by ctest: see CMakeLists.txt.
 cmake_minimum_required(VERSION 3.21)
 
 function(run)
@@ -10,28 +10,71 @@ function(run)
   endif()
 endfunction()
 
-file(REMOVE_RECURSE "${SCRATCH}")
-set(prefix "${SCRATCH}/prefix")
-set(program "${SCRATCH}/build/allreduce")
-if(NOT WAY STREQUAL add_subdirectory)
-  run("${CMAKE_COMMAND}" --install "${TERSE_BUILD}" --prefix "${prefix}" --config "${BUILD_TYPE}")
-endif()
+# Configures and builds a project of this folder in ${scratch}/build.
+function(build project)
+  # Of several MPI libraries what is installed knows its own; else it has to be told.
+  set(mpi "-DMPI_CXX_COMPILER=${MPICXX}")
+  if(MPI_EXECUTABLE_SUFFIX AND project STREQUAL find_package)
+    set(mpi)
+  endif()
+  run("${CMAKE_COMMAND}" -S "${CMAKE_CURRENT_LIST_DIR}/${project}" -B "${scratch}/build" -G "${GENERATOR}"
+      "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}" "-DCMAKE_BUILD_TYPE=${BUILD_TYPE}"
+      ${mpi} ${ARGN})
+  run("${CMAKE_COMMAND}" --build "${scratch}/build" --config "${BUILD_TYPE}" --parallel 2)
+endfunction()
 
-if(WAY STREQUAL pkg_config)
+# Compiles and links the programs as a makefile would, with the flags that pkg-config gives.
+function(build_by_pkg_config)
   set(ENV{PKG_CONFIG_PATH} "${prefix}/${LIBDIR}/pkgconfig:$ENV{PKG_CONFIG_PATH}")
-  execute_process(COMMAND "${PKG_CONFIG}" --cflags --libs terse
+  execute_process(COMMAND "${PKG_CONFIG}" --cflags --libs ${ARGN} terse
                   OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   separate_arguments(flags UNIX_COMMAND "${flags}")
-  file(MAKE_DIRECTORY "${SCRATCH}/build")
-  run("${MPICXX}" -std=c++20 "${CMAKE_CURRENT_LIST_DIR}/allreduce.cpp" -o "${program}" ${flags}
-      "-Wl,-rpath,${prefix}/${LIBDIR}")
-else()
-  if(WAY STREQUAL add_subdirectory)
-    set(BUILD_TYPE Debug)  # builds the whole library again: quicker, and a configuration of its own
+  list(APPEND flags "-Wl,-rpath,${prefix}/${LIBDIR}")
+  file(MAKE_DIRECTORY "${scratch}/build")
+  run("${MPICXX}" -std=c++20 "${CMAKE_CURRENT_LIST_DIR}/allreduce.cpp" -o "${scratch}/build/allreduce" ${flags})
+  if(has_c)
+    run("${MPICC}" -std=c99 "${CMAKE_CURRENT_LIST_DIR}/allreduce.c" -o "${scratch}/build/allreduce_c" ${flags})
   endif()
-  run("${CMAKE_COMMAND}" -S "${CMAKE_CURRENT_LIST_DIR}/${WAY}" -B "${SCRATCH}/build" -G "${GENERATOR}"
-      "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_BUILD_TYPE=${BUILD_TYPE}" "-DCMAKE_PREFIX_PATH=${prefix}"
-      "-DTERSE_SOURCE=${TERSE_SOURCE}")
-  run("${CMAKE_COMMAND}" --build "${SCRATCH}/build" --config "${BUILD_TYPE}" --parallel 2)
+endfunction()
+
+function(run_programs)
+  run(${RUN} "${scratch}/build/allreduce")
+  if(has_c)
+    run(${RUN} "${scratch}/build/allreduce_c")
+  endif()
+endfunction()
+
+set(scratch "${FOLDER}/${WAY}")
+set(prefix "${scratch}/prefix")
+set(has_c FALSE)
+if(MPICC AND EXISTS "${TERSE_SOURCE}/include/terse/terse.h")
+  set(has_c TRUE)
 endif()
-run(${RUN} "${program}")
+file(REMOVE_RECURSE "${scratch}")
+
+if(WAY STREQUAL add_subdirectory)
+  set(BUILD_TYPE Debug)  # builds the whole library again: quicker, and a configuration of its own
+  build(add_subdirectory "-DTERSE_SOURCE=${TERSE_SOURCE}")
+  run_programs()
+elseif(WAY STREQUAL static)
+  set(BUILD_TYPE Debug)
+  set(tree "${FOLDER}/add_subdirectory/build")  # its library is static
+  run("${CMAKE_COMMAND}" -DTERSE_INSTALL=ON "${tree}")
+  run("${CMAKE_COMMAND}" --build "${tree}" --parallel 2)
+  run("${CMAKE_COMMAND}" --install "${tree}" --prefix "${prefix}")
+  build(find_package "-DCMAKE_PREFIX_PATH=${prefix}")
+  run_programs()
+  if(PKG_CONFIG)
+    file(REMOVE_RECURSE "${scratch}/build")
+    build_by_pkg_config(--static)
+    run_programs()
+  endif()
+else()
+  run("${CMAKE_COMMAND}" --install "${TERSE_BUILD}" --prefix "${prefix}" --config "${BUILD_TYPE}")
+  if(WAY STREQUAL pkg_config)
+    build_by_pkg_config()
+  else()
+    build(find_package "-DCMAKE_PREFIX_PATH=${prefix}")
+  endif()
+  run_programs()
+endif()
