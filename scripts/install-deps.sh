@@ -5,21 +5,36 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: scripts/install-deps.sh [--dry-run]
+usage: scripts/install-deps.sh [--mpi NAME]... [--full] [--coverage] [--package] [--dry-run]
 
 Installs, by apt-get (as root or through sudo), what is missing for building and testing Terse.
 Without apt-get it names what is missing. Libraries below a folder of the environment's CMAKE_PREFIX_PATH are there.
-  --dry-run   only say what is missing
+  --mpi NAME   openmpi or mpich, under the names that Debian gives each beside the other (mpicxx.NAME); without it, an
+               MPI library is there if mpicxx and mpirun are, and Open MPI is what would be installed
+  --full       also what test.sh --full needs: both MPI libraries, clang with clang-tidy and libFuzzer, what packs
+  --coverage   also what coverage.sh needs: gcovr
+  --package    also what packs: cpack -G DEB calls it
+  --dry-run    only say what is missing
 TEXT
 }
 
-dry_run=no
-for argument in "$@"; do
-  case $argument in
+dry_run=no groups="" mpis=()
+while (($# > 0)); do
+  case $1 in
+    --mpi)
+      case ${2:-} in
+        openmpi | mpich) mpis+=("$2") ;;
+        *) echo "install-deps.sh: --mpi is openmpi or mpich, not '${2:-}'" >&2; exit 2 ;;
+      esac
+      shift
+      ;;
+    --full) mpis=(openmpi mpich) groups+=" clang package" ;;
+    --coverage | --package) groups+=" ${1#--}" ;;
     --dry-run) dry_run=yes ;;
     -h | --help) usage; exit 0 ;;
-    *) echo "install-deps.sh: there is no option '$argument' (see --help)" >&2; exit 2 ;;
+    *) echo "install-deps.sh: there is no option '$1' (see --help)" >&2; exit 2 ;;
   esac
+  shift
 done
 
 has_command() { command -v "$1" >/dev/null 2>&1; }
@@ -44,7 +59,19 @@ has_cmake() {
   version=$(cmake --version | sed -n '1s/[^0-9]*//p')
   [[ $(printf '%s\n' 3.21 "$version" | sort -V | head -n 1) == 3.21 ]]
 }
-has_mpi() { has_command mpicxx && has_command mpirun; }
+has_mpi() { has_command "mpicxx${1:-}" && has_command "mpirun${1:-}"; }
+# Clang comes without its run-time libraries, whose package bears its major version.
+clang_version() {
+  if has_command clang++; then
+    clang++ -dumpversion
+  else
+    apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]\)/\1/p'
+  fi | sed -n '1s/^\([0-9]*\).*/\1/p'
+}
+has_libfuzzer() {
+  local runtime
+  runtime=$(clang++ -print-runtime-dir 2>/dev/null) && compgen -G "$runtime/libclang_rt.fuzzer*.a" >/dev/null
+}
 
 # A row: what it is | how to see whether it is there | its packages on Debian and Ubuntu.
 needs=(
@@ -52,7 +79,6 @@ needs=(
   "CMake 3.21 or newer|has_cmake|cmake"
   "Ninja|has_command ninja|ninja-build"
   "pkg-config|has_command pkg-config|pkg-config"
-  "MPI 3.1 (mpicxx and mpirun)|has_mpi|libopenmpi-dev openmpi-bin"
   "Google Highway|has_header hwy/highway.h|libhwy-dev"
   "xxHash|has_header xxhash.h|libxxhash-dev"
   "Boost.Program_options|has_header boost/program_options.hpp|libboost-program-options-dev"
@@ -61,6 +87,27 @@ needs=(
   "Eigen 3|has_header Eigen/Core eigen3/Eigen/Core|libeigen3-dev"
 )
 
+for mpi in "${mpis[@]}"; do
+  case $mpi in
+    openmpi) needs+=("Open MPI (mpicxx.openmpi and mpirun.openmpi)|has_mpi .openmpi|libopenmpi-dev openmpi-bin") ;;
+    mpich) needs+=("MPICH (mpicxx.mpich and mpirun.mpich)|has_mpi .mpich|libmpich-dev mpich") ;;
+  esac
+done
+((${#mpis[@]} > 0)) || needs+=("MPI 3.1 (mpicxx and mpirun)|has_mpi|libopenmpi-dev openmpi-bin")
+for group in $groups; do
+  case $group in
+    clang)
+      needs+=(
+        "clang|has_command clang++|clang"
+        "clang-tidy|has_command clang-tidy|clang-tidy"
+        "libFuzzer, of clang's run-time libraries|has_libfuzzer|libclang-rt-CLANG-dev"
+      )
+      ;;
+    coverage) needs+=("gcovr|has_command gcovr|gcovr") ;;
+    package) needs+=("dpkg-shlibdeps|has_command dpkg-shlibdeps|dpkg-dev" "file|has_command file|file") ;;
+  esac
+done
+
 missing=() packages=()
 look() {
   missing=() packages=()
@@ -68,6 +115,7 @@ look() {
   for row in "${needs[@]}"; do
     IFS='|' read -r what check names <<<"$row"
     if ! $check; then
+      [[ $names != *CLANG* ]] || names=${names/CLANG/$(clang_version || true)}
       missing+=("$what|$names")
       read -ra names <<<"$names"
       packages+=("${names[@]}")
@@ -109,11 +157,17 @@ if [[ $reason ]]; then
   exit 1
 fi
 
-echo "install-deps.sh: installing, which may take a few minutes: ${packages[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >>"$log" 2>&1; }
-if ! { apt update && apt install --no-install-recommends "${packages[@]}"; }; then
+# Names that depend on a version are known when apt-get knows the packages.
+install_missing() {
+  apt update || return
+  look
+  echo "install-deps.sh: installing, which may take a few minutes: ${packages[*]}"
+  apt install --no-install-recommends "${packages[@]}"
+}
+if ! install_missing; then
   tail -n 20 "$log" >&2
   echo "install-deps.sh: apt-get failed, see above. Missing:" >&2
   name_missing

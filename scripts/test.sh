@@ -6,23 +6,34 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/test.sh [--full] [--no-install]
+usage: scripts/test.sh [--full] [--mpi NAME] [--no-install]
 
 Installs what is missing, builds Terse in build/release and runs all tests.
-  --full         also: warnings are errors; all tests under the address and undefined-behaviour sanitizers
-                 (build/asan); the tests whose ranks are threads under the thread sanitizer (build/tsan)
+  --full         also: warnings are errors; clang-tidy on src; all tests under the address and undefined-behaviour
+                 sanitizers (build/asan); the tests whose ranks are threads under the thread sanitizer (build/tsan); the
+                 tests, examples and package tests that run MPI, with the other MPI library of the two
+  --mpi NAME     with openmpi or mpich, in build/NAME, where the system has several MPI libraries under Debian's names
+                 (mpicxx.NAME); default: whatever mpicxx is, or Open MPI with --full
   --no-install   leaves it to CMake to say what is missing
 TEXT
 }
 
-full=no install=yes
-for argument in "$@"; do
-  case $argument in
+full=no install=yes mpi=""
+while (($# > 0)); do
+  case $1 in
     --full) full=yes ;;
+    --mpi)
+      case ${2:-} in
+        openmpi | mpich) mpi=$2 ;;
+        *) echo "test.sh: --mpi is openmpi or mpich, not '${2:-}'" >&2; exit 2 ;;
+      esac
+      shift
+      ;;
     --no-install) install=no ;;
     -h | --help) usage; exit 0 ;;
-    *) echo "test.sh: there is no option '$argument' (see --help)" >&2; exit 2 ;;
+    *) echo "test.sh: there is no option '$1' (see --help)" >&2; exit 2 ;;
   esac
+  shift
 done
 
 jobs=$(nproc)
@@ -47,16 +58,36 @@ build() {  # PRESET CMAKE_OPTIONS...
 plain_addresses=()
 if setarch "$(uname -m)" -R true 2>/dev/null; then plain_addresses=(setarch "$(uname -m)" -R); fi
 
-werror=OFF
-[[ $full == no ]] || werror=ON
-[[ $install == no ]] || stage "install what is missing" ./scripts/install-deps.sh
-stage "build the release" build release -DTERSE_WERROR=$werror
-stage "test the release" ctest --preset release -j "$jobs"
+needs=() werror=OFF
+[[ -z $mpi ]] || needs+=(--mpi "$mpi")
+if [[ $full == yes ]]; then needs=(--full) werror=ON; fi
+[[ $install == no ]] || stage "install what is missing" ./scripts/install-deps.sh "${needs[@]}"
+
+# From here on every build names its MPI library, where there are several: `mpicxx` may be any of them.
+has_mpi() { command -v "mpicxx.$1" >/dev/null; }
+[[ -z $mpi ]] || has_mpi "$mpi" || { echo "test.sh: there is no mpicxx.$mpi (without --mpi it takes mpicxx)" >&2; exit 1; }
+[[ $full == no || $mpi ]] || ! has_mpi openmpi || mpi=openmpi
+main=${mpi:-release}
+suffix=${mpi:+-DMPI_EXECUTABLE_SUFFIX=.$mpi}
+
+stage "build the release${mpi:+ with $mpi}" build "$main" -DTERSE_WERROR=$werror
+stage "test the release${mpi:+ with $mpi}" ctest --preset "$main" -j "$jobs"
 if [[ $full == yes ]]; then
-  stage "build with the address and undefined-behaviour sanitizers" build asan
+  stage "clang-tidy on src" ./scripts/tidy.sh --build "build/$main" src
+  stage "build with the address and undefined-behaviour sanitizers" build asan $suffix
   stage "test with the address and undefined-behaviour sanitizers" ctest --preset asan -j "$jobs"
-  stage "build with the thread sanitizer" build tsan
+  stage "build with the thread sanitizer" build tsan $suffix
   stage "test with the thread sanitizer" "${plain_addresses[@]}" ctest --preset tsan -j "$jobs"
+  other=mpich
+  [[ $mpi != mpich ]] || other=openmpi
+  if [[ $mpi ]] && has_mpi $other; then
+    # What does not know MPI has run above, and so has a second build of the library by add_subdirectory.
+    stage "build with $other" build $other
+    stage "test what runs MPI with $other" ctest --preset $other -j "$jobs" -L '^(mpi|examples|package|tools)$' \
+      -E '^package\.(add_subdirectory|static)$'
+  else
+    times+=("        there is no mpicxx.$other: tests with one MPI library only")
+  fi
 fi
 
 printf '\n== times\n'
