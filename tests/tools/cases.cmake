@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+# A row for each thing that the tools do or refuse: NAME RANKS EXIT_CODE RUN TOOL ARGUMENTS... SAYS REGEX...
+
+macro(terse_tool_cases)
+  # --- terse ---
+  terse_tool_test(terse.version 0 0 RUN terse --version SAYS "^terse ${PROJECT_VERSION}")
+  terse_tool_test(terse.help 0 0 RUN terse --help SAYS "terse codecs +\\[--json\\]" "terse info")
+  terse_tool_test(terse.help_of_subcommand 0 0 RUN terse codecs --help SAYS "^terse codecs: " "--json")
+  terse_tool_test(terse.codecs 0 0 RUN terse codecs
+    SAYS "identity " "lossless" "onebit " "block=2048" "1\\.[0-9]+ bits an f32 element" "contractive")
+  terse_tool_test(terse.codecs_json 0 0 RUN terse codecs --json JSON - CHECK check_codecs)
+  terse_tool_test(terse.info 0 0 RUN terse info ENVIRONMENT TERSE_MIN_BYTES=4096
+    SAYS "^terse ${PROJECT_VERSION}" "(Open MPI|MPICH|MPI)" "TERSE_CODEC is not set"
+         "TERSE_MIN_BYTES = 4096 is in force" "Algorithms" "two_phase" "Codecs" "onebit")
+  terse_tool_test(terse.info_refuses 0 1 RUN terse info ENVIRONMENT TERSE_MIN_BYTES=many TERSE_CODEC=twobit
+    SAYS "TERSE_CODEC = twobit is in force and is refused" "TERSE_MIN_BYTES = many is in force and is refused"
+         "terse: TERSE_CODEC: .*twobit" "terse: TERSE_MIN_BYTES: .*many")
+  terse_tool_test(terse.nothing 0 2 RUN terse SAYS "a subcommand is missing: codecs, info")
+  terse_tool_test(terse.no_such_subcommand 0 2 RUN terse codex SAYS "there is no subcommand 'codex': use codecs, info")
+  terse_tool_test(terse.no_such_option 0 2 RUN terse --codecs SAYS "there is no option '--codecs'")
+  terse_tool_test(terse.no_such_option_of_info 0 2 RUN terse info --json SAYS "there is no option '--json'; terse info has")
+  terse_tool_test(terse.stray_word 0 2 RUN terse codecs onebit SAYS "'onebit' belongs to no option")
+
+  # --- terse-bench ---
+  terse_tool_test(bench.version 0 0 RUN terse-bench --version SAYS "^terse-bench ${PROJECT_VERSION}")
+  terse_tool_test(bench.help 0 0 RUN terse-bench --help SAYS "terse-bench allreduce" "terse-bench codec")
+  terse_tool_test(bench.help_on_ranks 2 0 RUN terse-bench --help SAYS "terse-bench allreduce")
+  terse_tool_test(bench.help_of_suite 0 0 RUN terse-bench codec --help SAYS "--codec" "--iterations")
+  terse_tool_test(bench.nothing 0 2 RUN terse-bench SAYS "a suite is missing: allreduce, codec")
+  terse_tool_test(bench.no_such_suite 2 2 RUN terse-bench reduce SAYS "there is no suite 'reduce'")
+  terse_tool_test(bench.no_such_option 0 2 RUN terse-bench --codec SAYS "there is no option '--codec'")
+  terse_tool_test(bench.missing_value 0 2 RUN terse-bench codec --bytes SAYS "--bytes" "see terse-bench codec --help")
+
+  # What is wrong with the arguments that suites share.
+  set(run RUN terse-bench codec)
+  terse_tool_test(bench.allreduce.no_size 2 2 RUN terse-bench allreduce --codec onebit SAYS "the tensor's size is missing")
+  terse_tool_test(bench.codec.no_size 0 2 ${run} --codec onebit SAYS "the tensor's size is missing")
+  terse_tool_test(bench.codec.two_sizes 0 2 ${run} --codec onebit --bytes 4K --sizes 4K:8K SAYS "give one")
+  terse_tool_test(bench.codec.no_codec 0 2 ${run} --bytes 4K SAYS "--codec is missing: use one or several of identity")
+  terse_tool_test(bench.codec.no_such_codec 0 2 ${run} --codec twobit --bytes 4K SAYS "unknown codec 'twobit'")
+  terse_tool_test(bench.codec.no_such_dtype 0 2 ${run} --codec onebit --bytes 4K --dtype f8 SAYS "f8.*f32, f64, f16")
+  terse_tool_test(bench.codec.part_of_an_element 0 2 ${run} --codec onebit --bytes 4097
+    SAYS "4097 bytes are no whole number of f32 elements")
+  terse_tool_test(bench.codec.no_size_at_all 0 2 ${run} --codec onebit --bytes 0 SAYS "--bytes: '0' is no size")
+  terse_tool_test(bench.codec.no_number 0 2 ${run} --codec onebit --bytes 4X SAYS "--bytes: '4X' is no size")
+  terse_tool_test(bench.codec.too_large 0 2 ${run} --codec onebit --bytes 99999999999T SAYS "more than memory can have")
+  terse_tool_test(bench.codec.empty_range 0 2 ${run} --codec onebit --sizes 8K:4K SAYS "'8K:4K' is an empty range")
+  terse_tool_test(bench.codec.cannot_encode 0 2 ${run} --codec cast:f16 --bytes 4K --dtype bf16
+    SAYS "codec cast:f16 does not encode bf16")
+  terse_tool_test(bench.codec.no_iterations 0 2 ${run} --codec onebit --bytes 4K --iterations 0
+    SAYS "--iterations: '0' is not a whole number from")
+  terse_tool_test(bench.codec.unwritable 0 2 ${run} --codec onebit --bytes 4K --json /nowhere/at/all.json
+    SAYS "--json" "/nowhere/at/all.json")
+  terse_tool_test(bench.allreduce.no_such_op 0 2 RUN terse-bench allreduce --codec onebit --bytes 4K --op max
+    SAYS "--op: 'max' is neither sum nor average")
+  terse_tool_test(bench.allreduce.no_time 0 2 RUN terse-bench allreduce --codec onebit --bytes 4K --seconds 0
+    SAYS "--seconds: '0' is no time")
+  terse_tool_test(bench.allreduce.no_number_of_seconds 0 2 RUN terse-bench allreduce --codec onebit --bytes 4K --seconds two
+    SAYS "--seconds: 'two' is no time")
+  terse_tool_test(bench.allreduce.two_lengths 0 2
+    RUN terse-bench allreduce --codec onebit --bytes 4K --seconds 1 --iterations 5 SAYS "give one")
+  terse_tool_test(bench.allreduce.no_such_algorithm 2 2
+    RUN terse-bench allreduce --codec onebit --bytes 4K --algorithm three_phase SAYS "unknown algorithm 'three_phase'")
+  terse_tool_test(bench.allreduce.no_such_picture 0 2 RUN terse-bench allreduce --codec onebit --bytes 4K --plot times.gif
+    SAYS "'times.gif' ends neither in .png nor in .svg")
+  terse_tool_test(bench.codec.on_ranks 2 2 RUN terse-bench codec --codec onebit --bytes 4K
+    SAYS "terse-bench codec measures one rank: run it without mpirun")
+
+  # Measurements, as small as they can be.
+  terse_tool_test(bench.allreduce 2 0 JSON allreduce.json CHECK check_allreduce
+    RUN terse-bench allreduce --codec onebit identity --sizes 64K,256K --iterations 3 --min-bytes 0 --algorithm two_phase
+        --json allreduce.json
+    SAYS "f32, average, algorithm two_phase, 2 ranks on 1 host" "onebit +64 KiB" " same" "onebit +256 KiB" "identity +64 KiB")
+  terse_tool_test(bench.allreduce.notes 2 0
+    RUN terse-bench allreduce --codec onebit --sizes 512:1K --dtype f16 --op sum --no-feedback --seconds 0.01
+    SAYS "f16, sum, algorithm auto, no feedback" "small" "small: the tensor is below min_bytes")
+  terse_tool_test(bench.allreduce.alone 0 0 RUN terse-bench allreduce --bytes 4KiB --iterations 1 ENVIRONMENT TERSE_CODEC=onebit
+    SAYS "onebit:block=2048[^ ]* +4 KiB" "One rank has nothing to send")
+  terse_tool_test(bench.codec 0 0 JSON codec.json CHECK check_codec
+    RUN terse-bench codec --codec cast:bf16 --bytes 64K --iterations 11 --json codec.json
+    SAYS "cast:bf16 +64 KiB" "part of the traffic")
+
+  # gnuplot may be absent, and may fail; so stand-ins of that name are in a PATH of their own.
+  set(stand_ins "${CMAKE_CURRENT_BINARY_DIR}/stand_ins")
+  file(WRITE "${stand_ins}/good/gnuplot" "#!/bin/sh\n/bin/cat >plot.gnuplot\n/bin/cat plot.gnuplot\n")
+  file(WRITE "${stand_ins}/bad/gnuplot" "#!/bin/sh\necho no picture today >&2\nexit 3\n")
+  file(MAKE_DIRECTORY "${stand_ins}/none")
+  file(CHMOD "${stand_ins}/good/gnuplot" "${stand_ins}/bad/gnuplot" PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE)
+  set(run RUN terse-bench allreduce --codec onebit --sizes 4K:8K --iterations 1 --plot times.svg)
+  terse_tool_test(bench.plot 0 0 ${run} ENVIRONMENT "PATH=${stand_ins}/good:$ENV{PATH}"
+    SAYS "set terminal svg" "set output .*times\\.svg" "4096 " "8192 " "plot " "onebit")
+  terse_tool_test(bench.plot_fails 0 1 ${run} ENVIRONMENT "PATH=${stand_ins}/bad:$ENV{PATH}"
+    SAYS "no picture today" "--plot: gnuplot failed")
+  terse_tool_test(bench.no_gnuplot 0 1 ${run} SAYS "--plot needs gnuplot"
+    ENVIRONMENT "PATH=${stand_ins}/none" OMPI_MCA_plm=isolated)  # else Open MPI looks for ssh
+endmacro()
