@@ -11,6 +11,9 @@ set(test_timeout ${TERSE_TEST_TIMEOUT})
 if(TERSE_SANITIZE)
   math(EXPR test_timeout "5 * ${test_timeout}")
 endif()
+if(terse_mpi STREQUAL "MPICH")  # its waiting ranks keep their cores, also from ranks that have work to do
+  math(EXPR test_timeout "3 * ${test_timeout}")
+endif()
 math(EXPR launch_timeout "${test_timeout} - 5")  # the launcher stops its ranks before ctest stops the launcher
 
 # For sanitizers. Open MPI leaves memory behind in components that it has unloaded, so leaks are looked for only in tests

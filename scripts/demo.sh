@@ -49,7 +49,7 @@ train() {  # MPI_OR_SPEC JSON_FILE TRAINER_OPTIONS...
   local allreduce=$1 file=$2
   shift 2
   rm -f "$file"
-  run mpirun -np "$ranks" "$programs/train_charlm" --allreduce "$allreduce" --json "$file" "$@"
+  run "$mpirun" -np "$ranks" "$programs/train_charlm" --allreduce "$allreduce" --json "$file" "$@"
   [[ -s $file ]] || fail "the training wrote no $file"
 }
 # One value of a JSON file that has a key on each line.
@@ -78,6 +78,8 @@ fi
 say "build"
 cmake --preset release
 cmake --build --preset release --target train_charlm terse-bench -j "$(nproc)"
+# Ranks are started by the MPI library of the build, of which mpirun may not be.
+mpirun=$(sed -n 's/^MPIEXEC_EXECUTABLE:[^=]*=//p' build/release/CMakeCache.txt)
 mkdir -p "$results"
 # Open MPI: root may run it, and ranks may outnumber the cores (as in mpi_examples/launcher.cmake).
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -100,5 +102,5 @@ for run in mpi terse; do
   [[ $(value $run same_bits) == true ]] || fail "the ranks do not hold the same weights"
 done
 say "allreduce by itself, 2 ranks of this machine (shared memory, the fastest wire there is)"
-run mpirun -np 2 "$programs/terse-bench" allreduce --codec "$codec" --sizes 64K:64M --json "$results/bench.json"
+run "$mpirun" -np 2 "$programs/terse-bench" allreduce --codec "$codec" --sizes 64K:64M --json "$results/bench.json"
 say "done in $((SECONDS - began)) s; results are in $results"
