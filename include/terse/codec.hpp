@@ -102,6 +102,8 @@ class TERSE_API Codec {
                 double factor) const;
 
  private:
+  friend struct Contents;  // a message that has been opened: the library's own way in
+
   virtual bool do_supports(DType dtype) const noexcept = 0;
   /// Largest payload of `count` elements, without the header.
   virtual std::size_t do_max_bytes(std::size_t count, DType dtype) const = 0;

@@ -81,22 +81,25 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
 }
 
 void Codec::decode(std::span<const std::byte> message, View out, Into into, double factor) const {
-  require_host(*this, out.memory);
-  const Contents contents = open_message(*this, out.count, out.dtype, message, Trailer::optional);
-  if (contents.flags & kSpoilt) {
-    refuse(*this, ErrorCode::corrupt_data, "the sender of this message received bytes that no encoder wrote");
+  open_message(*this, out.count, out.dtype, message).decode(*this, out, into, factor);
+}
+
+void Contents::decode(const Codec& codec, View out, Into into, double factor) const {
+  require_host(codec, out.memory);
+  if (flags & kSpoilt) {
+    refuse(codec, ErrorCode::corrupt_data, "the sender of this message received bytes that no encoder wrote");
   }
-  if (contents.flags & kNonFinite) {
-    refuse(*this, ErrorCode::non_finite, "this message stands for values that were not finite");
+  if (flags & kNonFinite) {
+    refuse(codec, ErrorCode::non_finite, "this message stands for values that were not finite");
   }
-  if (!supports(contents.dtype)) {
-    refuse(*this, ErrorCode::corrupt_data,
-           "a message of " + std::string(terse::name(contents.dtype)) + ", which it never writes");
+  if (!codec.supports(dtype)) {
+    refuse(codec, ErrorCode::corrupt_data,
+           "a message of " + std::string(terse::name(dtype)) + ", which it never writes");
   }
   if (!out.empty()) {
-    do_decode(contents.payload, contents.dtype, out, into, factor);
-  } else if (!contents.payload.empty()) {
-    refuse(*this, ErrorCode::corrupt_data, "a message of no elements with a payload");
+    codec.do_decode(payload, dtype, out, into, factor);
+  } else if (!payload.empty()) {
+    refuse(codec, ErrorCode::corrupt_data, "a message of no elements with a payload");
   }
 }
 
@@ -105,7 +108,7 @@ std::size_t Codec::part(std::span<const std::byte> message, std::size_t count, D
   if (!traits_.whole) {
     refuse(*this, ErrorCode::unsupported, "its messages are not taken apart: encode each part by itself");
   }
-  const Contents contents = open_message(*this, count, dtype, message, Trailer::optional);
+  const Contents contents = open_message(*this, count, dtype, message);
   if (first > count || n > count - first || first % traits_.block != 0) {
     refuse(*this, ErrorCode::invalid_argument,
            "elements " + std::to_string(first) + " to " + std::to_string(first + n) +
@@ -131,13 +134,16 @@ std::size_t Codec::do_part(std::span<const std::byte>, DType, std::size_t, std::
 
 void Codec::undo(std::span<const std::byte> message, ConstView values, View residual) const {
   if (residual.data == nullptr || residual.empty() || traits_.lossless) return;
-  const Contents contents = open_message(*this, values.count, residual.dtype, message, Trailer::optional);
-  if (contents.flags != 0) return;
-  if (traits_.fixed_size &&
-      contents.payload.size() != (values.empty() ? 0 : do_max_bytes(values.count, contents.dtype))) {
-    refuse(*this, ErrorCode::corrupt_data, "the message to take back is cut short or too long");
+  open_message(*this, values.count, residual.dtype, message).undo(*this, values, residual);
+}
+
+void Contents::undo(const Codec& codec, ConstView values, View residual) const {
+  if (flags != 0 || codec.traits_.lossless) return;
+  if (codec.traits_.fixed_size &&
+      payload.size() != (values.empty() ? 0 : codec.do_max_bytes(values.count, dtype))) {
+    refuse(codec, ErrorCode::corrupt_data, "the message to take back is cut short or too long");
   }
-  undo_run(contents.payload, contents.dtype, values, residual, 1.0);
+  codec.undo_run(payload, dtype, values, residual, 1.0);
 }
 
 std::size_t Codec::do_run() const noexcept { return kWholeMessage; }

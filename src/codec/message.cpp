@@ -34,28 +34,30 @@ void write_header(const Codec& codec, std::size_t count, DType dtype, std::uint8
   store(p + 8, static_cast<std::uint64_t>(count));
 }
 
-std::size_t seal(std::span<std::byte> out, std::size_t bytes) {
+std::size_t address(std::span<std::byte> out, std::size_t bytes, std::uint64_t place, Sealed sealed) {
+  store(out.data() + 6, static_cast<std::uint16_t>(load<std::uint16_t>(out.data() + 6) ^ place));
+  if (sealed == Sealed::no) return bytes;
   out[4] |= std::byte{kSealed};
-  store(out.data() + bytes, hash(out.first(bytes)));
+  store(out.data() + bytes, hash(out.first(bytes), place));
   return bytes + kTrailerBytes;
 }
 
 Contents open_message(const Codec& codec, std::size_t count, DType elements,
-                      std::span<const std::byte> message, Trailer trailer) {
+                      std::span<const std::byte> message, std::optional<std::uint64_t> place) {
   if (message.size() < kHeaderBytes) {
     corrupt(codec, std::to_string(message.size()) + " bytes are less than a header");
   }
   const std::byte* p = message.data();
   auto flags = std::to_integer<std::uint8_t>(p[4]);
-  if (flags & kSealed) {
+  const bool sealed = (flags & kSealed) != 0;
+  if (sealed) {
     if (message.size() < kHeaderBytes + kTrailerBytes) corrupt(codec, "cut short");
     const std::size_t body = message.size() - kTrailerBytes;
-    if (load<std::uint64_t>(p + body) != hash(message.first(body)))
+    if (place && load<std::uint64_t>(p + body) != hash(message.first(body), *place)) {
       corrupt(codec, "its checksum does not fit");
+    }
     message = message.first(body);
     flags &= static_cast<std::uint8_t>(~kSealed);
-  } else if (trailer == Trailer::required) {
-    corrupt(codec, "its checksum is missing");
   }
   if (p[0] != kMagic[0] || p[1] != kMagic[1]) corrupt(codec, "it does not begin as a message does");
   if (p[2] != std::byte{kWireVersion}) {
@@ -71,18 +73,15 @@ Contents open_message(const Codec& codec, std::size_t count, DType elements,
     corrupt(codec,
             "it holds " + std::string(name(dtype)) + " where " + std::string(name(elements)) + " is due");
   }
-  if (load<std::uint16_t>(p + 6) != tag_of(codec)) corrupt(codec, "another codec or other options wrote it");
+  if (place && load<std::uint16_t>(p + 6) != static_cast<std::uint16_t>(tag_of(codec) ^ *place)) {
+    corrupt(codec, "another codec or other options wrote it, or it belongs elsewhere");
+  }
   if (const auto held = load<std::uint64_t>(p + 8); held != count) {
     corrupt(codec,
             "it holds " + std::to_string(held) + " elements where " + std::to_string(count) + " are due");
   }
   if (flags != 0 && message.size() != kHeaderBytes) corrupt(codec, "flagged, yet with a payload");
-  return {flags, dtype, message.subspan(kHeaderBytes)};
-}
-
-bool is_plain_header(std::span<const std::byte> message) noexcept {
-  return message.size() >= kHeaderBytes && message[0] == kMagic[0] && message[1] == kMagic[1] &&
-         message[2] == std::byte{kWireVersion} && message[4] == std::byte{0} && message[5] == std::byte{0};
+  return {flags, dtype, sealed, message.subspan(kHeaderBytes)};
 }
 
 bool is_flagged(std::span<const std::byte> message) noexcept {

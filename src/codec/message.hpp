@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <terse/codec.hpp>
 
@@ -15,10 +16,13 @@ namespace terse::inline v0_1 {
 //          3  dtype     1        DType of the tensor
 //          4  flags     1        below
 //          5  zero      1
-//          6  codec     2        low bits of the hash of the codec's spec
+//          6  codec     2        low bits of the hash of the codec's spec, exclusive or those of the place
 //          8  count     8        elements
 //         16  payload            the codec's; none if flagged
-//        end  trailer   8        if sealed: hash of all before it
+//        end  trailer   8        if sealed: hash of all before it, with the place as its seed
+//
+// The place is a number that sender and receiver know beforehand, another one for each message of a
+// collective: so a sound message does not fit where another one is due. Outside collectives it is 0.
 
 inline constexpr std::uint8_t kWireVersion = 1;
 inline constexpr std::size_t kHeaderBytes = 16;
@@ -34,24 +38,26 @@ inline constexpr std::uint8_t kSealed = 4;  ///< a trailer follows
 void write_header(const Codec& codec, std::size_t count, DType dtype, std::uint8_t flags,
                   std::span<std::byte> out);
 
-/// Adds the trailer to the first `bytes` bytes of `out`, a whole message; returns the bytes of the sealed
-/// message.
-std::size_t seal(std::span<std::byte> out, std::size_t bytes);
+enum class Sealed : std::uint8_t { no, yes };
+/// Binds the first `bytes` bytes of `out`, a whole message as Codec::encode or write_header gave it, to its
+/// place, with a trailer if it is to be sealed. Returns the bytes of the message.
+std::size_t address(std::span<std::byte> out, std::size_t bytes, std::uint64_t place, Sealed sealed);
 
 struct Contents {
   std::uint8_t flags = 0;  ///< kNonFinite or kSpoilt or none
   DType dtype = DType::f32;
+  bool sealed = false;
   std::span<const std::byte> payload;
+
+  /// What Codec::decode and Codec::undo do with a message once it is open.
+  void decode(const Codec& codec, View out, Into into, double factor) const;
+  void undo(const Codec& codec, ConstView values, View residual) const;
 };
 
-enum class Trailer : std::uint8_t { optional, required };
-
 /// Takes a message apart after checking all that can be checked without the codec. `elements` is the type of
-/// the tensor or its accumulator. Errors: corrupt_data, with what is wrong.
+/// the tensor or its accumulator. Without a place, the message never left this process: neither place nor
+/// trailer is looked at. Errors: corrupt_data, with what is wrong.
 Contents open_message(const Codec& codec, std::size_t count, DType elements,
-                      std::span<const std::byte> message, Trailer trailer);
-
-/// Whether the bytes of a header look as an encoder writes them for a message with a payload.
-bool is_plain_header(std::span<const std::byte> message) noexcept;
+                      std::span<const std::byte> message, std::optional<std::uint64_t> place = 0);
 
 }  // namespace terse::inline v0_1

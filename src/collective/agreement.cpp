@@ -13,14 +13,40 @@
 namespace terse::inline v0_1 {
 namespace {
 
-constexpr std::size_t kRecordBytes = 1024;  // what a rank tells of itself: failed, code, length, text
-constexpr std::size_t kTextBytes = kRecordBytes - 4;
+// What a rank tells of itself: failed, code, length, text, and a hash of all that.
+constexpr std::size_t kRecordBytes = 1024;  // at most
+constexpr std::size_t kTextAt = 4;
+constexpr std::size_t kTextBytes = kRecordBytes - kTextAt - sizeof(std::uint64_t);
 
 struct Party {
+  bool heard = true;
   bool failed = false;
   ErrorCode code = ErrorCode::mismatch;
   std::string text;
 };
+
+Party read_record(std::span<const std::byte> record, std::uint64_t place) {
+  const Party unheard = {
+      .heard = false, .failed = true, .code = ErrorCode::corrupt_data, .text = "its last word came corrupt"};
+  if (record.size() < kTextAt) return unheard;
+  const std::size_t body = kTextAt + load<std::uint16_t>(record.data() + 2);
+  if (record.size() != body + sizeof(std::uint64_t) ||
+      load<std::uint64_t>(record.data() + body) != hash(record.first(body), place)) {
+    return unheard;
+  }
+  const auto* text = reinterpret_cast<const char*>(record.data() + kTextAt);
+  return {.failed = record[0] != std::byte{0},
+          .code = static_cast<ErrorCode>(record[1]),
+          .text = std::string(text, body - kTextAt)};
+}
+
+std::uint64_t place_of(int tag, int rank) {
+  return static_cast<std::uint64_t>(tag) << 32 | static_cast<std::uint64_t>(rank);
+}
+
+std::span<std::byte> record_of(std::span<std::byte> records, int rank) {
+  return records.subspan(kRecordBytes * static_cast<std::size_t>(rank), kRecordBytes);
+}
 
 // "rank 3", "ranks 0-2, 5"
 std::string list_ranks(const std::vector<int>& ranks) {
@@ -123,7 +149,7 @@ Agreement::Agreement(Transport& transport, const Fields& fields, const std::opti
 }
 
 Agreement::~Agreement() {
-  if (started_ && !operation_.done) transport_.abandon();
+  if ((started_ && !operation_.done) || exchanging_) transport_.abandon();
 }
 
 void Agreement::start() {
@@ -145,27 +171,89 @@ void Agreement::require() {
 
 bool Agreement::reached() const noexcept { return words_[0] == ~words_[1] && words_[2] == 0; }
 
+std::span<std::byte> Agreement::write_record(std::span<std::byte> memory, std::uint64_t place) const {
+  const std::size_t length = std::min(text_.size(), kTextBytes);
+  const std::size_t body = kTextAt + length;
+  memory[0] = std::byte{failure_.has_value()};
+  memory[1] = std::byte{static_cast<std::uint8_t>(failure_.value_or(ErrorCode::mismatch))};
+  store(memory.data() + 2, static_cast<std::uint16_t>(length));
+  std::memcpy(memory.data() + kTextAt, text_.data(), length);
+  store(memory.data() + body, hash(memory.first(body), place));
+  return memory.first(body + sizeof(std::uint64_t));
+}
+
 void Agreement::explain() {
   std::vector<std::byte> mine(kRecordBytes);
-  const std::size_t length = std::min(text_.size(), kTextBytes);
-  mine[0] = std::byte{failure_.has_value()};
-  mine[1] = std::byte{static_cast<std::uint8_t>(failure_.value_or(ErrorCode::mismatch))};
-  store(mine.data() + 2, static_cast<std::uint16_t>(length));
-  std::memcpy(mine.data() + 4, text_.data(), length);
+  write_record(mine, 0);
   std::vector<std::byte> all(kRecordBytes * static_cast<std::size_t>(transport_.size()));
   transport_.all_gather(mine, all);
 
   std::vector<Party> parties;
-  bool failed = false;
-  for (std::size_t at = 0; at < all.size(); at += kRecordBytes) {
-    const std::byte* record = all.data() + at;
-    const auto* text = reinterpret_cast<const char*>(record + 4);
-    parties.push_back({record[0] != std::byte{0}, static_cast<ErrorCode>(record[1]),
-                       std::string(text, load<std::uint16_t>(record + 2))});
-    failed = failed || parties.back().failed;
+  for (int r = 0; r < transport_.size(); ++r) {
+    const auto record = record_of(all, r);
+    const std::size_t bytes = kTextAt + load<std::uint16_t>(record.data() + 2) + sizeof(std::uint64_t);
+    parties.push_back(read_record(record.first(std::min(bytes, kRecordBytes)), 0));
   }
-  if (failed) throw_failures(parties);
+  if (std::any_of(parties.begin(), parties.end(), [](const Party& p) { return p.failed; })) {
+    throw_failures(parties);
+  }
   throw_mismatch(parties);
+}
+
+std::size_t Agreement::part_bytes(int ranks) noexcept {
+  return kRecordBytes * static_cast<std::size_t>(ranks);
+}
+
+std::vector<std::size_t> Agreement::exchange(int tag, std::span<std::byte> memory, Hears hears) {
+  const int me = transport_.rank();
+  const auto mine = write_record(record_of(memory, me), place_of(tag, me));
+  const auto ranks = static_cast<std::size_t>(transport_.size());
+  std::vector<Operation> sent(ranks, Operation{.done = true});
+  std::vector<Operation> heard(ranks, Operation{.done = true});
+  exchanging_ = true;
+  for (int r = 0; r < transport_.size(); ++r) {
+    if (r == me) continue;
+    const auto at = static_cast<std::size_t>(r);
+    if (hears == Hears::yes) transport_.receive(record_of(memory, r), r, tag, heard[at]);
+    transport_.send(mine, r, tag, sent[at]);
+    bytes_sent_ += mine.size();
+  }
+  for (const auto* operations : {&sent, &heard}) {
+    for (const Operation& operation : *operations) {
+      while (!operation.done) transport_.progress(Transport::Wait::yes);
+    }
+  }
+  exchanging_ = false;
+  std::vector<std::size_t> bytes(ranks, mine.size());
+  for (int r = 0; r < transport_.size(); ++r) {
+    const auto at = static_cast<std::size_t>(r);
+    if (r != me) bytes[at] = heard[at].bytes;
+  }
+  return bytes;
+}
+
+void Agreement::tell(int tag, std::span<std::byte> memory) { exchange(tag, memory, Hears::no); }
+
+std::optional<Error> Agreement::tell_and_hear(int tag, std::span<std::byte> memory) {
+  const auto bytes = exchange(tag, memory, Hears::yes);
+  std::vector<Party> parties;
+  for (int r = 0; r < transport_.size(); ++r) {
+    const auto record = record_of(memory, r).first(bytes[static_cast<std::size_t>(r)]);
+    parties.push_back(read_record(record, place_of(tag, r)));
+  }
+  if (std::any_of(parties.begin(), parties.end(), [](const Party& p) { return p.heard && p.failed; })) {
+    throw_failures(parties);
+  }
+  for (std::size_t r = 0; r < parties.size(); ++r) {
+    if (!parties[r].heard) {
+      return Error(parties[r].code, "of rank " + std::to_string(r) + ": " + parties[r].text);
+    }
+  }
+  if (std::any_of(parties.begin(), parties.end(),
+                  [&](const Party& p) { return p.text != parties[0].text; })) {
+    throw_mismatch(parties);
+  }
+  return std::nullopt;
 }
 
 }  // namespace terse::inline v0_1

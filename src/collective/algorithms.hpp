@@ -22,7 +22,7 @@ struct Problem {
   const Codec* codec = nullptr;
   bool feedback = false;
   std::size_t segment_bytes = 0;
-  std::size_t trailer_bytes = 0;  ///< what a message may grow by after encoding (a checksum)
+  std::size_t trailer_bytes = 0;  ///< what a message may grow by after encoding
 
   bool operator==(const Problem&) const = default;
 };

@@ -58,7 +58,7 @@ Problem problem_of(const Transport& transport, const Call& call, const Codec& co
           .codec = &codec,
           .feedback = call.feedback != nullptr && call.algorithm->compresses && !codec.traits().lossless,
           .segment_bytes = call.segment_bytes,
-          .trailer_bytes = call.checksum ? kTrailerBytes : 0};
+          .trailer_bytes = kTrailerBytes};
 }
 
 FeedbackShape shape_of(const Transport& transport, const Call& call, std::size_t worker_count, Range own) {
@@ -163,25 +163,42 @@ void prepare_again(Transport& transport, const Call& call, const Prepared& first
   made.runner.emplace(
       *made.schedule,
       Binding{.in = first.in, .out = first.out, .codec = identity.get(), .checksum = call.checksum},
-      transport, tag, workspace);
+      transport, tag + kTagsOfAPass, workspace);
 }
 
-// The end of a schedule. Where ranks may have come to different ends, they meet, and all throw what any has
-// found.
-void require_sound(Transport& transport, const Call& call, const Runner& runner,
-                   const std::optional<Error>& failure) {
-  if (!call.checksum && !runner.must_meet()) {
-    if (failure) throw *failure;
-    return;
-  }
+struct Parted {
+  std::size_t bytes_sent = 0;
+  std::optional<Error> unheard;  // what keeps this rank from knowing that all goes well; the others go on
+};
+
+// The end of a schedule, where all throw what any has found. With checksums, any rank may have found
+// something, so all meet. Without them ranks meet only where all have reason to: an owner has told all of
+// something that went wrong, or of pieces to send again. A rank that has failed by itself, and may have
+// missed just that, leaves word for those who meet.
+Parted require_sound(Transport& transport, const Call& call, const Runner& runner,
+                     const std::optional<Error>& failure, int first_tag, Workspace& workspace) {
+  const bool all_know = runner.told() || !runner.flagged().empty();
+  if (!call.checksum && !all_know && !failure) return {};
   std::vector<std::uint64_t> again;
   for (const Piece& piece : runner.flagged()) again.push_back(piece.range.offset);
   std::sort(again.begin(), again.end());
-  Agreement(transport,
-            {{"pieces_to_send_again", std::to_string(again.size()) + " (" +
-                                          std::to_string(hash(std::as_bytes(std::span(again)))) + ")"}},
-            failure)
-      .require();
+  Agreement agreement(
+      transport,
+      {{"pieces_to_send_again",
+        std::to_string(again.size()) + " (" + std::to_string(hash(std::as_bytes(std::span(again)))) + ")"}},
+      failure);
+  if (call.checksum || transport.size() == 1) {
+    agreement.require();
+    return {};
+  }
+  const auto memory = workspace.messages.reserve(Agreement::part_bytes(transport.size()));
+  if (all_know) {
+    auto unheard = agreement.tell_and_hear(first_tag + kLastWord, memory);
+    if (unheard && runner.told()) throw *unheard;  // all have something to throw
+    return {agreement.bytes_sent(), unheard};
+  }
+  agreement.tell(first_tag + kLastWord, memory);
+  throw *failure;
 }
 
 CallResult run(Transport& transport, const Call& call, Prepared& made, Agreement* agreement, int tag,
@@ -207,16 +224,17 @@ CallResult run(Transport& transport, const Call& call, Prepared& made, Agreement
   if (!failure && !runner.flagged().empty()) {
     failure = failure_of([&] { prepare_again(transport, call, made, tag, workspace, again); });
   }
-  require_sound(transport, call, runner, failure);
+  const Parted parted = require_sound(transport, call, runner, failure, tag, workspace);
 
-  CallResult result{.bytes_sent = runner.bytes_sent()};
+  CallResult result{.bytes_sent = runner.bytes_sent() + parted.bytes_sent};
   if (again.runner) {
     for (const auto& [owner, range] : runner.flagged()) {
       result.exact_count += std::min(range.end(), call.in.count) - std::min(range.offset, call.in.count);
     }
+    if (parted.unheard) again.runner->spoil(*parted.unheard);
     again.runner->open_gate();
     while (!again.runner->done()) again.runner->advance(Transport::Wait::yes);
-    require_sound(transport, call, *again.runner, again.runner->failure());
+    require_sound(transport, call, *again.runner, again.runner->failure(), tag + kTagsOfAPass, workspace);
     result.bytes_sent += again.runner->bytes_sent();
   }
   if (made.out.count != call.out.count) std::memcpy(call.out.data, made.out.data, call.out.bytes());
@@ -237,12 +255,12 @@ void decline(const Transport& transport, const Call& call) {
 }
 
 void require_agreement(Transport& transport, const Call& call) {
-  transport.take_tags(Schedule::kChannels);  // as the call itself, to which other ranks may have gone
+  transport.take_tags(kTagsOfACall);  // as the call itself, to which other ranks may have gone
   Agreement(transport, call.failure ? Agreement::Fields{} : describe(call), call.failure).require();
 }
 
 CallResult allreduce(Transport& transport, const Call& call, Workspace& workspace) {
-  const int tag = transport.take_tags(Schedule::kChannels);
+  const int tag = transport.take_tags(kTagsOfACall);
   Prepared made;
   std::optional<Error> failure = call.failure;
   if (!failure) failure = failure_of([&] { prepare(transport, call, tag, workspace, made); });

@@ -16,6 +16,11 @@
 
 namespace terse::inline v0_1 {
 
+/// A call's tags: those of its schedule, one for ranks' last words, and as many for what goes again exactly.
+inline constexpr int kLastWord = Schedule::kChannels;
+inline constexpr int kTagsOfAPass = kLastWord + 1;
+inline constexpr int kTagsOfACall = 2 * kTagsOfAPass;
+
 /// One allreduce, all choices made. `in` and `out` have one count and dtype, and are disjoint or the same
 /// memory.
 struct Call {

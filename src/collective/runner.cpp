@@ -2,12 +2,14 @@
 #include "collective/runner.hpp"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <string>
 
 #include "codec/elements.hpp"
 #include "codec/message.hpp"
 #include "core/current_error.hpp"
+#include "core/hash.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -171,11 +173,19 @@ void Runner::compute(std::uint32_t step_id) {
   }
 }
 
+// What makes a message of these elements fit here and nowhere else: the tag is one of this call and phase.
+std::uint64_t Runner::place(const Step& step, int author) const noexcept {
+  const std::array<std::uint64_t, 3> parts = {static_cast<std::uint64_t>(first_tag_ + step.channel),
+                                              static_cast<std::uint64_t>(author), step.elements.offset};
+  return hash(std::as_bytes(std::span(parts)));
+}
+
 void Runner::encode(const Step& step) {
   const auto out = slot(step.message);
   const DType dtype = binding_.in.dtype;
   const bool from_sum = step.place == Place::sum;
   std::uint8_t flags = from_sum ? sum_flags_[step.sum] : 0;
+  if (spoilt_) flags = kSpoilt;
   std::size_t bytes = kHeaderBytes;
   if (flags == 0) {
     try {
@@ -188,7 +198,7 @@ void Runner::encode(const Step& step) {
     }
   }
   if (flags != 0) write_header(*binding_.codec, step.elements.count, dtype, flags, out);
-  message_size_[step.message] = binding_.checksum && !step.kept ? seal(out, bytes) : bytes;
+  message_size_[step.message] = step.kept ? bytes : address(step, out, bytes);
 }
 
 void Runner::part(const Step& step) {
@@ -202,7 +212,14 @@ void Runner::part(const Step& step) {
     fail("taking apart what " + binding_.codec->spec() + " encoded");
     write_header(*binding_.codec, step.elements.count, dtype, kSpoilt, out);
   }
-  message_size_[step.message] = binding_.checksum ? seal(out, bytes) : bytes;
+  message_size_[step.message] = address(step, out, bytes);
+}
+
+// The last thing that is done to a message of this rank's. What a flag says leads all ranks to meet: none may
+// believe in one that was never sent.
+std::size_t Runner::address(const Step& step, std::span<std::byte> out, std::size_t bytes) const {
+  const Sealed sealed = binding_.checksum || is_flagged(out.first(bytes)) ? Sealed::yes : Sealed::no;
+  return terse::address(out, bytes, place(step, transport_.rank()), sealed);
 }
 
 void Runner::decode(const Step& step) {
@@ -212,15 +229,20 @@ void Runner::decode(const Step& step) {
   const bool streams = step.into == Into::overwrite && binding_.out.bytes() >= kStreamedBytes;
   std::uint8_t flags = 0;
   try {
-    const Contents contents = open_message(*binding_.codec, step.elements.count, binding_.in.dtype, message,
-                                           binding_.checksum ? Trailer::required : Trailer::optional);
+    const bool own = step.peer == transport_.rank();
+    const Contents contents =
+        open_message(*binding_.codec, step.elements.count, binding_.in.dtype, message,
+                     own ? std::optional<std::uint64_t>() : std::optional(place(step, step.peer)));
+    if (!contents.sealed && (binding_.checksum || contents.flags != 0)) {
+      throw Error(ErrorCode::corrupt_data, "corrupt message: its checksum is missing");
+    }
     flags = contents.flags;
     if (flags & kSpoilt) told_ = told_ || !into_sum;
     if (flags == 0 && into_sum && sum_flags_[step.sum] == 0) {
-      binding_.codec->decode(message, sum(step), step.into);
+      contents.decode(*binding_.codec, sum(step), step.into, 1.0);
     } else if (flags == 0 && !into_sum) {
-      binding_.codec->decode(message, binding_.out.slice(step.elements.offset, step.elements.count),
-                             streams ? Into::stream : step.into, binding_.factor);
+      contents.decode(*binding_.codec, binding_.out.slice(step.elements.offset, step.elements.count),
+                      streams ? Into::stream : step.into, binding_.factor);
     } else if (flags == kNonFinite && !into_sum) {
       flagged_.push_back({step.peer, step.elements});
       undo(step.undo, step.elements);
@@ -228,22 +250,26 @@ void Runner::decode(const Step& step) {
   } catch (...) {
     fail("a message from rank " + std::to_string(step.peer));
     flags = kSpoilt;
-    // a spoilt header without payload may have told of something
-    if (!into_sum && message.size() == kHeaderBytes && !is_plain_header(message)) told_ = true;
   }
   if (into_sum) sum_flags_[step.sum] |= flags;
 }
 
 void Runner::undo(std::uint32_t message, const Range& elements) {
   if (binding_.worker.data == nullptr) return;
-  binding_.codec->undo(slot(message).first(message_size_[message]),
-                       binding_.in.slice(elements.offset, elements.count),
-                       binding_.worker.slice(elements.offset, elements.count));
+  open_message(*binding_.codec, elements.count, binding_.in.dtype,
+               slot(message).first(message_size_[message]), std::nullopt)
+      .undo(*binding_.codec, binding_.in.slice(elements.offset, elements.count),
+            binding_.worker.slice(elements.offset, elements.count));
 }
 
 // In a catch block. The others wait for messages, so they get flagged ones, and all fail at the end.
 void Runner::fail(const std::string& where) {
   if (!failure_) failure_ = current_error(where);
+}
+
+void Runner::spoil(const Error& failure) {
+  failure_ = failure;
+  spoilt_ = true;
 }
 
 void Runner::roll_back() {

@@ -56,9 +56,11 @@ class Runner {
   const std::vector<Piece>& flagged() const noexcept { return flagged_; }
   /// What went wrong on this rank: bytes came that no encoder wrote, or its codec threw.
   const std::optional<Error>& failure() const noexcept { return failure_; }
-  /// Whether the ranks must meet before they part: an owner has told all of something that went wrong, some
-  /// piece is flagged, or what came here may have been such a message.
-  bool must_meet() const noexcept { return told_ || !flagged_.empty(); }
+  /// Whether an owner has told all ranks that something went wrong.
+  bool told() const noexcept { return told_; }
+  /// Before the first step: this rank has failed already. It goes through all steps, since others wait for
+  /// its messages, and every message says so.
+  void spoil(const Error& failure);
 
  private:
   void make_ready(std::uint32_t step);
@@ -69,6 +71,8 @@ class Runner {
   void decode(const Step& step);
   void undo(std::uint32_t message, const Range& elements);
   void fail(const std::string& where);
+  std::uint64_t place(const Step& step, int author) const noexcept;
+  std::size_t address(const Step& step, std::span<std::byte> out, std::size_t bytes) const;
   void start_wire();
   void collect();
   std::span<std::byte> slot(std::uint32_t message) const noexcept;
@@ -82,6 +86,7 @@ class Runner {
   int first_tag_;
   bool gated_ = true;
   bool told_ = false;
+  bool spoilt_ = false;
   std::size_t finished_ = 0;
   std::size_t bytes_sent_ = 0;
   std::vector<std::uint32_t> waits_;       // by step: prerequisites not yet finished

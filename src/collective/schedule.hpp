@@ -40,8 +40,8 @@ struct Step {
   Place place = Place::input;
   Residual residual = Residual::none;
   Into into = Into::overwrite;
-  std::uint8_t channel = 0;  ///< which of the call's tags
-  int peer = -1;
+  std::uint8_t channel = 0;  ///< which of the call's tags; of encode and decode: that the message goes under
+  int peer = -1;             ///< of send: to whom; of receive: from whom; of decode: who encoded it
   std::uint32_t message = kNoSlot;
   std::uint32_t whole = kNoSlot;  ///< of a part: the message of the whole tensor
   bool kept = false;              ///< of an encoding: the message stays here, and its parts are sent

@@ -6,8 +6,8 @@
 
 namespace terse::inline v0_1 {
 
-std::uint64_t hash(std::span<const std::byte> bytes) noexcept {
-  return XXH3_64bits(bytes.data(), bytes.size());
+std::uint64_t hash(std::span<const std::byte> bytes, std::uint64_t seed) noexcept {
+  return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
 }
 
 }  // namespace terse::inline v0_1
