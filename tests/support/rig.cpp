@@ -51,7 +51,7 @@ Rig::Result Rig::empty_result() const {
           std::vector<std::size_t>(ranks)};
 }
 
-void Rig::call_on(ThreadTransport& transport, const Matrix& inputs, Result& result, const Change& change) {
+void Rig::call_on(Transport& transport, const Matrix& inputs, Result& result, const Change& change) {
   const std::size_t rank = index_of(transport.rank());
   Tensor in(inputs[rank], setting_.dtype, setting_.offset);
   const Tensor before = in;
@@ -68,19 +68,23 @@ void Rig::call_on(ThreadTransport& transport, const Matrix& inputs, Result& resu
   call.segment_bytes = setting_.segment_bytes;
   call.checksum = setting_.checksum;
   if (change) change(transport.rank(), call);
-  const std::size_t sent = transport.bytes_sent();
   try {
     result.calls[rank] = allreduce(transport, call, workspaces_[rank]);
   } catch (...) {
     result.errors[rank] = sentence_of(std::current_exception());
   }
-  result.wire[rank] = transport.bytes_sent() - sent;
   if (setting_.in_place) {
     out = std::move(in);
   } else if (!in.same_bits(before)) {
     result.errors[rank] += " [the input was changed]";
   }
   if (!out.guards_intact()) result.errors[rank] += " [written beside the output]";
+}
+
+void Rig::call_on(ThreadTransport& transport, const Matrix& inputs, Result& result, const Change& change) {
+  const std::size_t sent = transport.bytes_sent();
+  call_on(static_cast<Transport&>(transport), inputs, result, change);
+  result.wire[index_of(transport.rank())] = transport.bytes_sent() - sent;
 }
 
 Rig::Result Rig::call(const Matrix& inputs, const ThreadOptions& options, const Change& change) {

@@ -52,6 +52,8 @@ class Rig {
   /// One call on all ranks, each a thread. `change` may spoil a rank's call before it is made.
   Result call(const Matrix& inputs, const ThreadOptions& options = {}, const Change& change = {});
   /// The call of one rank, for use inside try_ranks; fills this rank's part of the result.
+  void call_on(Transport& transport, const Matrix& inputs, Result& result, const Change& change = {});
+  /// The same, and notes the bytes that the transport saw.
   void call_on(ThreadTransport& transport, const Matrix& inputs, Result& result, const Change& change = {});
   Result empty_result() const;
 
