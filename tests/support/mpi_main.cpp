@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // main() of the test programs that run under mpirun. Rank 0 prints as usual, the others only what fails. All
-// ranks exit with the same status. A test that does not end is named, with its rank, and the run aborted.
+// ranks exit with the same status. A test that does not end is named, with its rank, its threads show
+// their stacks, and the run is aborted.
 
 #include <gtest/gtest.h>
 #include <mpi.h>
@@ -13,6 +14,8 @@
 #include <mutex>
 #include <string>
 #include <thread>
+
+#include "support/stack_dump.hpp"
 
 namespace {
 
@@ -32,6 +35,7 @@ class Watchdog {
 #endif
     if (const char* text = std::getenv("TERSE_TEST_TIMEOUT_S"))
       patience_ = std::chrono::seconds(std::atoi(text));
+    terse::test::prepare_stack_dumps();
     thread_ = std::thread([this] { watch(); });
   }
   Watchdog(const Watchdog&) = delete;
@@ -58,6 +62,8 @@ class Watchdog {
       if (std::chrono::steady_clock::now() - since_ < patience_) continue;
       std::fprintf(stderr, "[rank %d] hangs: %s has not ended after %lld s\n", world_rank, where_.c_str(),
                    static_cast<long long>(patience_.count()));
+      const std::string who = "[rank " + std::to_string(world_rank) + "]";
+      std::fputs(terse::test::dump_all_stacks(who).c_str(), stderr);
       std::fflush(nullptr);
       std::this_thread::sleep_for(std::chrono::seconds(2));  // for the others to say where they are
       MPI_Abort(MPI_COMM_WORLD, 3);

@@ -94,7 +94,6 @@ void ThreadTransport::deliver(Send& send) {
     if (!earlier.delivered && earlier.to == send.to && earlier.tag == send.tag) deliver(earlier);
   }
   std::vector<std::byte> bytes = send.copy;
-  if (world_.options_.tamper) world_.options_.tamper(rank_, send.to, send.tag, bytes);
   auto visible = ThreadWorld::Clock::time_point::min();
   if (const int most = world_.options_.max_delay_us; most > 0) {
     visible = ThreadWorld::Clock::now() +
@@ -350,6 +349,14 @@ std::string ThreadWorld::picture() const {
   return text;
 }
 
+std::string ThreadWorld::stacks() const {
+  std::string text;
+  for (std::size_t r = 0; r < ranks_.size(); ++r) {
+    if (!ranks_[r].ended) text += dump_stack("[rank " + to_string(r) + "]", ranks_[r].thread);
+  }
+  return text;
+}
+
 void ThreadWorld::watch() {
   Lock lock(mutex_);
   std::uint64_t seen = activity_;
@@ -362,7 +369,7 @@ void ThreadWorld::watch() {
       since = Clock::now();
     } else if (Clock::now() - since > std::chrono::duration<double>(options_.patience_s)) {
       const std::string sentence = "no progress for " + to_string(options_.patience_s) + " s: " + picture();
-      std::fprintf(stderr, "%s\n", sentence.c_str());
+      std::fprintf(stderr, "%s\n%s", sentence.c_str(), stacks().c_str());
       if (++warnings == 2) std::abort();
       break_with(sentence);
       since = Clock::now();
@@ -371,10 +378,15 @@ void ThreadWorld::watch() {
 }
 
 std::vector<std::exception_ptr> ThreadWorld::run(const std::function<void(ThreadTransport&)>& body) {
+  prepare_stack_dumps();
   std::vector<std::exception_ptr> errors(ranks_.size());
   std::vector<std::thread> threads;
   for (std::size_t r = 0; r < ranks_.size(); ++r) {
     threads.emplace_back([&, r] {
+      {
+        const Lock lock(mutex_);
+        ranks_[r].thread = this_thread();
+      }
       try {
         body(transports_[r]);
       } catch (...) {

@@ -15,6 +15,7 @@
 #include <tuple>
 #include <vector>
 
+#include "support/stack_dump.hpp"
 #include "transport/transport.hpp"
 
 namespace terse::test {
@@ -24,8 +25,6 @@ struct ThreadOptions {
   std::uint64_t seed = 1;  ///< of the order in which operations complete
   int max_delay_us = 0;    ///< every message is held back for a random time up to this
   double patience_s = 60;  ///< without any progress of any rank: a hang
-  std::function<void(int from, int to, int tag, std::vector<std::byte>& bytes)> tamper =
-      {};  ///< with messages
 };
 
 class ThreadWorld;
@@ -122,6 +121,7 @@ class ThreadWorld {
     bool blocked = false;
     bool ended = false;
     const char* inside = nullptr;
+    pid_t thread = 0;
   };
 
   std::size_t join(int rank, std::size_t index, const char* kind, std::span<const std::byte> mine);
@@ -132,6 +132,7 @@ class ThreadWorld {
   void break_with(const std::string& why);
   void find_deadlock();
   std::string picture() const;
+  std::string stacks() const;
   int ranks() const { return static_cast<int>(ranks_.size()); }
   void watch();
 
@@ -149,8 +150,8 @@ class ThreadWorld {
 
 /// Runs `body` on `ranks` threads, each with its transport, and gives each rank's exception back (null:
 /// none). Ranks that wait for what can never come get an Error(communication) that draws the picture; a hang
-/// of another kind does too, after the patience, and ends the process if that does not help. Messages or
-/// operations left over when no rank has thrown are an error of rank 0.
+/// of another kind does too, after the patience, shows all ranks' stacks, and ends the process if that does
+/// not help. Messages or operations left over when no rank has thrown are an error of rank 0.
 std::vector<std::exception_ptr> try_ranks(int ranks, const std::function<void(ThreadTransport&)>& body,
                                           const ThreadOptions& options = {});
 
