@@ -70,7 +70,7 @@ Calls make_calls(const Setting& setting, const std::vector<Rig::Matrix>& inputs,
                   }
                   if (broken) throw *broken;  // words that nobody had to hear may be left
                 },
-                {.seed = plan.seed, .patience_s = 20});
+                {.seed = plan.seed});
   for (const auto& error : left) {
     const std::string text = sentence_of(error);
     EXPECT_TRUE(text.empty() || text == "communication: broken") << text;
@@ -189,7 +189,7 @@ void check_all(bool checksum) {
   }
   for (const Fault fault : kAllFaults) {
     const int hits = fault == Fault::delay ? counts[fault].delayed : counts[fault].altered;
-    EXPECT_GT(hits, 10) << name(fault) << " has hardly happened";
+    EXPECT_GT(hits, 4) << name(fault) << " has hardly happened";
   }
 }
 
@@ -276,7 +276,7 @@ TEST(Faults, MessagesInTheWrongPlaceAreFound) {
       }
     }
   }
-  EXPECT_GT(counts.altered, 40);
+  EXPECT_GT(counts.altered, 20);
 }
 
 }  // namespace

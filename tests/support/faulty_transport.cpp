@@ -4,15 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <mutex>
-#include <thread>
 #include <utility>
 
 namespace terse::test {
 namespace {
 
 constexpr std::size_t kHeader = 16;
-constexpr std::size_t kPatience =
-    2000;  // calls of progress() that a message waits for one to change places with
+// How long a message waits for one to change places with: there may be none.
+constexpr auto kPatience = std::chrono::milliseconds(200);
 
 }  // namespace
 
@@ -67,8 +66,8 @@ void FaultyTransport::receive(std::span<std::byte> bytes, int from, int tag, Ope
     transfer.chosen = seen_ >= plan_.nth && seen_ - plan_.nth < plan_.times;
     ++seen_;
   }
-  if (transfer.chosen && plan_.fault == Fault::delay) transfer.held = 1 + below(300);
-  if (transfer.chosen && plan_.fault == Fault::swap) transfer.held = kPatience;
+  if (transfer.chosen && plan_.fault == Fault::delay) transfer.held = 1 + below(100);
+  if (transfer.chosen && plan_.fault == Fault::swap) transfer.held = 1;
   inner_.receive(transfer.bytes, from, tag, transfer.inner);
 }
 
@@ -86,12 +85,17 @@ void FaultyTransport::progress(Wait wait) {
     bool holds = false;
     for (Transfer& transfer : transfers_) {
       if (transfer.inner.done && transfer.held != 0) {
-        --transfer.held;
         holds = true;
-        delayed_ = delayed_ || plan_.fault == Fault::delay;
+        if (plan_.fault == Fault::delay) {
+          --transfer.held;
+          delayed_ = true;
+        } else if (transfer.since == Clock::time_point()) {
+          transfer.since = Clock::now();
+        } else if (Clock::now() - transfer.since > kPatience) {
+          transfer.held = 0;
+        }
       }
     }
-    if (holds) std::this_thread::yield();
     inner_.progress(wait == Wait::yes && !holds ? Wait::yes : Wait::no);
   } while (!settle() && wait == Wait::yes && !transfers_.empty());
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -75,6 +76,7 @@ class FaultyTransport final : public Transport {
 
  private:
   using Bytes = std::vector<std::byte>;
+  using Clock = std::chrono::steady_clock;
   struct Transfer {
     Operation inner{};
     Operation* outer = nullptr;
@@ -83,8 +85,9 @@ class FaultyTransport final : public Transport {
     int from = -1;
     int tag = -1;
     bool chosen = false;
-    std::size_t held = 0;      // calls of progress() that it is still held back for
-    Transfer* next = nullptr;  // of a chosen one: the next receive of the same sender and tag
+    std::size_t held = 0;       // not 0: still held back; of a delayed one, for so many calls of progress()
+    Clock::time_point since{};  // of one that waits to change places
+    Transfer* next = nullptr;   // of a chosen one: the next receive of the same sender and tag
   };
 
   Transfer& add(Operation& operation);
