@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Feedback::load of any bytes, as one rank's save and as those of several: an Error that leaves what was
+// held, or a Feedback that saves to the same bytes.
+//
+// Input: saves (1), what to do (1), bytes of each save but the last (2 each), bytes.
+#include <terse/feedback.hpp>
+
+#include "codec/feedback_state.hpp"
+#include "core/bytes.hpp"
+#include "core/hash.hpp"
+#include "fuzz/fuzz.hpp"
+
+namespace terse::fuzz {
+namespace {
+
+enum : std::uint8_t { kSum = 1 };  // the checksum is put right, so that the rest is in reach
+
+Bytes with_checksum(Bytes save) {
+  if (save.size() < 8) return save;
+  store(save.data() + save.size() - 8, hash(std::span(save).first(save.size() - 8)));
+  return save;
+}
+
+FeedbackShape shape(std::uint32_t rank, std::uint32_t ranks) {
+  return {.count = 10,
+          .dtype = DType::f16,
+          .codec = "cast:f16",
+          .algorithm = "two_phase",
+          .rank = rank,
+          .ranks = ranks,
+          .server_begin = rank * 5,
+          .server_count = 5};
+}
+
+Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined) {
+  Feedback feedback;
+  FeedbackState& state = feedback.state();
+  if (declined) {
+    state.shape = shape(rank, ranks);
+    state.shape.server_begin = state.shape.server_count = 0;
+    state.declined = true;
+  } else {
+    state.bind(shape(rank, ranks));
+    state.calls = 3;
+  }
+  return feedback.save();
+}
+
+}  // namespace
+
+void fuzz_feedback(std::span<const std::byte> bytes) {
+  Input input(bytes);
+  const std::size_t saves = input.number<std::uint8_t>() % 8;
+  const auto what = input.number<std::uint8_t>();
+  std::vector<std::size_t> sizes;
+  for (std::size_t k = 1; k < saves; ++k) sizes.push_back(input.number<std::uint16_t>());
+  std::vector<Bytes> all;
+  for (const std::size_t size : sizes) all.push_back(input.bytes(size));
+  if (saves > 0) all.push_back(input.rest());
+  if (what & kSum) {
+    for (Bytes& save : all) save = with_checksum(std::move(save));
+  }
+
+  const Bytes held = save_of(1, 2, false);
+  for (const Bytes& save : all) {
+    Feedback feedback;
+    feedback.load(held);
+    const std::string outcome = outcome_of([&] { feedback.load(save); });
+    require(outcome.empty() || is(outcome, ErrorCode::corrupt_data) || is(outcome, ErrorCode::unsupported),
+            outcome);
+    require(feedback.save() == (outcome.empty() ? save : held), "what loads saves to the same bytes");
+  }
+  Feedback feedback;
+  feedback.load(held);
+  const std::string outcome = outcome_of([&] { feedback.load(all); });
+  require(outcome.empty() || is(outcome, ErrorCode::corrupt_data) || is(outcome, ErrorCode::unsupported) ||
+              is(outcome, ErrorCode::invalid_argument),
+          outcome);
+  if (!outcome.empty()) {
+    require(feedback.save() == held, "what does not load changes nothing");
+    return;
+  }
+  // what is owed can be taken up by another number of ranks
+  const FeedbackState& state = feedback.state();
+  FeedbackShape wanted = state.shape;
+  wanted.rank = 0;
+  wanted.ranks = 1;
+  wanted.server_begin = 0;
+  wanted.server_count = wanted.count;
+  if (state.owed.empty()) return;
+  const std::size_t owed = state.owed.size();
+  feedback.state().bind(wanted);
+  require(feedback.server().bytes() == owed, "one rank takes up all that is owed");
+}
+
+std::vector<Bytes> feedback_seeds() {
+  std::vector<Bytes> seeds;
+  for (const std::uint8_t what : {std::uint8_t{0}, std::uint8_t{kSum}}) {
+    for (const bool declined : {false, true}) {
+      for (std::uint8_t ranks = 1; ranks <= 3; ++ranks) {
+        Writer seed;
+        seed.number(ranks).number(what);
+        std::vector<Bytes> saves;
+        for (std::uint32_t r = 0; r < ranks; ++r) saves.push_back(save_of(r, ranks, declined));
+        for (std::size_t r = 0; r + 1 < saves.size(); ++r)
+          seed.number(static_cast<std::uint16_t>(saves[r].size()));
+        for (const Bytes& save : saves) seed.add(save);
+        seeds.push_back(seed.done());
+      }
+    }
+  }
+  return seeds;
+}
+
+}  // namespace terse::fuzz
