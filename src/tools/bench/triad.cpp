@@ -12,26 +12,28 @@ namespace {
 
 constexpr std::size_t kUnit = 1024;  // elements that every kernel's stride divides
 
-// The same loop, compiled for each instruction set.
-#define TERSE_TRIAD_LOOP \
-  for (std::size_t i = 0; i < count; ++i) a[i] = b[i] + s * c[i]
+// Compiled for the instruction set of each function that it becomes a part of.
+[[gnu::always_inline]] inline void loop(float* __restrict a, const float* __restrict b,
+                                        const float* __restrict c, float s, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) a[i] = b[i] + s * c[i];
+}
 
 [[gnu::noinline]] void plain(float* __restrict a, const float* __restrict b, const float* __restrict c,
                              float s, std::size_t count) {
-  TERSE_TRIAD_LOOP;
+  loop(a, b, c, s, count);
 }
 
 #if defined(__x86_64__)
 [[gnu::noinline, gnu::target("avx2")]] void plain_avx2(float* __restrict a, const float* __restrict b,
                                                        const float* __restrict c, float s,
                                                        std::size_t count) {
-  TERSE_TRIAD_LOOP;
+  loop(a, b, c, s, count);
 }
 
 [[gnu::noinline, gnu::target("avx512f")]] void plain_avx512(float* __restrict a, const float* __restrict b,
                                                             const float* __restrict c, float s,
                                                             std::size_t count) {
-  TERSE_TRIAD_LOOP;
+  loop(a, b, c, s, count);
 }
 
 [[gnu::noinline]] void streaming_sse2(float* a, const float* b, const float* c, float s, std::size_t count) {
@@ -62,8 +64,6 @@ constexpr std::size_t kUnit = 1024;  // elements that every kernel's stride divi
   _mm_sfence();
 }
 #endif
-
-#undef TERSE_TRIAD_LOOP
 
 std::size_t elements(std::size_t array_bytes) {
   return (array_bytes / sizeof(float) + kUnit - 1) / kUnit * kUnit;
