@@ -106,13 +106,13 @@ say "the tools"
 terse --version
 terse codecs >codecs
 grep -q '^onebit ' codecs || fail "terse codecs does not show onebit"
-"mpirun$suffix" -np 2 terse-bench allreduce --codec onebit --bytes 256K --json rows.json
+"mpirun$suffix" -np 2 terse-bench allreduce --codec onebit --bytes 256K --algorithm two_phase --min-bytes 0 --json rows.json
 grep -q '"same_bits": true' rows.json || fail "terse-bench does not say that the ranks hold the same bits"
 
 say "remove the packages"
 cd "$OLDPWD"
 mapfile -t ours < <(installed | grep -xE "libterse.*|$tools")
 apt purge "${ours[@]}"
-left=$(find /usr/lib /usr/include /usr/bin /usr/share -iname '*terse*' -not -path "$PWD/*" | head)
+left=$(find /usr -path /usr/local -prune -o \( -name 'libterse*' -o -name terse -o -name 'terse[-.]*' -o -name Terse \) -print)
 [[ -z $left ]] || fail "the packages have left behind: $left"
 say "done in $((SECONDS - began)) s"
