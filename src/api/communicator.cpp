@@ -221,7 +221,11 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
   // small.
   call.agree = !small || *options.check != Check::call;
 
+  // Without agreement the others cannot be told that an earlier call failed here alone, and would wait.
+  const bool takes_part = broken && !call.agree && call.codec;
+  if (takes_part) call.failure = find_fault(call.in, call.out);
   const CallResult result = terse::allreduce(transport, call, workspace);
+  if (takes_part) throw *broken;
   outcome.algorithm = call.algorithm->name;
   outcome.bytes_sent = result.bytes_sent;
   outcome.exact_count = result.exact_count;

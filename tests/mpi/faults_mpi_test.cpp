@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -130,6 +133,52 @@ class Spoilt final : public Codec {
     throw Error(ErrorCode::corrupt_data, "this payload is spoilt");
   }
 };
+
+/// Elements as they are, but that one rank's decoder gives up when a result comes: what that rank alone knows
+/// of.
+class SpoiltOnce final : public Codec {
+ public:
+  explicit SpoiltOnce(int decodes) : Codec("spoilt_once", "spoilt_once", {}), decodes_(decodes) {}
+
+ private:
+  bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
+  std::size_t do_max_bytes(std::size_t count, DType) const override { return 4 * count; }
+  std::optional<std::size_t> do_encode(ConstView values, DType, std::span<std::byte> payload) const override {
+    std::memcpy(payload.data(), values.data, 4 * values.count);
+    return 4 * values.count;
+  }
+  void do_decode(std::span<const std::byte> payload, DType, View out, Into into, double) const override {
+    if (decodes_-- == 0) throw Error(ErrorCode::corrupt_data, "this result is spoilt");
+    for (std::size_t i = 0; i < out.count; ++i) {
+      float value = 0;
+      std::memcpy(&value, payload.data() + 4 * i, 4);
+      float& to = static_cast<float*>(out.data)[i];
+      to = into == Into::add ? to + value : value;
+    }
+  }
+  mutable int decodes_;
+};
+
+/// What one rank alone has found, the next call tells all, if it begins with an agreement; one that does not
+/// must not leave the others waiting.
+TEST(Faults, WhatOneRankHasFoundIsToldByTheNextCall) {
+  Communicator world(MPI_COMM_WORLD);
+  const bool finder = world.rank() == 1;
+  std::vector<float> data(kCount, 1.0f);
+  // first come the decodes of all ranks' parts, then those of the results
+  const auto codec = std::make_shared<SpoiltOnce>(finder ? world.size() : -1);
+  const std::string found = error_of([&] { world.allreduce(view(data), compressing(codec)); });
+  EXPECT_TRUE(finder ? is_error(found, "corrupt_data", {"this result is spoilt"})
+                     : testing::AssertionResult(found.empty()) << found);
+  std::vector<float> few(3, 2.0f);
+  const std::string small = error_of([&] { world.allreduce(view(few)); });
+  EXPECT_TRUE(finder ? is_error(small, "communication", {"this result is spoilt"})
+                     : testing::AssertionResult(small.empty()) << small);
+  EXPECT_TRUE(finder || few[0] == 2.0f * static_cast<float>(world.size())) << few[0];
+  const std::string next = error_of([&] { world.allreduce(view(data), compressing("onebit")); });
+  EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, next));
+  EXPECT_TRUE(is_error(next, "communication", {"rank 1", "this result is spoilt"}));
+}
 
 TEST(Faults, ACommunicatorOnlyRefusesFromThenOn) {
   for (const Check how : {Check::call, Check::payload}) {
