@@ -197,8 +197,7 @@ TEST(Faults, WithChecksumsEndInOneErrorOnAllRanks) { check_all(true); }
 
 TEST(Faults, WithoutChecksumsNeverHangAndAreToldToWhoCanBe) { check_all(false); }
 
-/// Each bit of the header, wherever the message goes; a NaN makes some of them flagged ones, and has ranks
-/// wait for each other that otherwise would not.
+/// Each bit of the header, wherever the message goes; a NaN makes some of them flagged ones.
 TEST(Faults, EveryBitOfAHeader) {
   for (const bool with_nan : {false, true}) {
     for (const bool checksum : {false, true}) {
@@ -220,6 +219,28 @@ TEST(Faults, EveryBitOfAHeader) {
       }
     }
   }
+}
+
+/// One piece is flagged, and one rank cannot read the message that says so: the others wait for it, and it
+/// does not know. Whichever of its results is hit, all that meet hear of it.
+TEST(Faults, AFlaggedResultThatOneRankCannotRead) {
+  const Setting s{.ranks = 3, .count = 1000, .codec = "onebit:block=64", .segment_bytes = 2000};
+  auto inputs = inputs_of(s, false);
+  inputs[1][0][5] = std::nan("");
+  const Calls sound = make_calls(s, inputs, {.rank = -1});
+  int told = 0;
+  for (const Fault fault : {Fault::truncate, Fault::flip_header, Fault::overwrite, Fault::repeat_header}) {
+    for (std::size_t nth = 0; nth < 15; ++nth) {
+      const FaultPlan plan{.fault = fault, .rank = 2, .channel = kToAll, .nth = nth, .seed = nth + 1};
+      SCOPED_TRACE(text_of(plan));
+      const Calls got = make_calls(s, inputs, plan);
+      const bool shown = got.altered && fault != Fault::overwrite;
+      expect_found(got, sound, plan, shown ? Told::who_can_be : Told::perhaps);
+      if (HasFailure()) return;
+      for (const Rig::Result& call : got.calls) told += kind(call.errors[0]) == "corrupt_data";
+    }
+  }
+  EXPECT_GE(told, 3) << "no plan has hit the flagged one";
 }
 
 /// All messages to the one rank whose word others wait for, flagged ones too: it can know nothing of the
