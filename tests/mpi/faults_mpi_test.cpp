@@ -69,9 +69,9 @@ bool anywhere(bool here) {
   return any != 0;
 }
 
-void check(const std::string& spec, bool checksum, bool with_nan, const FaultPlan& plan) {
+void check(const std::string& spec, bool checksum, bool with_nan, const FaultPlan& plan,
+           const Result& sound) {
   SCOPED_TRACE(spec + (checksum ? ", checksum" : "") + (with_nan ? ", NaN; " : "; ") + text_of(plan));
-  const Result sound = calls(spec, checksum, with_nan, {.rank = -1});
   const Result got = calls(spec, checksum, with_nan, plan);
   const bool altered = anywhere(got.altered);
   bool found = false;
@@ -96,16 +96,18 @@ void check_all(bool checksum) {
   std::uint64_t seed = 0;
   for (const char* spec : {"onebit:block=64", "identity", "cast:bf16"}) {
     for (const bool with_nan : {false, true}) {
+      const Result sound = calls(spec, checksum, with_nan, {.rank = -1});
       for (const Fault fault : kAllFaults) {
         for (const int channel : {0, 1, kLastWord, kTagsOfAPass, kTagsOfAPass + 1}) {
           if (channel >= kLastWord && !with_nan) continue;
-          ++seed;
+          if (++seed % 2 != 0) continue;  // all of them: faults_test.cpp
           check(spec, checksum, with_nan,
                 {.fault = fault,
-                 .rank = static_cast<int>(seed % static_cast<std::uint64_t>(world_size())),
+                 .rank = static_cast<int>(seed / 2 % static_cast<std::uint64_t>(world_size())),
                  .channel = channel,
-                 .nth = channel >= kLastWord ? 0 : seed % 4,
-                 .seed = seed});
+                 .nth = channel >= kLastWord ? 0 : seed / 2 % 4,
+                 .seed = seed},
+                sound);
           if (anywhere(testing::Test::HasFailure())) return;
         }
       }
