@@ -46,7 +46,7 @@ class Duplicate {
     MPI_Info info = MPI_INFO_NULL;
     MPI_Info_create(&info);
     MPI_Info_set(info, "terse_codec", codec.c_str());
-    MPI_Info_set(info, "terse_algorithm", "two_phase");
+    MPI_Info_set(info, "terse_algorithm", compressing(codec).algorithm.c_str());
     MPI_Info_set(info, "terse_min_bytes", "0");
     EXPECT_EQ(Terse_Comm_set_info(comm, info), MPI_SUCCESS);
     MPI_Info_free(&info);

@@ -31,18 +31,6 @@ constexpr std::uint64_t kThin = 1;
 
 bool is_lossy(const Rig& rig) { return rig.algorithm().compresses && !rig.codec()->traits().lossless; }
 
-/// Empty if the pair goes together, else the sentence that refuses it.
-std::string refusal(const Setting& setting) {
-  const Rig rig(setting);
-  try {
-    if (rig.algorithm().check) rig.algorithm().check(rig.problem(0));
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::unsupported);
-    return error.what();
-  }
-  return {};
-}
-
 std::vector<std::size_t> counts_of(const Codec& codec, int ranks) {
   const std::size_t block = codec.traits().block;
   const auto parties = static_cast<std::size_t>(ranks);

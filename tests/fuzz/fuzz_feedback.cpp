@@ -29,6 +29,7 @@ FeedbackShape shape(std::uint32_t rank, std::uint32_t ranks) {
           .algorithm = "two_phase",
           .rank = rank,
           .ranks = ranks,
+          .worker_count = 10,
           .server_begin = rank * 5,
           .server_count = 5};
 }
@@ -38,7 +39,7 @@ Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined) {
   FeedbackState& state = feedback.state();
   if (declined) {
     state.shape = shape(rank, ranks);
-    state.shape.server_begin = state.shape.server_count = 0;
+    state.shape.worker_count = state.shape.server_begin = state.shape.server_count = 0;
     state.declined = true;
   } else {
     state.bind(shape(rank, ranks));

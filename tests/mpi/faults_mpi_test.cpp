@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// ranks: 2 3 5
 //
 // Messages that do not arrive as they were sent, under mpirun: the same named error on all ranks, and from
-// then on a refusal on all ranks. ranks: 2 3 5
+// then on a refusal on all ranks.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -47,7 +48,7 @@ Result calls(const std::string& spec, bool checksum, bool with_nan, const FaultP
       Call call;
       call.in = call.out = data.view();
       call.codec = make_codec(spec);
-      call.algorithm = &find_algorithm("two_phase");
+      call.algorithm = &algorithm_for(*call.codec);
       call.op = Op::average;
       call.feedback = &feedback;
       call.segment_bytes = 1200;

@@ -83,8 +83,9 @@ testing::AssertionResult is_error(const std::string& text, const std::string& co
 
 AllreduceOptions compressing(CodecChoice codec, Feedback* feedback, Op op) {
   AllreduceOptions options;
+  const bool whole = (codec.codec() ? codec.codec() : make_codec(codec.spec()))->traits().whole;
   options.codec = std::move(codec);
-  options.algorithm = "two_phase";
+  options.algorithm = whole ? "deepspeed" : "two_phase";
   options.op = op;
   options.feedback = feedback;
   options.min_bytes = 0;

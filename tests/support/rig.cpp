@@ -130,6 +130,17 @@ std::vector<Range> Rig::pieces() const {
   return pieces;
 }
 
+std::string refusal(const Setting& setting) {
+  const Rig rig(setting);
+  try {
+    if (rig.algorithm().check) rig.algorithm().check(rig.problem(0));
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::unsupported) return error.what();
+    throw;
+  }
+  return {};
+}
+
 SerialModel model_of(const Rig& rig) {
   const Setting& s = rig.setting();
   SerialModel::Options options;

@@ -77,6 +77,9 @@ class Rig {
   std::vector<Workspace> workspaces_;
 };
 
+/// Why an algorithm does not serve a codec, dtype and feedback: the sentence; empty if they go together.
+std::string refusal(const Setting& setting);
+
 /// The serial model of a setting with onebit; its residuals are those of the rig.
 SerialModel model_of(const Rig& rig);
 /// What magnitudes may be off, relative to what went into them: rounding of sums and scales.
