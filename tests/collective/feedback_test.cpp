@@ -247,7 +247,7 @@ TEST(Feedback, UnusedOnesAreReshardedToo) {
 TEST(Feedback, SaysThatItWasMovedFrom) {
   Feedback feedback;
   const Feedback moved = std::move(feedback);
-  feedback.reset();
+  feedback.reset();  // NOLINT(bugprone-use-after-move): what is tested
   EXPECT_EQ(code_of([&] { feedback.save(); }), "invalid_state");
   EXPECT_EQ(code_of([&] { static_cast<void>(feedback.calls()); }), "invalid_state");
   EXPECT_EQ(code_of([&] { feedback.load(Bytes{}); }), "invalid_state");
