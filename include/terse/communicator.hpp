@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -38,8 +39,11 @@ class CodecChoice {
   std::shared_ptr<const Codec> codec_;
 };
 
-/// How much is verified: `call`, that all ranks make the same call, for each call that may be lossy; `all`,
-/// for small and exact calls too; `payload`, also a checksum of every message.
+/// The value of min_bytes for auto, whatever the Communicator's options and the environment say.
+inline constexpr std::size_t kAutoBytes = std::numeric_limits<std::size_t>::max();
+
+/// How much is verified: `call`, that all ranks make the same call, but for small ones; `all`, for those too;
+/// `payload`, also a checksum of every message.
 enum class Check : std::uint8_t { call, all, payload };
 
 /// Options of one call. What is not set comes from the Communicator's options, then from the environment
@@ -50,12 +54,12 @@ struct AllreduceOptions {
   std::string algorithm{};                 ///< a name from algorithms(), or "auto"
   std::optional<Op> op{};                  ///< sum by default, as in MPI
   Feedback* feedback = nullptr;            ///< this tensor's residuals; without one, what is left out is lost
-  std::optional<std::size_t> min_bytes{};  ///< tensors of fewer bytes go exactly; unset: auto
+  std::optional<std::size_t> min_bytes{};  ///< tensors of fewer bytes go exactly; kAutoBytes by default
   std::optional<std::size_t>
       segment_bytes{};  ///< elements on their way at once, in bytes over all ranks' chunks
   std::optional<Check> check{};
-  /// What this rank has found wrong with its arguments before it could make the call, as a binding for another
-  /// language may: all ranks throw it, as they throw what Terse finds.
+  /// What this rank has found wrong with its arguments before it could make the call, as a binding for
+  /// another language may: all ranks throw it, as they throw what Terse finds.
   std::optional<Error> failure{};
 };
 
@@ -89,7 +93,7 @@ TERSE_API std::span<const OptionInfo> options() noexcept;
 /// Sets one option from text, as the environment and command lines do.
 /// Errors: invalid_argument, naming the option and what is allowed.
 TERSE_API void set_option(AllreduceOptions& options, std::string_view name, std::string_view value);
-/// The inverse of set_option: empty where the option is not set, which for min_bytes may mean auto. Errors: as
+/// The inverse of set_option: empty where the option is not set. Errors: as
 /// set_option, for the name.
 TERSE_API std::string get_option(const AllreduceOptions& options, std::string_view name);
 /// The options that the environment sets. Errors: as set_option, naming the variable.
@@ -134,7 +138,9 @@ class TERSE_API Communicator {
   /// check is `all` or `payload`, where this rank's tensor is too small to be compressed (min_bytes; 2 KiB
   /// where that is auto): then a mismatch is what it is with MPI_Allreduce. communication, corrupt_data, and
   /// what is met when the call is half way (a codec throws, or there is no memory to send values that are not
-  /// finite once more): `out` and residuals are undefined.
+  /// finite once more): `out` and residuals are undefined. Such an error may be one rank's alone, unless
+  /// check is `payload`, where what was wrong came late; this Communicator then only refuses, on all ranks
+  /// from the next call on that is large enough to be compressed.
   Outcome allreduce(ConstView in, View out, const AllreduceOptions& options = {});
   /// In place.
   Outcome allreduce(View data, const AllreduceOptions& options = {});

@@ -19,6 +19,16 @@
 namespace terse::inline v0_1 {
 namespace {
 
+bool is_agreed(const std::exception_ptr& thrown) {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const AgreedError&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
 bool overlap(ConstView in, View out) {
   const std::less<const void*> before;
   const auto* in_end = static_cast<const std::byte*>(in.data) + in.bytes();
@@ -124,13 +134,12 @@ struct [[gnu::visibility("hidden")]] Communicator::Impl {
 
   // What a choice of the algorithm rests on, beside the tensor and the codec.
   static Agreement::Fields terms_of(const AllreduceOptions& options) {
-    return {{"algorithm", options.algorithm},
-            {"min_bytes", options.min_bytes ? std::to_string(*options.min_bytes) : "auto"}};
+    return {{"algorithm", options.algorithm}, {"min_bytes", get_option(options, "min_bytes")}};
   }
 
   // Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays.
   // Says why in the call's terms, since that too must be the same on all ranks.
-  bool compression_pays(Call& call) {
+  bool compression_pays(Call & call) {
     const auto because = [&](bool pays, const char* why) {
       call.terms.emplace_back("auto", std::string(pays ? "compresses" : "takes plain MPI") + why);
       return pays;
@@ -161,12 +170,14 @@ Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOpt
             .feedback = options.feedback,
             .segment_bytes = *options.segment_bytes,
             .checksum = *options.check == Check::payload,
-            .failure = broken ? broken : options.failure};
+            .failure = options.failure};
   try {
     return allreduce(options, call);
   } catch (...) {
+    const std::exception_ptr thrown = std::current_exception();
     const Error error = current_error();
-    if (!broken && (error.code() == ErrorCode::corrupt_data || transport.abandoned())) {
+    const bool half_way = call.agree && transport.size() > 1 && !is_agreed(thrown);
+    if (!broken && (half_way || error.code() == ErrorCode::corrupt_data || transport.abandoned())) {
       broken = Error(ErrorCode::communication,
                      "this Communicator is not usable any more: an earlier call on it failed half way: " +
                          std::string(error.what()));
@@ -207,12 +218,13 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
   };
   const bool plain = call.algorithm == &exact;
   const bool lossless = call.codec && call.codec->traits().lossless;
-  const bool small = call.in.bytes() < options.min_bytes.value_or(automatic || plain ? kAlwaysExact : 0);
+  const bool trials = *options.min_bytes == kAutoBytes;
+  const bool small = call.in.bytes() < (!trials ? *options.min_bytes : automatic || plain ? kAlwaysExact : 0);
   if (plain || (automatic && lossless)) {
     be_exact(Outcome::Reason::asked);
   } else if (small) {
     be_exact(Outcome::Reason::small);
-  } else if (automatic && !options.min_bytes && !call.failure && !compression_pays(call)) {
+  } else if (automatic && trials && !call.failure && !broken && !compression_pays(call)) {
     be_exact(Outcome::Reason::slower);
   } else if (lossless) {
     outcome = {.result = Outcome::Result::exact, .reason = Outcome::Reason::asked};
@@ -221,11 +233,11 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
   // small.
   call.agree = !small || *options.check != Check::call;
 
-  // Without agreement the others cannot be told that an earlier call failed here alone, and would wait.
-  const bool takes_part = broken && !call.agree && call.codec;
-  if (takes_part) call.failure = find_fault(call.in, call.out);
+  // An earlier call failed, perhaps here alone. Where there is an agreement, all ranks hear of that; where
+  // there is none they would wait for this one, so it takes part and refuses afterwards.
+  if (broken && call.agree) call.failure = broken;
   const CallResult result = terse::allreduce(transport, call, workspace);
-  if (takes_part) throw *broken;
+  if (broken) throw *broken;
   outcome.algorithm = call.algorithm->name;
   outcome.bytes_sent = result.bytes_sent;
   outcome.exact_count = result.exact_count;

@@ -44,13 +44,9 @@ constexpr std::array<Row, 5> kRows = {{
       "tensors of fewer bytes are reduced exactly: auto, or bytes such as 64K; auto goes with "
       "algorithm=auto"},
      [](AllreduceOptions& o, std::string_view v) {
-       if (v == "auto") {
-         o.min_bytes.reset();
-       } else {
-         o.min_bytes = parse_bytes("min_bytes", v);
-       }
+       o.min_bytes = v == "auto" ? kAutoBytes : parse_bytes("min_bytes", v);
      },
-     [](const AllreduceOptions& o) { return text_of(o.min_bytes); }},
+     [](const AllreduceOptions& o) { return o.min_bytes == kAutoBytes ? "auto" : text_of(o.min_bytes); }},
     {{"segment_bytes", "4M",
       "bytes of elements in one segment of the pipeline, over all ranks; results do not depend on it"},
      [](AllreduceOptions& o, std::string_view v) {
@@ -59,8 +55,7 @@ constexpr std::array<Row, 5> kRows = {{
        o.segment_bytes = bytes;
      },
      [](const AllreduceOptions& o) { return text_of(o.segment_bytes); }},
-    {{"check", "call",
-      "call (all ranks make the same call), all (small and exact calls too), payload (checksums too)"},
+    {{"check", "call", "call (all ranks make the same call), all (small calls too), payload (checksums too)"},
      [](AllreduceOptions& o, std::string_view v) {
        const auto found = std::find(kChecks.begin(), kChecks.end(), v);
        if (found == kChecks.end()) refuse("check", v, "use call, all or payload");

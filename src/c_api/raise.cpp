@@ -33,16 +33,11 @@ bool is_fatal(MPI_Errhandler handler) {
 
 // MPI is about to end the program and knows only a short text.
 void print_if_fatal(MPI_Comm comm, const char* sentence) {
-  MPI_Errhandler handler = MPI_ERRHANDLER_NULL;
-  if (MPI_Comm_get_errhandler(comm, &handler) != MPI_SUCCESS) return;
-  if (is_fatal(handler)) {
-    int rank = 0;
-    MPI_Comm_rank(comm, &rank);
-    std::fprintf(stderr, "Terse: rank %d: %s\n", rank, sentence);
-    std::fflush(stderr);
-  } else if (handler != MPI_ERRORS_RETURN) {
-    MPI_Errhandler_free(&handler);  // a user's: this gives back what get_errhandler took
-  }
+  if (!errors_are_fatal(comm)) return;
+  int rank = 0;
+  MPI_Comm_rank(comm, &rank);
+  std::fprintf(stderr, "Terse: rank %d: %s\n", rank, sentence);
+  std::fflush(stderr);
 }
 
 std::optional<ErrorCode> kind_of(int code) {
@@ -66,6 +61,16 @@ void copy_text(std::string_view text, char* string, int* length) {
 }
 
 }  // namespace
+
+bool errors_are_fatal(MPI_Comm comm) noexcept {
+  MPI_Errhandler handler = MPI_ERRHANDLER_NULL;
+  if (MPI_Comm_get_errhandler(comm, &handler) != MPI_SUCCESS) return false;
+  const bool fatal = is_fatal(handler);
+  if (!fatal && handler != MPI_ERRORS_RETURN) {
+    MPI_Errhandler_free(&handler);  // a user's: this gives back what get_errhandler took
+  }
+  return fatal;
+}
 
 Error current_error(const std::string& begin) {
   try {

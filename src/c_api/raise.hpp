@@ -11,6 +11,9 @@
 
 namespace terse::c_api {
 
+/// Whether an error ends the program: MPI's default.
+bool errors_are_fatal(MPI_Comm comm) noexcept;
+
 /// In a catch block: what is being handled, as an Error whose sentence begins with `begin`.
 Error current_error(const std::string& begin = "");
 

@@ -161,6 +161,9 @@ int allreduce(const char* where, const Arguments& call, Terse_Feedback feedback)
     if (state.inter) throw *failure;
     // Where this rank alone is wrong, the others hear of it in their call.
     if (!failure) failure = wrong_argument(call);
+    // A negative count says nothing of the size by which the others choose whether to listen. So where an
+    // error ends the program, it does so at once.
+    if (failure && call.count < 0 && errors_are_fatal(call.comm)) throw *failure;
     const std::size_t count =
         call.count < 0 ? std::numeric_limits<std::size_t>::max() / 16 : static_cast<std::size_t>(call.count);
     const DType as = dtype.value_or(DType::f32);

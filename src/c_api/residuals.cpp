@@ -62,7 +62,7 @@ int Terse_Feedback_save(Terse_Feedback feedback, void* buffer, size_t* size) {
   return local("Terse_Feedback_save", [&] {
     if (size == nullptr) throw wrong("there is nowhere to put the size: the pointer is null");
     const std::vector<std::byte> save = feedback_of(feedback).save();
-    const std::size_t room = *size;
+    const std::size_t room = buffer == nullptr ? 0 : *size;
     *size = save.size();
     if (buffer == nullptr || save.empty()) return;
     if (room < save.size()) {

@@ -7,7 +7,6 @@
 
 #include "codec/elements.hpp"
 #include "codec/feedback_state.hpp"
-#include "codec/onebit_deepspeed.hpp"
 #include "core/bytes.hpp"
 #include "core/hash.hpp"
 
@@ -19,6 +18,8 @@ constexpr std::uint64_t kMagic = 0x31626665'65737274;  // "trseefb1"
 constexpr std::uint32_t kSaveVersion = 1;
 // The algorithm of a save without residuals: `auto` chose plain MPI.
 constexpr std::string_view kDeclined = "exact";
+// The algorithm whose padding depends on the ranks.
+constexpr std::string_view kBoundToRanks = "deepspeed";
 
 std::size_t bytes_of(std::uint64_t count, DType dtype) {
   return static_cast<std::size_t>(count) * size_of(accumulator_of(dtype));
@@ -221,8 +222,8 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
   for (std::size_t r = 0; r < saved_of_all_ranks.size(); ++r) {
     FeedbackState one = read_save(saved_of_all_ranks[r]);
     FeedbackShape alike = one.shape;
-    if (alike.codec == kDeepspeedSpec && one.bound) {
-      throw Error(ErrorCode::unsupported, "residuals of " + std::string(kDeepspeedSpec) +
+    if (alike.algorithm == kBoundToRanks) {
+      throw Error(ErrorCode::unsupported, "residuals of algorithm " + alike.algorithm +
                                               " depend on the number of ranks, by their padding and their "
                                               "scales: load them on the same ranks, or reset()");
     }

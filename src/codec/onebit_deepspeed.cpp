@@ -11,9 +11,9 @@
 #include "codec/onebit_deepspeed.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <string>
-#include <vector>
 
 #include "codec/onebit_kernels.hpp"
 
@@ -22,6 +22,7 @@ namespace {
 
 constexpr std::size_t kUnit = 8;  // a part begins on a byte
 constexpr std::size_t kScaleBytes = sizeof(float);
+constexpr std::size_t kDecodeRun = 32768;  // elements, a multiple of kUnit
 
 // Between onebit's order of bits, in which 1 is negative, and DeepSpeed's: there and back alike.
 void turn_bits(const std::byte* from, std::byte* to, std::size_t bytes) {
@@ -70,15 +71,17 @@ class OnebitDeepspeed final : public Codec {
 
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                  double factor) const override {
-    thread_local std::vector<std::byte> memory;
-    bool whole = payload.size() == payload_bytes(out.count);
-    if (whole) {
-      memory.resize(std::max(memory.size(), payload.size()));
-      std::memcpy(memory.data(), payload.data(), kScaleBytes);
-      turn_bits(payload.data() + kScaleBytes, memory.data() + kScaleBytes, payload.size() - kScaleBytes);
-      whole = onebit_decode(memory.data(), as, out, block_of(out.count), into, factor);
+    // a run at a time, as a message of onebit's
+    std::array<std::byte, kScaleBytes + kDecodeRun / kUnit> run;
+    bool sound = payload.size() == payload_bytes(out.count);
+    for (std::size_t begin = 0; sound && begin < out.count; begin += kDecodeRun) {
+      const std::size_t n = std::min(kDecodeRun, out.count - begin);
+      std::memcpy(run.data(), payload.data(), kScaleBytes);
+      turn_bits(payload.data() + kScaleBytes + begin / kUnit, run.data() + kScaleBytes,
+                (n + kUnit - 1) / kUnit);
+      sound = onebit_decode(run.data(), as, out.slice(begin, n), block_of(n), into, factor);
     }
-    if (!whole) {
+    if (!sound) {
       throw Error(ErrorCode::corrupt_data,
                   "corrupt message for codec " + spec() + ": its payload is not onebit:deepspeed's");
     }

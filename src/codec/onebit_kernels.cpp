@@ -22,6 +22,7 @@ namespace terse::inline v0_1 {
 namespace {
 
 constexpr std::size_t kGroup = 64;
+constexpr std::size_t kSumRun = 8192;  // elements of a block that are summed at a stretch, in whole groups
 // How many elements ahead memory is asked, by measurement: a core alone keeps too few cache lines on their
 // way.
 constexpr std::size_t kEncodeAhead = 1024;
@@ -170,12 +171,20 @@ std::size_t encode_blocks(const T* x, A* e, std::size_t count, DType as, std::si
       if (kFeedback) std::memcpy(e_rest, eb + whole, rest * sizeof(A));
     }
 
-    HWY_ALIGN A sums[kGroup] = {};
-    for (std::size_t i = 0; i < whole; i += kGroup) {
-      sum_group<kScale, kFeedback>(xb + i, kFeedback ? eb + i : nullptr, sums);
+    // a long block is summed in runs, so that small terms are not lost beside a large sum
+    double total = 0;
+    A last_run = 0;
+    for (std::size_t run = 0; run < n; run += kSumRun) {
+      HWY_ALIGN A sums[kGroup] = {};
+      for (std::size_t i = run; i < std::min(whole, run + kSumRun); i += kGroup) {
+        sum_group<kScale, kFeedback>(xb + i, kFeedback ? eb + i : nullptr, sums);
+      }
+      if (rest != 0 && n - run <= kSumRun) sum_group<kScale, kFeedback>(x_rest, e_rest, sums);
+      last_run = add_tree(sums);
+      total += static_cast<double>(last_run);
     }
-    if (rest != 0) sum_group<kScale, kFeedback>(x_rest, e_rest, sums);
-    const A mean = add_tree(sums) / static_cast<A>(n);
+    const A mean =
+        n <= kSumRun ? last_run / static_cast<A>(n) : static_cast<A>(total / static_cast<double>(n));
     const A wanted = kScale == OnebitScale::l1 ? mean : std::sqrt(mean);
     A scale = store_scale(wanted, as, out);
     if (factor != 1.0) {  // what those who decode will hold

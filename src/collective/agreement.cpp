@@ -95,7 +95,7 @@ void add_to_group(std::vector<std::pair<std::string, std::vector<int>>>& groups,
   }
 }
 
-[[noreturn]] void throw_failures(const std::vector<Party>& parties) {
+Error failures_of(const std::vector<Party>& parties) {
   std::vector<std::pair<std::string, std::vector<int>>> groups;
   std::optional<ErrorCode> code;
   for (std::size_t r = 0; r < parties.size(); ++r) {
@@ -106,10 +106,10 @@ void add_to_group(std::vector<std::pair<std::string, std::vector<int>>>& groups,
   std::string sentence = "the call failed";
   for (const auto& [text, ranks] : groups) sentence += " on " + list_ranks(ranks) + ": " + text + ";";
   sentence.back() = '.';
-  throw Error(code.value_or(ErrorCode::mismatch), sentence);
+  return {code.value_or(ErrorCode::mismatch), sentence};
 }
 
-[[noreturn]] void throw_mismatch(const std::vector<Party>& parties) {
+Error mismatch_of(const std::vector<Party>& parties) {
   std::vector<std::map<std::string, std::string>> fields;
   fields.reserve(parties.size());
   for (const Party& party : parties) fields.push_back(fields_of(party.text));
@@ -129,11 +129,11 @@ void add_to_group(std::vector<std::pair<std::string, std::vector<int>>>& groups,
     }
   }
   if (differences.empty()) differences = "their arguments are too long to tell apart here";
-  throw Error(
+  return {
       ErrorCode::mismatch,
       "ranks make different calls: " + differences +
           ". All ranks must make the same calls with the same arguments, and see the same TERSE_ variables "
-          "(mpirun -x).");
+          "(mpirun -x)."};
 }
 
 }  // namespace
@@ -165,7 +165,7 @@ void Agreement::require() {
     while (!done()) transport_.progress(Transport::Wait::yes);
     if (!reached()) explain();
   } else if (failure_) {
-    throw Error(*failure_, text_);
+    throw AgreedError({*failure_, text_});
   }
 }
 
@@ -195,9 +195,9 @@ void Agreement::explain() {
     parties.push_back(read_record(record.first(std::min(bytes, kRecordBytes)), 0));
   }
   if (std::any_of(parties.begin(), parties.end(), [](const Party& p) { return p.failed; })) {
-    throw_failures(parties);
+    throw AgreedError(failures_of(parties));
   }
-  throw_mismatch(parties);
+  throw AgreedError(mismatch_of(parties));
 }
 
 std::size_t Agreement::part_bytes(int ranks) noexcept {
@@ -242,7 +242,7 @@ std::optional<Error> Agreement::tell_and_hear(int tag, std::span<std::byte> memo
     parties.push_back(read_record(record, place_of(tag, r)));
   }
   if (std::any_of(parties.begin(), parties.end(), [](const Party& p) { return p.heard && p.failed; })) {
-    throw_failures(parties);
+    throw failures_of(parties);
   }
   for (std::size_t r = 0; r < parties.size(); ++r) {
     if (!parties[r].heard) {
@@ -251,7 +251,7 @@ std::optional<Error> Agreement::tell_and_hear(int tag, std::span<std::byte> memo
   }
   if (std::any_of(parties.begin(), parties.end(),
                   [&](const Party& p) { return p.text != parties[0].text; })) {
-    throw_mismatch(parties);
+    throw mismatch_of(parties);
   }
   return std::nullopt;
 }

@@ -16,6 +16,12 @@
 
 namespace terse::inline v0_1 {
 
+/// An error that all ranks throw in the same place: they are still in step.
+class AgreedError : public Error {
+ public:
+  explicit AgreedError(const Error& error) : Error(error) {}
+};
+
 /// Whether all ranks make the same call, or have come to the same end of it: one small reduction, which may
 /// travel while something else is done.
 class Agreement {
@@ -28,7 +34,7 @@ class Agreement {
   Agreement(const Agreement&) = delete;
   Agreement& operator=(const Agreement&) = delete;
 
-  /// The whole of it: collective; throws on all ranks alike unless all agree and none has failed.
+  /// The whole of it: collective; throws AgreedError on all ranks alike unless all agree and none has failed.
   void require();
 
   // The same in parts, for those who have something to do meanwhile.
@@ -37,7 +43,8 @@ class Agreement {
   bool done() const noexcept { return operation_.done; }
   /// When done: whether all ranks agree and none has failed.
   bool reached() const noexcept;
-  /// When done and not reached: collective; throws the same error on all ranks, which names ranks and values.
+  /// When done and not reached: collective; throws the same AgreedError on all ranks, which names ranks and
+  /// values.
   [[noreturn]] void explain();
 
   // The same by messages under a tag, where it is not known whether all ranks take part: a rank may have
@@ -47,9 +54,9 @@ class Agreement {
   /// Leaves word of this rank with all others. Needs nobody to listen: a word is a message of the kind that
   /// MPI libraries keep for who asks for it later, or never.
   void tell(int tag, std::span<std::byte> memory);
-  /// The same, and hears the others' words: throws as require() does. A word that came corrupt says nothing:
-  /// where nobody else is known to have failed, it is returned as an error, and those who heard all words go
-  /// on.
+  /// The same, and hears the others' words: throws Error where require() would throw AgreedError. A word that
+  /// came corrupt says nothing: where nobody else is known to have failed, it is returned as an error, and
+  /// those who heard all words go on.
   std::optional<Error> tell_and_hear(int tag, std::span<std::byte> memory);
   /// Bytes of this rank's words.
   std::size_t bytes_sent() const noexcept { return bytes_sent_; }

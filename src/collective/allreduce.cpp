@@ -106,6 +106,8 @@ void prepare(Transport& transport, const Call& call, int tag, Workspace& workspa
     binding.server = state.server_view();
     binding.chunk_begin = own.offset;
   }
+  // for what ranks may have to tell each other at the end, where no rank may run out of memory alone
+  workspace.messages.reserve(Agreement::part_bytes(transport.size()));
   made.runner.emplace(workspace.schedule_for(*call.algorithm, problem), binding, transport, tag, workspace);
 }
 
@@ -278,8 +280,9 @@ CallResult allreduce(Transport& transport, const Call& call, Workspace& workspac
     if (made.feedback) ++made.feedback->state().calls;
     return result;
   } catch (...) {
-    // nothing is owed yet, so it stays free for any tensor
-    if (made.feedback && made.before) made.feedback->state() = std::move(*made.before);
+    // if nothing was sent, nothing is owed yet, and it stays free for any tensor
+    const bool sent = made.runner && !made.runner->gated();
+    if (made.feedback && made.before && !sent) made.feedback->state() = std::move(*made.before);
     throw;
   }
 }

@@ -54,7 +54,8 @@ void check_pair(const Transport& transport, const Call& call);
 /// Notes in the call's Feedback, unless that holds residuals, that plain MPI was chosen for its tensor.
 void decline(const Transport& transport, const Call& call);
 
-/// Runs a call to its end. Errors: see Communicator::allreduce.
+/// Runs a call to its end. Errors: see Communicator::allreduce. With `agree`, what is no AgreedError was met
+/// half way, perhaps by this rank alone: the next call must tell the others (Call::failure).
 CallResult allreduce(Transport& transport, const Call& call, Workspace& workspace);
 
 }  // namespace terse::inline v0_1

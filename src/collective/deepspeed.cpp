@@ -24,9 +24,10 @@ std::size_t deepspeed_padded(std::size_t count, int ranks) {
 void check_deepspeed(const Problem& problem) {
   const Codec& codec = *problem.codec;
   if (!codec.traits().whole) {
-    throw Error(ErrorCode::unsupported, "algorithm deepspeed is for codec onebit:deepspeed, not for " +
-                                            codec.spec() + ": use algorithm " +
-                                            std::string(algorithm_for(codec).name) + ", or auto");
+    throw Error(
+        ErrorCode::unsupported,
+        "algorithm deepspeed is for codecs that encode a tensor as a whole, such as onebit:deepspeed, and " +
+            codec.spec() + " is none: use algorithm " + std::string(algorithm_for(codec).name) + ", or auto");
   }
   if (!codec.supports(problem.dtype)) {
     throw Error(ErrorCode::unsupported, "codec " + codec.spec() + " cannot encode " +

@@ -26,7 +26,9 @@ const std::vector<std::pair<std::string, std::function<std::string(const Allredu
            }},
           {"algorithm", [](const AllreduceOptions& o) { return o.algorithm; }},
           {"min_bytes",
-           [](const AllreduceOptions& o) { return o.min_bytes ? std::to_string(*o.min_bytes) : "auto"; }},
+           [](const AllreduceOptions& o) {
+             return !o.min_bytes ? "" : *o.min_bytes == kAutoBytes ? "auto" : std::to_string(*o.min_bytes);
+           }},
           {"segment_bytes",
            [](const AllreduceOptions& o) { return std::to_string(o.segment_bytes.value_or(0)); }},
           {"check",

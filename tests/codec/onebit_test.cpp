@@ -3,6 +3,7 @@
 // What is special to onebit: signs, zeros, scales, and the bytes on the wire.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -132,6 +133,23 @@ TEST(Onebit, BytesOnTheWire) {
   const Bytes other = encode(*make_codec("onebit:block=16"), Tensor(std::vector<double>{1}, DType::f32));
   EXPECT_FALSE(std::equal(message.begin() + 6, message.begin() + 8, other.begin() + 6));
   EXPECT_EQ(std::to_integer<int>(encode(*codec, Tensor(values, DType::bf16))[3]), 3) << "dtype";
+}
+
+/// Small terms are not lost beside a large sum, however long the block is.
+TEST(Onebit, LongBlocksKeepTheirScale) {
+  const std::size_t count = (std::size_t{1} << 24) + 3;
+  const std::vector<float> values(count, 1.1f);
+  for (const char* spec : {"onebit:deepspeed", "onebit:block=16777216,scale=rms", "onebit:block=16777216"}) {
+    const auto codec = make_codec(spec);
+    std::vector<std::byte> message(codec->max_bytes(count, DType::f32));
+    message.resize(codec->encode(view(values), {}, message));
+    std::vector<float> decoded(count);
+    codec->decode(message, view(decoded));
+    ASSERT_NEAR(decoded.front() / 1.1f, 1.0, 4e-6) << spec;
+    ASSERT_TRUE(std::all_of(decoded.begin(), decoded.begin() + (1 << 24), [&](float x) {
+      return x == decoded.front();
+    })) << spec;
+  }
 }
 
 }  // namespace

@@ -5,6 +5,10 @@
 #include <mpi.h>
 
 #include <chrono>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -301,6 +305,78 @@ TEST_F(Errors, OfACodecThatCannotBeMade) {
       error_of([&] { Communicator c(MPI_COMM_WORLD, {.codec = last_ ? "fragile" : "onebit"}); });
   EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
   EXPECT_TRUE(is_error(error, "invalid_state", {"what std::stoi says", last_rank_}));
+}
+
+/// f32 as it is; decoding to a given place throws.
+class Stubborn final : public Codec {
+ public:
+  explicit Stubborn(const void* refuses) : Codec("stubborn", "stubborn", traits_of()), refuses_(refuses) {}
+
+ private:
+  static CodecTraits traits_of() {
+    CodecTraits traits;
+    traits.contractive = true;
+    return traits;
+  }
+  bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
+  std::size_t do_max_bytes(std::size_t count, DType) const override { return 4 * count; }
+  std::optional<std::size_t> do_encode(ConstView values, DType, std::span<std::byte> payload) const override {
+    std::memcpy(payload.data(), values.data, values.bytes());
+    return values.bytes();
+  }
+  void do_decode(std::span<const std::byte> payload, DType, View out, Into into,
+                 double factor) const override {
+    if (refuses_ != nullptr && out.data == refuses_) throw Error(ErrorCode::out_of_memory, "no memory today");
+    std::vector<float> values(out.count);
+    std::memcpy(values.data(), payload.data(), payload.size());
+    for (std::size_t i = 0; i < out.count; ++i) {
+      const float scaled = values[i] * static_cast<float>(factor);
+      out.as<float>()[i] = into == Into::add ? out.as<float>()[i] + scaled : scaled;
+    }
+  }
+  const void* refuses_;
+};
+
+/// What rank 0 alone meets at the end of a call is its error; from then on the Communicator refuses on all
+/// ranks where they agree, takes part where others would wait, and a caller's own finding still counts.
+TEST(Broken, ByOneRankAloneLeavesNobodyWaiting) {
+  if (world_size() == 1) GTEST_SKIP() << "there is nobody to leave alone";
+  Communicator world(MPI_COMM_WORLD);
+  std::vector<float> in(1000, 1.0f);
+  std::vector<float> out(1000);
+  const bool culprit = world.rank() == 0;
+  Feedback feedback;
+  const auto options = compressing(std::make_shared<Stubborn>(culprit ? out.data() : nullptr), &feedback);
+  const auto reduce = [&](const AllreduceOptions& o) {
+    return error_of([&] { world.allreduce(view(std::as_const(in)), view(out), o); });
+  };
+  const std::string first = reduce(options);
+  EXPECT_EQ(first.find("out_of_memory") == 0, culprit) << first;
+  EXPECT_EQ(first.empty(), !culprit) << first;
+  EXPECT_EQ(feedback.worker().count, 1000u) << "its messages went out, so it is no new Feedback any more";
+
+  std::vector<float> few(3, 1.0f);
+  const std::string small = error_of([&] { world.allreduce(view(few), {.codec = "identity"}); });
+  EXPECT_EQ(small.find("communication") == 0, culprit) << small;
+  EXPECT_EQ(few[0], static_cast<float>(world.size())) << "it took part";
+
+  AllreduceOptions wrong{.codec = "identity"};
+  wrong.failure = Error(ErrorCode::unsupported, "found by the caller");
+  const std::string own = error_of([&] { world.allreduce(view(few), wrong); });
+  EXPECT_TRUE(is_error(own, "unsupported", {"found by the caller"}));
+
+  const std::string refused = reduce(options);
+  EXPECT_TRUE(is_error(refused, "communication", {"rank 0", "no memory today"})) << refused;
+  EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, refused));
+}
+
+/// A mistake in one's own arguments breaks nothing, on one rank neither.
+TEST(Broken, NotByWrongArguments) {
+  Communicator self(MPI_COMM_SELF);
+  std::vector<float> data(1000, 1.0f);
+  EXPECT_NE(error_of([&] { self.allreduce(view(data), {.codec = "twobit"}); }), "");
+  EXPECT_NE(error_of([&] { self.allreduce({nullptr, 1000, DType::f32}, compressing("onebit")); }), "");
+  EXPECT_EQ(error_of([&] { self.allreduce(view(data), compressing("onebit")); }), "");
 }
 
 }  // namespace
