@@ -92,15 +92,13 @@ cd "$scratch"  # nothing of the source tree from here on
 say "a program by MPI's compiler wrapper and pkg-config"
 "mpicxx$suffix" -std=c++20 allreduce.cpp $(pkg-config --cflags --libs terse) -o by_wrapper
 "mpirun$suffix" -np 2 ./by_wrapper
-if [[ -e /usr/include/terse/terse.h ]]; then
-  "mpicc$suffix" -std=c99 allreduce.c $(pkg-config --cflags --libs terse) -o by_wrapper_c
-  "mpirun$suffix" -np 2 ./by_wrapper_c
-fi
+"mpicc$suffix" -std=c99 allreduce.c $(pkg-config --cflags --libs terse) -o by_wrapper_c
+"mpirun$suffix" -np 2 ./by_wrapper_c
 say "programs by CMake"
 cmake -S find_package -B build
 cmake --build build
 for program in allreduce allreduce_c; do
-  [[ ! -x build/$program ]] || "mpirun$suffix" -np 2 "build/$program"
+  "mpirun$suffix" -np 2 "build/$program"
 done
 say "the tools"
 terse --version

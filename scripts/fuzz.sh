@@ -32,7 +32,8 @@ while (($# > 0)); do
     *) wanted+=("$1"); shift ;;
   esac
 done
-command -v clang++ >/dev/null || fail "there is no clang++, which has libFuzzer: install clang"
+runtime=$(clang++ -print-runtime-dir 2>/dev/null) && compgen -G "$runtime/libclang_rt.fuzzer*.a" >/dev/null ||
+  fail "there is no clang++ with libFuzzer: run scripts/install-deps.sh --full"
 
 build=$PWD/build/fuzz
 bin=$build/bin

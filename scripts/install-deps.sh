@@ -8,12 +8,12 @@ usage() {
 usage: scripts/install-deps.sh [--mpi NAME]... [--full] [--coverage] [--package] [--dry-run]
 
 Installs, by apt-get (as root or through sudo), what is missing for building and testing Terse.
-Without apt-get it names what is missing. Libraries below a folder of the environment's CMAKE_PREFIX_PATH are there.
+Without apt-get it names what is missing. What lies below a folder of CMAKE_PREFIX_PATH counts as installed.
   --mpi NAME   openmpi or mpich, under the names that Debian gives each beside the other (mpicxx.NAME); without it, an
                MPI library is there if mpicxx and mpirun are, and Open MPI is what would be installed
   --full       also what test.sh --full needs: both MPI libraries, clang with clang-tidy and libFuzzer, what packs
   --coverage   also what coverage.sh needs: gcovr
-  --package    also what packs: cpack -G DEB calls it
+  --package    also what `cpack -G DEB` needs
   --dry-run    only say what is missing
 TEXT
 }

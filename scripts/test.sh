@@ -12,7 +12,7 @@ Installs what is missing, builds Terse in build/release and runs all tests.
   --full         also: warnings are errors; clang-tidy on src; all tests under the address and undefined-behaviour
                  sanitizers (build/asan); the tests whose ranks are threads under the thread sanitizer (build/tsan);
                  libFuzzer on every decoder and parser for a moment (build/fuzz); the tests, examples and package tests
-                 that run MPI, with the other MPI library of the two
+                 that run MPI, with the other MPI library of the two, on 1, 2, 3, 4 and 8 ranks
   --mpi NAME     with openmpi or mpich, in build/NAME, where the system has several MPI libraries under Debian's names
                  (mpicxx.NAME); default: whatever mpicxx is, or Open MPI with --full
   --no-install   leaves it to CMake to say what is missing
@@ -79,7 +79,7 @@ if [[ $full == yes ]]; then
   stage "test with the address and undefined-behaviour sanitizers" ctest --preset asan -j "$jobs"
   stage "build with the thread sanitizer" build tsan $suffix
   stage "test with the thread sanitizer" "${plain_addresses[@]}" ctest --preset tsan -j "$jobs"
-  stage "build the fuzz targets" build fuzz
+  stage "build the fuzz targets" build fuzz $suffix
   stage "fuzz every decoder and parser for a moment" ctest --preset fuzz -j "$jobs"
   other=mpich
   [[ $mpi != mpich ]] || other=openmpi

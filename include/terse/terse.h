@@ -35,6 +35,9 @@ TERSE_API MPI_Datatype Terse_Type_bfloat16(void);
 TERSE_API MPI_Op Terse_Op_average(void);
 
 // --- the call ---
+//
+// One thread at a time for each communicator and each Terse_Feedback; different ones at once under
+// MPI_THREAD_MULTIPLE.
 
 /// What a lossy codec left out of one tensor so far, to go in with the next call: one per tensor and rank.
 typedef struct Terse_Feedback_s* Terse_Feedback;
@@ -52,9 +55,14 @@ typedef struct Terse_Feedback_s* Terse_Feedback;
 /// training, which wants Terse_Allreduce_feedback.
 ///
 /// Errors: on all ranks alike, those of terse::Communicator (terse/communicator.hpp), which name the rank
-/// that caused them: arguments that differ between ranks, a negative count, a null buffer, ... Not where some
-/// ranks' arguments are Terse's and others' are MPI's: those ranks are in different calls, which may hang, as
-/// it may with MPI.
+/// that caused them: arguments that differ between ranks, a negative count, a null buffer, ... A negative
+/// count on one rank: with MPI_ERRORS_ARE_FATAL, the default, the program ends with a sentence at once.
+///
+/// Not where this rank's tensor is below min_bytes (2 KiB where that is auto): such a call is MPI's alone,
+/// its errors are its own, and ranks whose calls differ may hang as they may in MPI. terse_check=all or
+/// payload makes these calls agree, too. Without check=payload, corrupt data found by one rank late in the
+/// call is that rank's error alone, and the next agreed call is refused everywhere. If some ranks' types and
+/// operations are Terse's and others' are MPI's, these ranks are in different calls, and may hang.
 TERSE_API int Terse_Allreduce(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype, MPI_Op op,
                               MPI_Comm comm);
 /// With a count that int may not hold, for what goes to MPI_Allreduce too.
@@ -98,9 +106,8 @@ TERSE_API int Terse_Feedback_load_all(Terse_Feedback feedback, const void* const
 
 /// Sets options of a communicator. Collective, with the same values on all ranks. The keys are "terse_" and
 /// the name of an option: terse_codec, terse_algorithm, terse_min_bytes, terse_segment_bytes, terse_check
-/// (what each takes: terse::options(), and the error for a value that makes no sense). They override the
-/// environment; an option without a key stays as it is. Keys that begin otherwise are not Terse's and are
-/// ignored.
+/// (what each takes: `terse info`). They override the environment; an option without a key stays as it is.
+/// Keys that begin otherwise are not Terse's and are ignored.
 ///
 /// The next call has the new options; what was learnt about the communicator (algorithm=auto) is forgotten. A
 /// duplicate (MPI_Comm_dup) inherits the options that its original has then. After an error, which all ranks

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,6 +31,7 @@ struct Result {
   std::vector<std::string> errors;  ///< by call
   std::vector<Tensor> out;
   bool altered = false;
+  bool delayed = false;
 };
 
 /// A few calls in a row over a transport with a fault; a rank whose call failed says so in those that follow,
@@ -59,6 +61,7 @@ Result calls(const std::string& spec, bool checksum, bool with_nan, const FaultP
       result.out.push_back(data);
     }
     result.altered = t.altered();
+    result.delayed = t.delayed();
   }
   mpi.free();
   return result;
@@ -70,7 +73,8 @@ bool anywhere(bool here) {
   return any != 0;
 }
 
-void check(const std::string& spec, bool checksum, bool with_nan, const FaultPlan& plan,
+/// Returns whether the plan has altered a message, or delayed one, where it was to.
+bool check(const std::string& spec, bool checksum, bool with_nan, const FaultPlan& plan,
            const Result& sound) {
   SCOPED_TRACE(spec + (checksum ? ", checksum" : "") + (with_nan ? ", NaN; " : "; ") + text_of(plan));
   const Result got = calls(spec, checksum, with_nan, plan);
@@ -91,10 +95,12 @@ void check(const std::string& spec, bool checksum, bool with_nan, const FaultPla
     }
   }
   EXPECT_TRUE(found || !altered || !checksum) << "nobody has seen it";
+  return plan.fault == Fault::delay ? anywhere(got.delayed) : altered;
 }
 
 void check_all(bool checksum) {
   std::uint64_t seed = 0;
+  std::map<Fault, int> hits;
   for (const char* spec : {"onebit:block=64", "identity", "cast:bf16"}) {
     for (const bool with_nan : {false, true}) {
       const Result sound = calls(spec, checksum, with_nan, {.rank = -1});
@@ -102,17 +108,21 @@ void check_all(bool checksum) {
         for (const int channel : {0, 1, kLastWord, kTagsOfAPass, kTagsOfAPass + 1}) {
           if (channel >= kLastWord && !with_nan) continue;
           if (++seed % 2 != 0) continue;  // all of them: faults_test.cpp
-          check(spec, checksum, with_nan,
-                {.fault = fault,
-                 .rank = static_cast<int>(seed / 2 % static_cast<std::uint64_t>(world_size())),
-                 .channel = channel,
-                 .nth = channel >= kLastWord ? 0 : seed / 2 % 4,
-                 .seed = seed},
-                sound);
+          const FaultPlan plan{.fault = fault,
+                               .rank = static_cast<int>(seed / 2 % static_cast<std::uint64_t>(world_size())),
+                               .channel = channel,
+                               .nth = channel >= kLastWord ? 0 : seed / 2 % 4,
+                               .seed = seed};
+          hits[fault] += check(spec, checksum, with_nan, plan, sound);
           if (anywhere(testing::Test::HasFailure())) return;
         }
       }
     }
+  }
+  for (const Fault fault : kAllFaults) {
+    // a message with its checksum fills the room of its receive, but for a flagged one: nothing can be added
+    if (checksum && fault == Fault::extend) continue;
+    EXPECT_GT(hits[fault], 2) << name(fault) << " has hardly happened";
   }
 }
 

@@ -10,14 +10,11 @@
 // number.
 #include <gtest/gtest.h>
 #include <mpi.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <cmath>
-#include <csignal>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <iostream>
@@ -34,21 +31,12 @@
 #include "support/exact.hpp"
 #include "support/mpi_ranks.hpp"
 #include "support/rig.hpp"
+#include "support/watchdog.hpp"
 
 namespace terse::test {
 namespace {
 
-constexpr unsigned kPatience = 120;  // seconds that one call and its checks may take
-
-char where[1024] = "the start";  // what this rank is at, for the signal handler
-
-void say_where_and_abort(int) {
-  constexpr char kHangs[] = "terse-stress hangs at ";
-  [[maybe_unused]] auto ignored = write(STDERR_FILENO, kHangs, sizeof kHangs - 1);
-  ignored = write(STDERR_FILENO, where, strnlen(where, sizeof where));
-  ignored = write(STDERR_FILENO, "\n", 1);
-  std::abort();
-}
+std::string where = "the start";  // what this rank is at
 
 class Random {
  public:
@@ -237,7 +225,9 @@ std::string place_of(const Arguments& arguments, std::uint64_t episode, const st
 }
 
 /// Returns the calls that all groups of the episode have made.
-std::uint64_t run_episode(const Arguments& arguments, std::uint64_t episode) {
+std::uint64_t run_episode(const Arguments& arguments, std::uint64_t episode, Watchdog& watchdog) {
+  where = place_of(arguments, episode, "its start, or the end of other groups");
+  watchdog.now_at(where);
   Random common(arguments.seed, episode, 0);
   const Deal deal(common, world_size());
   const auto me = static_cast<std::size_t>(world_rank());
@@ -254,12 +244,10 @@ std::uint64_t run_episode(const Arguments& arguments, std::uint64_t episode) {
       subjects.push_back(random_subject(random, world.size()));
     for (std::size_t call = 0; call < calls; ++call) {
       Subject& subject = *random.of(subjects);
-      const std::string text =
-          place_of(arguments, episode,
-                   "call " + std::to_string(call) + " of group " + std::to_string(g) + ", " +
-                       text_of(subject.setting) + ", algorithm=" + subject.options.algorithm);
-      std::snprintf(where, sizeof where, "%s", text.c_str());
-      alarm(kPatience);
+      where = place_of(arguments, episode,
+                       "call " + std::to_string(call) + " of group " + std::to_string(g) + ", " +
+                           text_of(subject.setting) + ", algorithm=" + subject.options.algorithm);
+      watchdog.now_at(where);
       one_call(world, part.get(), subject, random);
     }
   }
@@ -270,9 +258,9 @@ std::uint64_t run_episode(const Arguments& arguments, std::uint64_t episode) {
 bool parse(int argc, char** argv, Arguments& arguments) {
   namespace po = boost::program_options;
   po::options_description options("mpirun -np 8 terse-stress: random calls against the oracle");
-  options.add_options()("help", "this text")("cases",
-                                             po::value(&arguments.cases)->default_value(arguments.cases),
-                                             "calls to make, in whole episodes")(
+  options.add_options()("help,h", "this text")("cases",
+                                               po::value(&arguments.cases)->default_value(arguments.cases),
+                                               "calls to make, in whole episodes")(
       "seed", po::value(&arguments.seed)->default_value(arguments.seed), "of all that is random")(
       "episode", po::value(&arguments.episode)->default_value(arguments.episode), "where to begin");
   po::variables_map map;
@@ -285,12 +273,18 @@ bool parse(int argc, char** argv, Arguments& arguments) {
 
 int run(int argc, char** argv) {
   Arguments arguments;
-  if (!parse(argc, argv, arguments)) return 0;
-  std::signal(SIGALRM, say_where_and_abort);
+  try {
+    if (!parse(argc, argv, arguments)) return 0;
+  } catch (const boost::program_options::error& error) {  // the same on all ranks
+    if (world_rank() == 0) std::cerr << "terse-stress: " << error.what() << " (see --help)" << std::endl;
+    return 2;
+  }
   std::uint64_t made = 0;
   std::uint64_t episode = arguments.episode;
-  for (; made < arguments.cases; ++episode) made += run_episode(arguments, episode);
-  alarm(0);
+  {
+    Watchdog watchdog(world_rank());
+    for (; made < arguments.cases; ++episode) made += run_episode(arguments, episode, watchdog);
+  }
   int ranks = world_size();
   MPI_Barrier(MPI_COMM_WORLD);
   if (world_rank() == 0) {
@@ -304,7 +298,8 @@ int run(int argc, char** argv) {
 }  // namespace terse::test
 
 int main(int argc, char** argv) {
-  MPI_Init(&argc, &argv);
+  int provided = 0;
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);  // the watchdog calls MPI only to end it
   int no_arguments = 1;
   testing::InitGoogleTest(&no_arguments, argv);
   testing::GTEST_FLAG(throw_on_failure) = true;  // an expectation that is not met ends the run

@@ -8,14 +8,10 @@
 #include <mpi.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdio>
-#include <cstdlib>
-#include <mutex>
 #include <string>
-#include <thread>
 
-#include "support/stack_dump.hpp"
+#include "support/watchdog.hpp"
 
 namespace {
 
@@ -26,59 +22,7 @@ std::string name_of(const testing::TestInfo& test) {
   return std::string(test.test_suite_name()) + "." + test.name();
 }
 
-/// Ends the run when one test has gone on for too long.
-class Watchdog {
- public:
-  Watchdog() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    patience_ *= 5;
-#endif
-    if (const char* text = std::getenv("TERSE_TEST_TIMEOUT_S"))
-      patience_ = std::chrono::seconds(std::atoi(text));
-    terse::test::prepare_stack_dumps();
-    thread_ = std::thread([this] { watch(); });
-  }
-  Watchdog(const Watchdog&) = delete;
-  Watchdog& operator=(const Watchdog&) = delete;
-  ~Watchdog() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    changed_.notify_all();
-    thread_.join();
-  }
-  void now_at(const std::string& where) {
-    const std::lock_guard lock(mutex_);
-    where_ = where;
-    since_ = std::chrono::steady_clock::now();
-  }
-
- private:
-  void watch() {
-    std::unique_lock lock(mutex_);
-    while (!stop_) {
-      changed_.wait_for(lock, std::chrono::milliseconds(500));
-      if (std::chrono::steady_clock::now() - since_ < patience_) continue;
-      std::fprintf(stderr, "[rank %d] hangs: %s has not ended after %lld s\n", world_rank, where_.c_str(),
-                   static_cast<long long>(patience_.count()));
-      const std::string who = "[rank " + std::to_string(world_rank) + "]";
-      std::fputs(terse::test::dump_all_stacks(who).c_str(), stderr);
-      std::fflush(nullptr);
-      std::this_thread::sleep_for(std::chrono::seconds(2));  // for the others to say where they are
-      MPI_Abort(MPI_COMM_WORLD, 3);
-      std::_Exit(3);
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool stop_ = false;
-  std::string where_ = "the start";
-  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
-  std::chrono::seconds patience_{60};
-  std::thread thread_;
-};
+using terse::test::Watchdog;
 
 /// Keeps ranks in step from test to test and prints what rank 0's printer cannot see.
 class RankListener : public testing::EmptyTestEventListener {
@@ -131,7 +75,7 @@ int main(int argc, char** argv) {
   MPI_Comm_dup(MPI_COMM_WORLD, &comm);
   int failed = 0;
   {
-    Watchdog watchdog;
+    Watchdog watchdog(world_rank);
     auto& listeners = testing::UnitTest::GetInstance()->listeners();
     if (world_rank != 0) delete listeners.Release(listeners.default_result_printer());
     listeners.Append(new RankListener(watchdog, comm));

@@ -17,9 +17,9 @@ struct NamedCodec {
   std::string spec;
   std::shared_ptr<const Codec> codec;
 
-  /// Feedback adds up what a codec leaves out. That is sound only where it leaves out less than it is given,
-  /// and pointless where it leaves out nothing.
-  /// Codecs with which feedback is sound, and the one whose algorithm has it all the same.
+  /// Feedback adds up what a codec leaves out. That is sound where a codec leaves out less than it is given
+  /// (contractive); a codec that encodes tensors whole has an algorithm of its own, which has feedback all
+  /// the same. It is pointless where nothing is left out.
   bool takes_feedback() const noexcept {
     const CodecTraits& traits = codec->traits();
     return (traits.contractive || traits.whole) && !traits.lossless;
