@@ -26,7 +26,7 @@ struct Party {
 };
 
 Party read_record(std::span<const std::byte> record, std::uint64_t place) {
-  const Party unheard = {
+  Party unheard = {
       .heard = false, .failed = true, .code = ErrorCode::corrupt_data, .text = "its last word came corrupt"};
   if (record.size() < kTextAt) return unheard;
   const std::size_t body = kTextAt + load<std::uint16_t>(record.data() + 2);
