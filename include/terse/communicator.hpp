@@ -93,8 +93,7 @@ TERSE_API std::span<const OptionInfo> options() noexcept;
 /// Sets one option from text, as the environment and command lines do.
 /// Errors: invalid_argument, naming the option and what is allowed.
 TERSE_API void set_option(AllreduceOptions& options, std::string_view name, std::string_view value);
-/// The inverse of set_option: empty where the option is not set. Errors: as
-/// set_option, for the name.
+/// The inverse of set_option: empty where the option is not set. Errors: as set_option, for the name.
 TERSE_API std::string get_option(const AllreduceOptions& options, std::string_view name);
 /// The options that the environment sets. Errors: as set_option, naming the variable.
 TERSE_API AllreduceOptions options_from_environment();
@@ -146,7 +145,7 @@ class TERSE_API Communicator {
   Outcome allreduce(View data, const AllreduceOptions& options = {});
 
  private:
-  struct Impl;
+  struct [[gnu::visibility("hidden")]] Impl;
   std::unique_ptr<Impl> impl_;
 };
 

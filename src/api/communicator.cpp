@@ -13,21 +13,10 @@
 #include "codec/feedback_state.hpp"
 #include "collective/algorithms.hpp"
 #include "collective/allreduce.hpp"
-#include "core/current_error.hpp"
 #include "transport/mpi_transport.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
-
-bool is_agreed(const std::exception_ptr& thrown) {
-  try {
-    std::rethrow_exception(thrown);
-  } catch (const AgreedError&) {
-    return true;
-  } catch (...) {
-    return false;
-  }
-}
 
 bool overlap(ConstView in, View out) {
   const std::less<const void*> before;
@@ -87,7 +76,7 @@ std::span<const AlgorithmInfo> algorithms() noexcept {
   return infos;
 }
 
-struct [[gnu::visibility("hidden")]] Communicator::Impl {
+struct Communicator::Impl {
   Impl(MPI_Comm comm, const AllreduceOptions& given) : transport(comm) {
     std::optional<Error> failure;
     Agreement::Fields fields;
@@ -132,6 +121,13 @@ struct [[gnu::visibility("hidden")]] Communicator::Impl {
     return codecs_by_spec.emplace(choice.spec(), make_codec(choice.spec())).first->second;
   }
 
+  void note_broken(const Error& error) {
+    if (broken) return;
+    broken = Error(ErrorCode::communication,
+                   "this Communicator is not usable any more: an earlier call on it failed half way: " +
+                       std::string(error.what()));
+  }
+
   // What a choice of the algorithm rests on, beside the tensor and the codec.
   static Agreement::Fields terms_of(const AllreduceOptions& options) {
     return {{"algorithm", options.algorithm}, {"min_bytes", get_option(options, "min_bytes")}};
@@ -139,7 +135,7 @@ struct [[gnu::visibility("hidden")]] Communicator::Impl {
 
   // Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays.
   // Says why in the call's terms, since that too must be the same on all ranks.
-  bool compression_pays(Call & call) {
+  bool compression_pays(Call& call) {
     const auto because = [&](bool pays, const char* why) {
       call.terms.emplace_back("auto", std::string(pays ? "compresses" : "takes plain MPI") + why);
       return pays;
@@ -173,15 +169,11 @@ Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOpt
             .failure = options.failure};
   try {
     return allreduce(options, call);
+  } catch (const AgreedError& error) {
+    if (error.code() == ErrorCode::corrupt_data) note_broken(error);
+    throw;
   } catch (...) {
-    const std::exception_ptr thrown = std::current_exception();
-    const Error error = current_error();
-    const bool half_way = call.agree && transport.size() > 1 && !is_agreed(thrown);
-    if (!broken && (half_way || error.code() == ErrorCode::corrupt_data || transport.abandoned())) {
-      broken = Error(ErrorCode::communication,
-                     "this Communicator is not usable any more: an earlier call on it failed half way: " +
-                         std::string(error.what()));
-    }
+    if (transport.abandoned() || (call.agree && transport.size() > 1)) note_broken(current_error());
     throw;
   }
 }

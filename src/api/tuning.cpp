@@ -9,8 +9,6 @@
 #include <new>
 #include <optional>
 
-#include "core/current_error.hpp"
-
 namespace terse::inline v0_1 {
 namespace {
 

@@ -72,7 +72,7 @@ int Terse_Comm_set_info(MPI_Comm comm, MPI_Info info) {
     } catch (const MpiFailure&) {
       wanted.failure = terse::Error(terse::ErrorCode::invalid_argument, "MPI cannot read the info");
     } catch (...) {
-      wanted.failure = current_error();
+      wanted.failure = terse::current_error();
     }
     state.make_communicator(comm, wanted);
     return MPI_SUCCESS;

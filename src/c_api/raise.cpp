@@ -72,24 +72,10 @@ bool errors_are_fatal(MPI_Comm comm) noexcept {
   return fatal;
 }
 
-Error current_error(const std::string& begin) {
-  try {
-    throw;
-  } catch (const Error& error) {
-    return {error.code(), begin + error.what()};
-  } catch (const std::bad_alloc&) {
-    return {ErrorCode::out_of_memory, begin + "no memory"};
-  } catch (const std::exception& error) {
-    return {ErrorCode::invalid_state, begin + error.what()};
-  } catch (...) {
-    return {ErrorCode::invalid_state, begin + "an exception that is no std::exception"};
-  }
-}
-
 int raise(const char* where, MPI_Comm comm) noexcept {
   last.code = MPI_ERR_OTHER;
   try {
-    const Error error = current_error(std::string(where) + ": ");
+    const Error error = current_error(where);
     last.kind = error.code();
     last.sentence = error.what();
   } catch (...) {  // there is no memory for a sentence either

@@ -14,9 +14,6 @@ namespace terse::c_api {
 /// Whether an error ends the program: MPI's default.
 bool errors_are_fatal(MPI_Comm comm) noexcept;
 
-/// In a catch block: what is being handled, as an Error whose sentence begins with `begin`.
-Error current_error(const std::string& begin = "");
-
 /// In a catch block: what is being handled, as MPI has it. Remembers the sentence for this thread, calls the
 /// error handler of `comm` and returns the code. MPI_COMM_NULL: as MPI does for calls without a communicator.
 int raise(const char* where, MPI_Comm comm) noexcept;

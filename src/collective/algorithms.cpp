@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "collective/algorithms.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -12,15 +13,14 @@ std::span<const Algorithm> algorithm_table() noexcept {
       {.name = "two_phase",
        .summary = "compressed exchange, then compressed all-gather; feedback in both phases",
        .compresses = true,
-       .check = check_two_phase,
        .chunks = two_phase_chunks,
        .build = build_two_phase,
        .build_pieces = build_phases},
       {.name = "deepspeed",
        .summary = "two_phase as DeepSpeed has it, for codec onebit:deepspeed: padded, one scale for all",
        .compresses = true,
+       .whole = true,
        .padded = deepspeed_padded,
-       .check = check_deepspeed,
        .chunks = deepspeed_chunks,
        .build = build_deepspeed,
        .build_pieces = build_phases},
@@ -29,7 +29,35 @@ std::span<const Algorithm> algorithm_table() noexcept {
 }
 
 const Algorithm& algorithm_for(const Codec& codec) {
-  return find_algorithm(codec.traits().whole ? "deepspeed" : "two_phase");
+  const auto table = algorithm_table();
+  return *std::find_if(table.begin(), table.end(), [&](const Algorithm& row) {
+    return row.compresses && row.whole == codec.traits().whole;
+  });
+}
+
+void check_pair(const Algorithm& algorithm, const Problem& problem) {
+  if (!algorithm.compresses) return;
+  const Codec& codec = *problem.codec;
+  const auto refuse = [&](const std::string& sentence) { throw Error(ErrorCode::unsupported, sentence); };
+  const std::string both =
+      "algorithm " + std::string(algorithm.name) + " does not go with codec " + codec.spec();
+  if (algorithm.whole != codec.traits().whole) {
+    refuse(both +
+           (algorithm.whole ? ": it is for codecs that encode a tensor as a whole, such as onebit:deepspeed"
+                            : ": the codec encodes a tensor only as a whole") +
+           ". Use algorithm " + std::string(algorithm_for(codec).name) + ", or auto");
+  }
+  if (!codec.supports(problem.dtype)) {
+    refuse("codec " + codec.spec() + " cannot encode " + std::string(name(problem.dtype)) +
+           ": choose another codec for this tensor (see `terse codecs`)");
+  }
+  // an algorithm for whole tensors is there to do as others do, whether or not that is sound
+  if (problem.feedback && !codec.traits().contractive && !algorithm.whole) {
+    refuse(
+        "algorithm " + std::string(algorithm.name) + " cannot keep residuals for codec " + codec.spec() +
+        ": the codec is not a contraction, so that they may grow without bound. Call it without feedback or "
+        "choose a codec that is (see `terse codecs`)");
+  }
 }
 
 const Algorithm& find_algorithm(std::string_view name) {

@@ -32,10 +32,10 @@ struct Algorithm {
   std::string_view name;
   std::string_view summary;
   bool compresses = false;  ///< encodes: may be lossy, may have feedback
+  bool whole =
+      false;  ///< encodes a tensor as a whole, for codecs that do just that; others go piece by piece
   /// Elements of a tensor of `count` once it is padded with zeros; null: it is not.
   std::size_t (*padded)(std::size_t count, int ranks) = nullptr;
-  /// Throws Error(unsupported) with a sentence that names both where algorithm and codec do not go together.
-  void (*check)(const Problem&) = nullptr;
   /// The elements of each rank's chunk; empty where ranks own nothing.
   std::vector<Range> (*chunks)(const Problem&) = nullptr;
   Schedule (*build)(const Problem&) = nullptr;
@@ -50,16 +50,16 @@ inline std::size_t padded_count(const Algorithm& algorithm, std::size_t count, i
 }
 /// The algorithm that compresses with a codec, where nobody has named one.
 const Algorithm& algorithm_for(const Codec& codec);
+/// Throws Error(unsupported) with a sentence that names both where algorithm and codec do not go together.
+void check_pair(const Algorithm& algorithm, const Problem& problem);
 /// Throws Error(invalid_argument) that lists the names.
 const Algorithm& find_algorithm(std::string_view name);
 
 // The rows' code, one file each.
 Schedule build_exact(const Problem& problem);
-void check_two_phase(const Problem& problem);
 std::vector<Range> two_phase_chunks(const Problem& problem);
 Schedule build_two_phase(const Problem& problem);
 std::size_t deepspeed_padded(std::size_t count, int ranks);
-void check_deepspeed(const Problem& problem);
 std::vector<Range> deepspeed_chunks(const Problem& problem);
 Schedule build_deepspeed(const Problem& problem);
 

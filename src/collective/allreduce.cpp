@@ -10,7 +10,6 @@
 #include "codec/message.hpp"
 #include "collective/agreement.hpp"
 #include "core/bytes.hpp"
-#include "core/current_error.hpp"
 #include "core/hash.hpp"
 
 namespace terse::inline v0_1 {
@@ -246,7 +245,7 @@ CallResult run(Transport& transport, const Call& call, Prepared& made, Agreement
 }  // namespace
 
 void check_pair(const Transport& transport, const Call& call) {
-  if (call.algorithm->check) call.algorithm->check(problem_of(transport, call, *call.codec));
+  check_pair(*call.algorithm, problem_of(transport, call, *call.codec));
 }
 
 void decline(const Transport& transport, const Call& call) {

@@ -10,8 +10,6 @@
 // Steps: an encoding of N; P - 1 messages out and in; P decode-adds, a division and an encoding of N / P; P -
 // 1 messages out and in; P decodings of N / P. Bytes a rank: 2 (P - 1) m(N / P) where m is the size of an
 // encoded chunk, a bit an element and one scale. Determinism: as two_phase.
-#include <string>
-
 #include "collective/algorithms.hpp"
 
 namespace terse::inline v0_1 {
@@ -19,21 +17,6 @@ namespace terse::inline v0_1 {
 std::size_t deepspeed_padded(std::size_t count, int ranks) {
   const std::size_t quantum = 8 * static_cast<std::size_t>(ranks);
   return (count + quantum - 1) / quantum * quantum;
-}
-
-void check_deepspeed(const Problem& problem) {
-  const Codec& codec = *problem.codec;
-  if (!codec.traits().whole) {
-    throw Error(
-        ErrorCode::unsupported,
-        "algorithm deepspeed is for codecs that encode a tensor as a whole, such as onebit:deepspeed, and " +
-            codec.spec() + " is none: use algorithm " + std::string(algorithm_for(codec).name) + ", or auto");
-  }
-  if (!codec.supports(problem.dtype)) {
-    throw Error(ErrorCode::unsupported, "codec " + codec.spec() + " cannot encode " +
-                                            std::string(name(problem.dtype)) +
-                                            ": choose another codec for this tensor (see `terse codecs`)");
-  }
 }
 
 std::vector<Range> deepspeed_chunks(const Problem& problem) {

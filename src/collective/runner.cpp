@@ -8,7 +8,6 @@
 
 #include "codec/elements.hpp"
 #include "codec/message.hpp"
-#include "core/current_error.hpp"
 #include "core/hash.hpp"
 
 namespace terse::inline v0_1 {

@@ -232,27 +232,6 @@ class Builder {
 
 }  // namespace
 
-void check_two_phase(const Problem& problem) {
-  const Codec& codec = *problem.codec;
-  if (codec.traits().whole) {
-    throw Error(ErrorCode::unsupported, "algorithm two_phase encodes a tensor piece by piece, and codec " +
-                                            codec.spec() + " does so only as a whole: use algorithm " +
-                                            std::string(algorithm_for(codec).name) + ", or auto");
-  }
-  if (!codec.supports(problem.dtype)) {
-    throw Error(ErrorCode::unsupported, "codec " + codec.spec() + " cannot encode " +
-                                            std::string(name(problem.dtype)) +
-                                            ": choose another codec for this tensor (see `terse codecs`)");
-  }
-  if (problem.feedback && !codec.traits().contractive) {
-    throw Error(
-        ErrorCode::unsupported,
-        "algorithm two_phase cannot keep residuals for codec " + codec.spec() +
-            ": the codec is not a contraction, so that they may grow without bound. Call it without feedback "
-            "or choose a codec that is (see `terse codecs`)");
-  }
-}
-
 std::vector<Range> two_phase_chunks(const Problem& problem) {
   return deal_chunks(problem.count, problem.codec->traits().block, problem.ranks);
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/current_error.hpp"
-
 #include <exception>
 #include <new>
+#include <terse/error.hpp>
 
 namespace terse::inline v0_1 {
 

@@ -133,7 +133,7 @@ std::vector<Range> Rig::pieces() const {
 std::string refusal(const Setting& setting) {
   const Rig rig(setting);
   try {
-    if (rig.algorithm().check) rig.algorithm().check(rig.problem(0));
+    check_pair(rig.algorithm(), rig.problem(0));
   } catch (const Error& error) {
     if (error.code() == ErrorCode::unsupported) return error.what();
     throw;
