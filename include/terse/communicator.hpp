@@ -58,6 +58,8 @@ struct AllreduceOptions {
   std::optional<std::size_t>
       segment_bytes{};  ///< elements on their way at once, in bytes over all ranks' chunks
   std::optional<Check> check{};
+  /// Names the tensor where ranks could mean different ones: a difference is an error that names both.
+  std::string tensor{};
   /// What this rank has found wrong with its arguments before it could make the call, as a binding for
   /// another language may: all ranks throw it, as they throw what Terse finds.
   std::optional<Error> failure{};

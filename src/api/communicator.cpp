@@ -165,6 +165,7 @@ Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOpt
             .op = *options.op,
             .feedback = options.feedback,
             .segment_bytes = *options.segment_bytes,
+            .tensor = options.tensor,
             .checksum = *options.check == Check::payload,
             .failure = options.failure};
   try {

@@ -150,6 +150,7 @@ AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& 
   if (!merged.min_bytes) merged.min_bytes = second.min_bytes;
   if (!merged.segment_bytes) merged.segment_bytes = second.segment_bytes;
   if (!merged.check) merged.check = second.check;
+  if (merged.tensor.empty()) merged.tensor = second.tensor;
   if (!merged.failure) merged.failure = second.failure;
   return merged;
 }

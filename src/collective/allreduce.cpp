@@ -120,6 +120,7 @@ Agreement::Fields describe(const Call& call) {
                               {"feedback", call.feedback ? call.feedback->state().summary() : "none"},
                               {"checksums", call.checksum ? "on" : "off"}};
   if (call.terms.empty()) fields.emplace_back("algorithm", call.algorithm->name);
+  if (!call.tensor.empty()) fields.emplace_back("tensor", call.tensor);
   fields.insert(fields.end(), call.terms.begin(), call.terms.end());
   return fields;
 }

@@ -33,6 +33,7 @@ struct Call {
   Op op = Op::sum;
   Feedback* feedback = nullptr;
   std::size_t segment_bytes = std::size_t{4} << 20;
+  std::string tensor{};   ///< its name, where it has one
   bool agree = true;      ///< begin with the agreement
   bool checksum = false;  ///< seal every message
   /// What this rank already knows to be wrong with its arguments. With `agree`, all ranks then throw it.

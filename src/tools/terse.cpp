@@ -16,6 +16,7 @@
 
 #include "command_line.hpp"
 #include "output.hpp"
+#include "run.hpp"
 
 namespace terse::tools {
 namespace {
@@ -191,25 +192,43 @@ int info_command(const po::variables_map&) {
   return 1;
 }
 
+using Words = std::vector<std::string>;
+
 struct Subcommand {
   std::string_view name;
+  std::string_view usage;
   std::string_view summary;
-  bool has_json;
-  int (*run)(const po::variables_map&);
+  int (*run)(const Subcommand& self, const Words& arguments);
 };
 
+// A command with options of its own, and help from those.
+template <int (*command)(const po::variables_map&)>
+int with_options(const Subcommand& self, const Words& arguments) {
+  po::options_description description("Options");
+  description.add_options()("help,h", "this text");
+  if (self.usage == "[--json]") description.add_options()("json", "as JSON");
+  const po::variables_map values =
+      parse_command_line("terse " + std::string(self.name), description, arguments);
+  if (values.count("help") != 0) {
+    std::cout << "terse " << self.name << ": " << self.summary << "\n\n" << description;
+    return 0;
+  }
+  return command(values);
+}
+
 constexpr std::array kSubcommands = {
-    Subcommand{"codecs", "the codecs: options, traits, element types, bits an element", true, codecs_command},
-    Subcommand{"info", "version, MPI library, options and what the environment sets, algorithms, codecs",
-               false, info_command},
+    Subcommand{"codecs", "[--json]", "the codecs: options, traits, element types, bits an element",
+               with_options<codecs_command>},
+    Subcommand{"info", "", "version, MPI library, options and what the environment sets, algorithms, codecs",
+               with_options<info_command>},
+    Subcommand{"run", "...", "runs an MPI program with its MPI_Allreduce compressed: see terse run --help",
+               [](const Subcommand&, const Words& arguments) { return run_command(arguments); }},
 };
 
 void print_help() {
   std::cout << "terse " << version() << ": compressed collectives on MPI\n\n";
   for (const Subcommand& subcommand : kSubcommands) {
-    print_wrapped(
-        "  terse " + padded(subcommand.name, 8) + (subcommand.has_json ? "[--json]  " : "          "),
-        subcommand.summary);
+    print_wrapped("  terse " + padded(subcommand.name, 8) + padded(subcommand.usage, 10), subcommand.summary);
   }
   std::cout << "  terse --help\n  terse --version\n";
 }
@@ -233,16 +252,7 @@ int run(const std::vector<std::string>& arguments) {
     throw UsageError((first.starts_with('-') ? "there is no option '" : "there is no subcommand '") + first +
                      "': use " + names + ", --help or --version");
   }
-  po::options_description description("Options");
-  description.add_options()("help,h", "this text");
-  if (subcommand->has_json) description.add_options()("json", "as JSON");
-  const po::variables_map values =
-      parse_command_line("terse " + first, description, {arguments.begin() + 1, arguments.end()});
-  if (values.count("help") != 0) {
-    std::cout << "terse " << subcommand->name << ": " << subcommand->summary << "\n\n" << description;
-    return 0;
-  }
-  return subcommand->run(values);
+  return subcommand->run(*subcommand, {arguments.begin() + 1, arguments.end()});
 }
 
 }  // namespace

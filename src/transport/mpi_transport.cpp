@@ -68,12 +68,22 @@ MpiTransport::MpiTransport(MPI_Comm comm) {
   }
   check(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
   check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  name_after(comm);
   check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
   check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
   void* limit = nullptr;
   int found = 0;
   check(MPI_Comm_get_attr(comm_, MPI_TAG_UB, &limit, &found), "MPI_Comm_get_attr");
   if (found) tag_limit_ = *static_cast<int*>(limit);
+}
+
+// For debuggers, and for the drop-in, which leaves the library's own communicators alone.
+void MpiTransport::name_after(MPI_Comm original) {
+  char name[MPI_MAX_OBJECT_NAME] = {};
+  int length = 0;
+  check(MPI_Comm_get_name(original, name, &length), "MPI_Comm_get_name");
+  check(MPI_Comm_set_name(comm_, ("Terse: " + std::string(name)).substr(0, MPI_MAX_OBJECT_NAME - 1).c_str()),
+        "MPI_Comm_set_name");
 }
 
 MpiTransport::~MpiTransport() { abandon(); }

@@ -46,6 +46,7 @@ class MpiTransport final : public Transport {
 
  private:
   void check(int code, const char* what);
+  void name_after(MPI_Comm original);
   void require_usable() const;
   // A transfer that has started.
   struct Pending {

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <mpi.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <terse/communicator.hpp>
+#include <vector>
+
+#include "interpose/settings.hpp"
+#include "interpose/tally.hpp"
+#include "interpose/tensors.hpp"
+
+namespace terse::interpose {
+
+/// The arguments of MPI_Allreduce, as C has them, and where in the program the call stands.
+struct Arguments {
+  const void* sendbuf;
+  void* recvbuf;
+  int count;
+  MPI_Datatype datatype;
+  MPI_Op op;
+  MPI_Comm comm;
+  const void* site;
+};
+
+/// What is known of one of the program's communicators: an attribute of it.
+struct CommState {
+  bool passes = false;  ///< all calls on it are passed on
+  bool own = false;     ///< the library has made it for itself
+  std::uint64_t size = 1;
+  std::string name;
+  std::optional<Communicator> communicator{};  ///< made at the first call that is compressed
+  Tensors tensors{};
+  std::vector<std::uint64_t> matched{};  ///< by rule: calls so far
+};
+
+/// The drop-in's part of a process, from MPI_Init to MPI_Finalize.
+class DropIn {
+ public:
+  /// Reads the settings; collective over MPI_COMM_WORLD. Where they make no sense, or not the same on all
+  /// ranks, says so once and ends the program with exit code 2. Does nothing if it has been done.
+  static void start();
+  /// Collective over MPI_COMM_WORLD: the report. From here on all calls are passed on.
+  static void finish() noexcept;
+  /// Null where all calls are passed on.
+  static DropIn* active() noexcept { return active_.load(std::memory_order_acquire); }
+
+  /// Whether the call may be one for compression, by what is at hand: quick.
+  bool concerns(int count, MPI_Datatype datatype, MPI_Op op) const noexcept;
+  /// Makes the call and returns its code; nothing where it is to be passed on unchanged.
+  std::optional<int> allreduce(const Arguments& call) noexcept;
+  void count_passed_on() noexcept { passed_on_.fetch_add(1, std::memory_order_relaxed); }
+
+ private:
+  explicit DropIn(Settings settings);
+  std::optional<DType> dtype_of(MPI_Datatype datatype) const noexcept;
+  CommState& state_of(MPI_Comm comm);
+  static int delete_state(MPI_Comm comm, int key, void* value, void* extra) noexcept;
+  void agree_on_name(MPI_Comm comm, CommState& state) const;
+  std::optional<std::size_t> match(const CommState& state, DType dtype, std::uint64_t bytes) const;
+  int compress(const Arguments& call, CommState& state, std::size_t rule, DType dtype, Entry& entry);
+  Tensor* make_tensor(CommState& state, const TensorKey& key) const;
+  void report();
+
+  static std::atomic<DropIn*> active_;
+
+  Settings settings_;
+  std::uint64_t threshold_ = 0;  // calls of fewer bytes are no rule's
+  int key_ = MPI_KEYVAL_INVALID;
+  std::vector<std::pair<MPI_Datatype, DType>> types_;
+  std::size_t feedback_bytes_ = 0;
+  std::atomic<std::uint64_t> passed_on_{0};
+  std::mutex mutex_;  // for what follows
+  Tally tally_;
+  std::set<CommState*> states_;
+};
+
+}  // namespace terse::interpose

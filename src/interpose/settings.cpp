@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "interpose/settings.hpp"
+
+#include <algorithm>
+#include <array>
+#include <boost/program_options.hpp>
+#include <cctype>
+#include <charconv>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <set>
+#include <sstream>
+#include <terse/error.hpp>
+
+namespace terse::interpose {
+namespace {
+
+namespace po = boost::program_options;
+
+[[noreturn]] void refuse(const std::string& sentence) { throw Error(ErrorCode::invalid_argument, sentence); }
+[[noreturn]] void refuse(std::string_view name, std::string_view value, std::string_view allowed) {
+  refuse(std::string(name) + "=" + std::string(value) + " makes no sense: " + std::string(allowed));
+}
+
+std::uint64_t number_of(std::string_view name, std::string_view text, std::string_view allowed) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size()) refuse(name, text, allowed);
+  return number;
+}
+
+// Bytes as the library's own options have them.
+std::uint64_t bytes_of(std::string_view name, std::string_view text) {
+  AllreduceOptions parsed;
+  try {
+    set_option(parsed, "min_bytes", text);
+  } catch (const Error&) {
+    parsed.min_bytes = kAutoBytes;
+  }
+  if (parsed.min_bytes == kAutoBytes) refuse(name, text, "use bytes such as 4096, 64K or 1G");
+  return *parsed.min_bytes;
+}
+
+// A, A:B, A: or :B
+template <class NumberOf>
+Interval interval_of(std::string_view name, std::string_view text, NumberOf&& number) {
+  Interval interval;
+  const std::size_t colon = text.find(':');
+  if (text.empty() || text == ":") refuse(name, text, "use FROM:TO, FROM:, :TO or one number");
+  if (colon == std::string_view::npos) {
+    interval.least = interval.most = number(text);
+  } else {
+    if (colon != 0) interval.least = number(text.substr(0, colon));
+    if (colon + 1 != text.size()) interval.most = number(text.substr(colon + 1));
+  }
+  if (interval.least > interval.most) refuse(name, text, "the first number is the larger one");
+  return interval;
+}
+
+void set_datatype(Rule& rule, std::string_view text) {
+  if (text == "any") {
+    rule.f32 = rule.f64 = true;
+  } else if (text == "f32" || text == "f64") {
+    rule.f32 = text == "f32";
+    rule.f64 = !rule.f32;
+  } else {
+    refuse("datatype", text, "use any, f32 (MPI_FLOAT, MPI_REAL) or f64 (MPI_DOUBLE, MPI_DOUBLE_PRECISION)");
+  }
+}
+
+void set_key(Rule& rule, std::string_view text) {
+  constexpr std::string_view kSequence = "sequence:";
+  constexpr std::string_view kAllowed = "use address, site, or sequence:N for steps of N calls";
+  if (text == "address") {
+    rule.key = Key::address;
+  } else if (text == "site") {
+    rule.key = Key::site;
+  } else if (text.substr(0, kSequence.size()) == kSequence) {
+    rule.key = Key::sequence;
+    rule.period = number_of("key", text.substr(kSequence.size()), kAllowed);
+    if (rule.period == 0) refuse("key", text, kAllowed);
+  } else {
+    refuse("key", text, kAllowed);
+  }
+}
+
+// The rows that the library does not have.
+struct Row {
+  SettingInfo info;
+  void (*set)(Rule&, std::string_view);
+};
+constexpr std::array<Row, 8> kRuleRows = {{
+    {{"datatype", "any", "whose calls: any (f32 and f64), f32 or f64", true}, set_datatype},
+    {{"bytes", ":", "tensors of how many bytes: FROM:TO, such as 64K: or 1M:1G", true},
+     [](Rule& rule, std::string_view text) {
+       rule.bytes = interval_of("bytes", text, [](std::string_view part) { return bytes_of("bytes", part); });
+     }},
+    {{"comm_size", ":", "communicators of how many ranks: FROM:TO, such as 8: or 64", true},
+     [](Rule& rule, std::string_view text) {
+       rule.comm_size = interval_of("comm_size", text, [](std::string_view part) {
+         return number_of("comm_size", part, "use ranks FROM:TO, such as 8: or 64");
+       });
+     }},
+    {{"comm_name", "", "the communicator of this name (MPI_Comm_set_name); none: any", true},
+     [](Rule& rule, std::string_view text) { rule.comm_name = text; }},
+    {{"after", "0", "calls of a communicator that still go exactly, as in a warm-up", true},
+     [](Rule& rule, std::string_view text) {
+       rule.after = number_of("after", text, "use a number of calls");
+     }},
+    {{"feedback", "on", "on: what a call leaves out is added to the tensor's next one; or off", true},
+     [](Rule& rule, std::string_view text) {
+       if (text != "on" && text != "off") refuse("feedback", text, "use on or off");
+       rule.feedback = text == "on";
+     }},
+    {{"key", "address",
+      "what tells tensors apart, beside communicator, count and datatype: address (of the data), site (the "
+      "place of the call), or sequence:N (the k-th of every N calls)",
+      true},
+     set_key},
+    {{"sample", "512", "one call in so many goes exactly, for the report to compare with; 0: none", true},
+     [](Rule& rule, std::string_view text) {
+       rule.sample = number_of("sample", text, "use a number of calls, or 0");
+     }},
+}};
+constexpr std::array<SettingInfo, 3> kProcessRows = {{
+    {"config", "", "a file of rules, each a [section] of these settings; the first that matches decides",
+     false},
+    {"report", "stderr",
+     "at MPI_Finalize, what was compressed and what it gained: stderr, off, or a file "
+     "for JSON",
+     false},
+    {"feedback_mb", "auto",
+     "megabytes that residuals may take on a rank: auto is a quarter of its share of "
+     "the node's memory",
+     false},
+}};
+// Those of the library that a rule may set.
+constexpr std::array<std::string_view, 5> kLibraryRows = {"codec", "algorithm", "min_bytes", "segment_bytes",
+                                                          "check"};
+
+void set(Rule& rule, std::string_view name, std::string_view value) {
+  if (std::find(kLibraryRows.begin(), kLibraryRows.end(), name) != kLibraryRows.end()) {
+    set_option(rule.options, name, value);
+    return;
+  }
+  const auto row =
+      std::find_if(kRuleRows.begin(), kRuleRows.end(), [&](const Row& r) { return r.info.name == name; });
+  if (row != kRuleRows.end()) {
+    row->set(rule, value);
+    return;
+  }
+  std::string list;
+  for (const SettingInfo& info : setting_infos()) {
+    if (info.of_a_rule) list += (list.empty() ? "" : ", ") + std::string(info.name);
+  }
+  refuse("a rule has no setting '" + std::string(name) + "': the settings are " + list);
+}
+
+// What is not set gets the table's default, and what no rule can do without is there.
+void complete(Rule& rule) {
+  if (!rule.options.codec.chosen())
+    refuse("rule " + rule.name + " names no codec: add codec=..., such as onebit");
+  const auto& codec = rule.options.codec.codec();
+  if (codec->traits().lossless) rule.feedback = false;
+  rule.f32 = rule.f32 && codec->supports(DType::f32);
+  rule.f64 = rule.f64 && codec->supports(DType::f64);
+  for (const OptionInfo& option : options()) {
+    const bool mine = std::find(kLibraryRows.begin(), kLibraryRows.end(), option.name) != kLibraryRows.end();
+    if (mine && get_option(rule.options, option.name).empty()) {
+      set_option(rule.options, option.name, option.default_value);
+    }
+  }
+}
+
+std::string variable_of(std::string_view name) {
+  std::string variable = "TERSE_";
+  for (const char c : name) variable += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return variable;
+}
+
+// The variable's value; empty counts as not set.
+std::optional<std::string> variable(std::string_view name) {
+  const char* value = std::getenv(variable_of(name).c_str());
+  if (value == nullptr || *value == '\0') return std::nullopt;
+  return value;
+}
+
+// A mistake, with where it was made in front.
+template <class F>
+void at(const std::string& where, F&& work) {
+  try {
+    work();
+  } catch (...) {
+    throw current_error(where);
+  }
+}
+
+std::string trimmed(const std::string& text) {
+  const auto first = text.find_first_not_of(" \t\r");
+  if (first == std::string::npos) return "";
+  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+}  // namespace
+
+std::span<const SettingInfo> setting_infos() {
+  static const std::vector<SettingInfo> all = [] {
+    std::vector<SettingInfo> made;
+    for (const std::string_view name : kLibraryRows) {
+      const auto option = std::find_if(options().begin(), options().end(),
+                                       [&](const OptionInfo& o) { return o.name == name; });
+      made.push_back({name, name == "codec" ? "" : option->default_value, option->help, true});
+    }
+    for (const Row& row : kRuleRows) made.push_back(row.info);
+    made.insert(made.end(), kProcessRows.begin(), kProcessRows.end());
+    return made;
+  }();
+  return all;
+}
+
+std::vector<Rule> parse_rules(const std::string& text, const std::string& file) {
+  std::vector<Rule> rules;
+  std::vector<std::string> headers;  // by rule: where it begins
+  std::set<std::string> names;
+  std::set<std::string> seen;  // settings of the section
+  std::istringstream lines(text);
+  std::string line;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    const std::string where = file + ":" + std::to_string(number);
+    line = trimmed(line.substr(0, line.find('#')));
+    if (line.empty()) continue;
+    if (line.front() == '[') {
+      if (line.size() < 3 || line.back() != ']') refuse(where + ": '" + line + "' is no [name] of a rule");
+      Rule rule;
+      rule.name = trimmed(line.substr(1, line.size() - 2));
+      if (!names.insert(rule.name).second) refuse(where + ": there is a rule [" + rule.name + "] already");
+      rules.push_back(std::move(rule));
+      headers.push_back(where);
+      seen.clear();
+      continue;
+    }
+    if (rules.empty()) refuse(where + ": '" + line + "' stands before the first [rule]");
+    at(where, [&] {
+      // a line at a time, since the parser does not say which one it objects to
+      std::istringstream one(line);
+      std::vector<po::option> parsed;
+      try {
+        parsed = po::parse_config_file(one, po::options_description(), true).options;
+      } catch (const po::error&) {
+        refuse("'" + line + "' is no name=value");
+      }
+      for (const po::option& option : parsed) {
+        if (!seen.insert(option.string_key).second) refuse(option.string_key + " is set twice in one rule");
+        set(rules.back(), option.string_key, option.value.empty() ? "" : option.value.front());
+      }
+    });
+  }
+  for (std::size_t i = 0; i < rules.size(); ++i) at(headers[i], [&] { complete(rules[i]); });
+  return rules;
+}
+
+Settings read_settings() {
+  Settings settings;
+  if (const auto file = variable("config")) {
+    std::ifstream in(*file);
+    std::stringstream text;
+    if (!in || !(text << in.rdbuf()))
+      refuse("TERSE_CONFIG: the file " + *file + " cannot be read, or is empty");
+    settings.rules = parse_rules(text.str(), *file);
+  }
+  if (variable("codec")) {
+    Rule rule;
+    for (const SettingInfo& info : setting_infos()) {
+      const auto value = variable(info.name);
+      if (info.of_a_rule && value) at(variable_of(info.name), [&] { set(rule, info.name, *value); });
+    }
+    at("TERSE_CODEC", [&] { complete(rule); });
+    settings.rules.push_back(std::move(rule));
+  }
+  settings.report = variable("report").value_or(settings.report);
+  if (const auto megabytes = variable("feedback_mb"); megabytes && *megabytes != "auto") {
+    settings.feedback_bytes = number_of("TERSE_FEEDBACK_MB", *megabytes, "use a number of megabytes, or auto")
+                              << 20;
+  }
+  return settings;
+}
+
+std::uint64_t threshold(const Rule& rule) {
+  const std::size_t min_bytes = rule.options.min_bytes.value_or(kAutoBytes);
+  return std::max<std::uint64_t>({1, rule.bytes.least, min_bytes == kAutoBytes ? kAlwaysExact : min_bytes});
+}
+
+std::string describe(const Settings& settings) {
+  std::string text;
+  const auto interval = [](const Interval& i) {
+    return std::to_string(i.least) + ":" + std::to_string(i.most);
+  };
+  for (const Rule& rule : settings.rules) {
+    text += "[" + rule.name + "]";
+    for (const std::string_view option : kLibraryRows) {
+      text += " " + std::string(option) + "=" + get_option(rule.options, option);
+    }
+    text += " f32=" + std::to_string(rule.f32) + " f64=" + std::to_string(rule.f64) +
+            " bytes=" + interval(rule.bytes) + " comm_size=" + interval(rule.comm_size) +
+            " comm_name=" + rule.comm_name + " after=" + std::to_string(rule.after) +
+            " feedback=" + std::to_string(rule.feedback) +
+            " key=" + std::to_string(static_cast<int>(rule.key)) + ":" + std::to_string(rule.period) +
+            " sample=" + std::to_string(rule.sample) + "\n";
+  }
+  return text;
+}
+
+}  // namespace terse::interpose

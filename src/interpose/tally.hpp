@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <terse/communicator.hpp>
+#include <utility>
+#include <vector>
+
+#include "interpose/settings.hpp"
+
+namespace terse::interpose {
+
+/// What became of the calls that one rule took at one place of the program, on this rank. Seconds leave out
+/// calls that no later one is like: those that made a residual.
+struct Entry {
+  std::uint64_t calls = 0;
+  std::uint64_t compressed = 0;
+  std::uint64_t warm_up = 0;      ///< exact: the rule's `after`
+  std::uint64_t sampled = 0;      ///< exact, to be compared with
+  std::uint64_t slower = 0;       ///< exact: a trial said that compression does not pay
+  std::uint64_t other_exact = 0;  ///< exact: a lossless codec, too small a tensor, device memory on some rank
+  std::uint64_t non_finite = 0;   ///< compressed but for values that were not finite
+  std::uint64_t fresh = 0;        ///< with feedback, but no residual to add
+  std::uint64_t started_over = 0;  ///< ranks had different residuals
+  double bytes_before = 0;         ///< what plain MPI would have sent at the least
+  double bytes_after = 0;          ///< what was sent
+  double timed_bytes = 0;          ///< of bytes_before: of the compressed calls in `seconds`
+  double seconds = 0;
+  double sampled_bytes = 0;
+  double sampled_seconds = 0;
+};
+
+/// A place of the program: "libtorch_cpu.so+0x1234", with the function where its name is known.
+std::string site_name(const void* site);
+
+/// All entries of this rank. Not thread-safe.
+class Tally {
+ public:
+  void add(std::size_t rule, const void* site, const Entry& more);
+  nlohmann::ordered_json to_json(const Settings& settings,
+                                 const std::map<std::size_t, double>& residual_squares) const;
+
+ private:
+  std::map<std::pair<std::size_t, const void*>, Entry> entries_;
+};
+
+/// The report of a whole run, of all ranks' tallies: counts are of the rank that has most, bytes are sums,
+/// times those of the slowest rank.
+nlohmann::ordered_json merge(const std::vector<nlohmann::ordered_json>& of_ranks, const Settings& settings);
+/// The same in words.
+std::string in_words(const nlohmann::ordered_json& report);
+
+}  // namespace terse::interpose

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "interpose/tensors.hpp"
+
+namespace terse::interpose {
+namespace {
+
+template <class T>
+double squares_of(ConstView values) {
+  double sum = 0;
+  for (const T value : values.as<T>()) sum += static_cast<double>(value) * static_cast<double>(value);
+  return sum;
+}
+
+double squares_of(ConstView values) {
+  return values.dtype == DType::f64 ? squares_of<double>(values) : squares_of<float>(values);
+}
+
+}  // namespace
+
+Tensor* Tensors::find(const TensorKey& key) {
+  const auto found = tensors_.find(key);
+  return found == tensors_.end() ? nullptr : &found->second;
+}
+
+Tensor* Tensors::make(const TensorKey& key, std::size_t bytes, std::size_t cap) {
+  drop(key);
+  if (bytes > cap) return nullptr;
+  while (bytes_ > cap - bytes) {
+    drop(by_age_.begin()->second);
+    ++evicted_;
+  }
+  Tensor& made = tensors_[key];
+  made.ordinal = next_++;
+  made.bytes = bytes;
+  by_age_.emplace(made.ordinal, key);
+  bytes_ += bytes;
+  return &made;
+}
+
+void Tensors::drop(const TensorKey& key) {
+  const auto found = tensors_.find(key);
+  if (found == tensors_.end()) return;
+  bytes_ -= found->second.bytes;
+  by_age_.erase(found->second.ordinal);
+  tensors_.erase(found);
+}
+
+std::map<std::size_t, double> Tensors::squares() const {
+  std::map<std::size_t, double> sums;
+  for (const auto& [key, tensor] : tensors_) {
+    sums[key.rule] += squares_of(tensor.feedback.worker()) + squares_of(tensor.feedback.server());
+  }
+  return sums;
+}
+
+}  // namespace terse::interpose
