@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Debian packages of what is installed, by `cpack -G DEB` in the build folder: the library that programs run with, what
-# they are built with, and the tools. They are for the MPI library and the system of this build.
+# they are built with, the tools, and the drop-in. They are for the MPI library and the system of this build.
 
 # The package that a file of this system belongs to, or nothing.
 function(debian_package_of file out)
@@ -55,6 +55,12 @@ endif()
 if(TERSE_BUILD_TOOLS)
   list(APPEND CPACK_COMPONENTS_ALL tools)
 endif()
+set(drop_in_package "libterse-mpi${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}")
+set(exact_drop_in "")
+if(TERSE_BUILD_DROP_IN)
+  list(APPEND CPACK_COMPONENTS_ALL drop_in)
+  set(exact_drop_in "${drop_in_package} (= ${PROJECT_VERSION})")
+endif()
 if(DPKG_SHLIBDEPS_EXECUTABLE AND FILE_EXECUTABLE)
   set(CPACK_GENERATOR DEB)
 else()
@@ -87,9 +93,24 @@ set(devel_depends ${mpi_headers_package})
 if(BUILD_SHARED_LIBS)
   list(PREPEND devel_depends "${exact_runtime}")
   set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "${exact_runtime}")
+  set(CPACK_DEBIAN_DROP_IN_PACKAGE_DEPENDS "${exact_runtime}")
 else()
   list(APPEND devel_depends libhwy-dev)
 endif()
+if(exact_drop_in)
+  list(APPEND devel_depends "${exact_drop_in}")
+  list(APPEND CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "${exact_drop_in}")
+  list(JOIN CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS ", " CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS)
+endif()
+set(CPACK_DEBIAN_DROP_IN_PACKAGE_NAME ${drop_in_package})
+set(CPACK_DEBIAN_DROP_IN_PACKAGE_SECTION libs)
+set(CPACK_DEBIAN_DROP_IN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_DROP_IN_PACKAGE_CONTROL_EXTRA "${PROJECT_SOURCE_DIR}/cmake/debian/triggers")
+set(CPACK_DEBIAN_DROP_IN_DESCRIPTION "compressed collectives on MPI${of_mpi} - drop-in
+${about_terse}
+.
+This library stands before MPI's, preloaded or linked, for programs that
+nobody recompiles: see terse run.")
 list(JOIN devel_depends ", " CPACK_DEBIAN_DEVEL_PACKAGE_DEPENDS)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME terse-tools)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION science)
@@ -99,8 +120,9 @@ set(CPACK_DEBIAN_TOOLS_PACKAGE_SUGGESTS gnuplot)
 set(CPACK_DEBIAN_TOOLS_DESCRIPTION "compressed collectives on MPI${of_mpi} - tools
 ${about_terse}
 .
-These are terse, which tells what the library has and how it is set, and
-terse-bench, which measures it against MPI.")
+These are terse, which tells what the library has and how it is set and
+runs programs with the drop-in, and terse-bench, which measures the
+library against MPI.")
 
 # Each package says whose it is, where Debian looks for that.
 foreach(component IN LISTS CPACK_COMPONENTS_ALL)

@@ -53,7 +53,7 @@ installed >build/debian/before
 ./scripts/install-deps.sh --package "${mpi_options[@]}"
 installed >build/debian/after
 cmake --preset "$preset"
-cmake --build --preset "$preset" --target terse terse_cli terse-bench -j "$(nproc)"
+cmake --build --preset "$preset" --target terse terse_mpi terse_cli terse-bench -j "$(nproc)"
 
 say "pack"
 cpack -G DEB -B build/debian --config "build/$preset/CPackConfig.cmake"
@@ -106,6 +106,12 @@ terse codecs >codecs
 grep -q '^onebit ' codecs || fail "terse codecs does not show onebit"
 "mpirun$suffix" -np 2 terse-bench allreduce --codec onebit --bytes 256K --algorithm two_phase --min-bytes 0 --json rows.json
 grep -q '"same_bits": true' rows.json || fail "terse-bench does not say that the ranks hold the same bits"
+
+say "a program that nobody recompiles"
+sed -e '/terse\.h/d' -e 's/Terse_Allreduce(/MPI_Allreduce(/' allreduce.c >plain.c
+"mpicc$suffix" -std=c99 plain.c -o plain
+"mpirun$suffix" -np 2 terse run --codec onebit --algorithm two_phase --sample 0 --report report.json -- ./plain
+grep -q '"compressed": 1' report.json || fail "the report does not say that the program's sum was compressed"
 
 say "remove the packages"
 cd "$OLDPWD"

@@ -23,9 +23,11 @@ namespace po = boost::program_options;
   refuse(std::string(name) + "=" + std::string(value) + " makes no sense: " + std::string(allowed));
 }
 
-std::uint64_t number_of(std::string_view name, std::string_view text, std::string_view allowed) {
+// The number that stands in a setting's text from `begin` on.
+std::uint64_t number_of(std::string_view name, std::string_view text, std::string_view allowed,
+                        std::size_t begin = 0) {
   std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const auto [end, error] = std::from_chars(text.data() + begin, text.data() + text.size(), number);
   if (error != std::errc{} || end != text.data() + text.size()) refuse(name, text, allowed);
   return number;
 }
@@ -78,7 +80,7 @@ void set_key(Rule& rule, std::string_view text) {
     rule.key = Key::site;
   } else if (text.substr(0, kSequence.size()) == kSequence) {
     rule.key = Key::sequence;
-    rule.period = number_of("key", text.substr(kSequence.size()), kAllowed);
+    rule.period = number_of("key", text, kAllowed, kSequence.size());
     if (rule.period == 0) refuse("key", text, kAllowed);
   } else {
     refuse("key", text, kAllowed);

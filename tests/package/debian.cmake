@@ -57,7 +57,9 @@ endfunction()
 set(library "libterse${minor}")
 string(REPLACE "." "\\." version "${VERSION}")
 set(exact "${library} \\(= ${version}\\)")
-foreach(package ${library} libterse-dev terse-tools)
+set(drop_in "libterse-mpi${minor}")
+string(REPLACE "." "\\." drop_in_version "${drop_in} \\(= ${VERSION}\\)")
+foreach(package ${library} ${drop_in} libterse-dev terse-tools)
   expect_field(${package} Package "^${package}$")
   expect_field(${package} Version "^${version}$")
   expect_field(${package} Maintainer "^Terse contributors")
@@ -78,12 +80,17 @@ if(NOT shlibs MATCHES "^libterse ${minor} ${library}")
 endif()
 
 expect_field(libterse-dev Section "^libdevel$")
-expect_field(libterse-dev Depends "^${exact}, lib[a-z]+-dev$")
-expect_files(libterse-dev "usr/include/terse/[a-z_]+\\.hp*" "usr/${LIBDIR}/libterse\\.so"
+expect_field(libterse-dev Depends "^${exact}, lib[a-z]+-dev, ${drop_in_version}$")
+expect_files(libterse-dev "usr/include/terse/[a-z_]+\\.hp*" "usr/${LIBDIR}/libterse\\.so" "usr/${LIBDIR}/libterse_mpi\\.so"
              "usr/${LIBDIR}/cmake/Terse/[A-Za-z-]+\\.cmake" "usr/${LIBDIR}/pkgconfig/terse\\.pc"
              "usr/share/doc/libterse-dev/copyright")
 
-expect_field(terse-tools Depends "${exact}.*libboost-program-options")
+expect_field(${drop_in} Section "^libs$")
+expect_field(${drop_in} Depends "${exact}.*libboost-program-options")
+expect_files(${drop_in} "usr/${LIBDIR}/libterse_mpi\\.so\\.${minor}" "usr/${LIBDIR}/libterse_mpi\\.so\\.${version}"
+             "usr/share/doc/${drop_in}/copyright")
+
+expect_field(terse-tools Depends "${exact}, ${drop_in_version}.*libboost-program-options")
 expect_field(terse-tools Recommends "^[a-z0-9.+-]+$")  # what starts ranks
 expect_files(terse-tools "usr/bin/terse" "usr/bin/terse-bench" "usr/share/doc/terse-tools/copyright")
 foreach(tool terse terse-bench)

@@ -67,6 +67,25 @@ if(TOOLS)
   endforeach()
 endif()
 
+# --- the drop-in, which its program finds where it is installed ---
+if(DROP_IN)
+  set(library "${prefix}/${LIBDIR}/libterse_mpi.so.${VERSION}")
+  dynamic_section("${library}" SONAME soname)
+  expect("SONAME" "${soname}" "libterse_mpi.so.${minor}")
+  dynamic_section("${library}" RUNPATH paths)
+  expect("RUNPATH of the drop-in" "${paths}" "$ORIGIN")
+  expect_needs_only("${library}" "${allowed}|libterse|libboost_program_options|libdl")
+  execute_process(COMMAND "${CMAKE_NM}" --dynamic --defined-only "${library}" OUTPUT_VARIABLE said COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX REPLACE "[^\n]* [TW] (MPI_|mpi_)[A-Za-z_0-9]+\n" "" alien "${said}")
+  expect("what the drop-in exports beside MPI's names" "${alien}" "")
+  execute_process(COMMAND "${prefix}/bin/terse" run --codec onebit --dry-run -- "${CMAKE_COMMAND}"
+                  OUTPUT_VARIABLE said COMMAND_ERROR_IS_FATAL ANY)
+  file(REAL_PATH "${library}" real)
+  if(NOT said MATCHES "preload  ${real}\n")
+    message(SEND_ERROR "terse run does not find ${real}: ${said}")
+  endif()
+endif()
+
 # --- what users' builds read ---
 file(GLOB_RECURSE headers RELATIVE "${TERSE_SOURCE}/include" "${TERSE_SOURCE}/include/*")
 file(GLOB_RECURSE installed RELATIVE "${prefix}/include" "${prefix}/include/*")

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+# A row for each thing that programs meet: NAME RANKS EXIT_CODE RUN PROGRAM SCENE SETTINGS ... SAYS REGEX... NUMBERS ...
+
+macro(terse_drop_in_cases)
+  set(program $<TARGET_FILE:drop_in_program>)
+  set(onebit --codec onebit --algorithm two_phase)
+  set(fine SAYS "all checks hold")
+
+  # Nothing is compressed unless someone asks for it, and then it is.
+  terse_drop_in_test(nothing_asked 3 0 RUN ${program} exact SAYS "all checks hold")
+  terse_drop_in_test(lossy 3 0 RUN ${program} lossy SETTINGS ${onebit} ${fine}
+    NUMBERS "40 rules 0 calls" "40 rules 0 compressed" "1 rules 0 fresh_residuals" "0 rules 0 sampled"
+            "25:32 rules 0 ratio" "0.1:1e6 rules 0 residual_norm" "0 rules 0 started_over")
+  terse_drop_in_test(auto 2 0 RUN ${program} one SETTINGS --codec onebit ${fine} NUMBERS "20 rules 0 calls")
+  terse_drop_in_test(lossless 2 0 RUN ${program} constants
+    SETTINGS --codec identity --algorithm two_phase --min-bytes 1 ${fine} NUMBERS "63 rules 0 calls" "0 rules 0 compressed")
+  foreach(ranks 1 2 3 4 8)
+    set(numbers "39 rules 0 calls" "39 rules 0 compressed" "24 passed_on")
+    if(ranks EQUAL 1)
+      set(numbers "0 rules 0 calls" "63 passed_on")
+    endif()
+    terse_drop_in_test(constants.np${ranks} ${ranks} 0 RUN ${program} constants SETTINGS ${onebit} ${fine}
+      NUMBERS ${numbers})
+  endforeach()
+  terse_drop_in_test(others 4 0 RUN ${program} others SETTINGS ${onebit} ${fine}
+    NUMBERS "0 rules 0 calls" "10:100 passed_on")
+  terse_drop_in_test(communicators 4 0 RUN ${program} communicators SETTINGS ${onebit} ${fine}
+    NUMBERS "300 rules 0 compressed" "200 rules 0 fresh_residuals")
+  terse_drop_in_test(threads 2 0 RUN ${program} threads SETTINGS ${onebit} ${fine} NUMBERS "80 rules 0 compressed")
+  terse_drop_in_test(not_a_number 3 0 RUN ${program} not_a_number SETTINGS ${onebit} ${fine}
+    NUMBERS "3 rules 0 compressed" "1 rules 0 non_finite")
+  terse_drop_in_test(errors 2 0 RUN ${program} errors SETTINGS ${onebit} ${fine} NUMBERS "1 rules 0 compressed")
+  terse_drop_in_test(mismatch 3 0 RUN ${program} mismatch SETTINGS ${onebit}
+    SAYS "Terse: rank [0-2]: MPI_Allreduce: ranks make different calls: count is 4000 on rank 0, 8000 on ranks 1, 2")
+
+  # Which tensor is which.
+  terse_drop_in_test(moving.address 3 0 RUN ${program} moving SETTINGS ${onebit}
+    SAYS "all checks hold" "WARNING: rule TERSE_CODEC: in 9 calls ranks had residuals of different tensors")
+  terse_drop_in_test(moving.site 3 0 RUN ${program} moving SETTINGS ${onebit} --key site ${fine}
+    NUMBERS "1 rules 0 fresh_residuals" "0 rules 0 started_over")
+  terse_drop_in_test(moving.sequence 3 0 RUN ${program} moving SETTINGS ${onebit} --key sequence:5 ${fine}
+    NUMBERS "5 rules 0 fresh_residuals" "0 rules 0 started_over")
+  terse_drop_in_test(temporaries 2 0 RUN ${program} temporaries SETTINGS ${onebit}
+    SAYS "all checks hold" "WARNING: rule TERSE_CODEC: most of its compressed calls found no residual")
+  terse_drop_in_test(temporaries.without_feedback 2 0 RUN ${program} temporaries SETTINGS ${onebit} --feedback off
+    ${fine} NUMBERS "20 rules 0 compressed" "0 rules 0 fresh_residuals" "0 rules 0 residual_norm")
+  terse_drop_in_test(memory.enough 2 0 RUN ${program} several SETTINGS ${onebit} ${fine}
+    NUMBERS "25 rules 0 compressed" "5 rules 0 fresh_residuals")
+  terse_drop_in_test(memory.short 2 0 RUN ${program} several SETTINGS ${onebit} --feedback-mb 1 ${fine}
+    NUMBERS "25 rules 0 compressed" "25 rules 0 fresh_residuals")
+
+  # Which calls.
+  terse_drop_in_test(warm_up 2 0 RUN ${program} one SETTINGS ${onebit} --after 5 --sample 4 ${fine}
+    NUMBERS "5 rules 0 warm_up" "4 rules 0 sampled" "11 rules 0 compressed")
+  terse_drop_in_test(names 2 0 RUN ${program} names SETTINGS ${onebit} --comm-name train ${fine}
+    NUMBERS "3 rules 0 compressed" "3 passed_on")
+  terse_drop_in_test(too_small 2 0 RUN ${program} one SETTINGS ${onebit} --bytes 1M: ${fine}
+    NUMBERS "0 rules 0 calls" "20 passed_on")
+  terse_drop_in_test(rules 3 0 RUN ${program} constants
+    SETTINGS --config "${CMAKE_CURRENT_SOURCE_DIR}/rules.ini" ${fine}
+    NUMBERS "3 rules 0 compressed" "6 rules 1 compressed" "0 rules 2 calls" "54 passed_on")
+
+  # The other ways in, and other tools.
+  terse_drop_in_test(linked 2 0 DIRECTLY RUN $<TARGET_FILE:drop_in_linked> lossy SAYS "rule TERSE_CODEC" "40 compressed"
+    ENVIRONMENT TERSE_CODEC=onebit TERSE_ALGORITHM=two_phase)
+  terse_drop_in_test(other_tool 2 0 RUN ${program} one SETTINGS ${onebit} --after 15
+    SAYS "counter: 15 reductions, messages" ENVIRONMENT LD_PRELOAD=$<TARGET_FILE:drop_in_counter>)
+  # The library's own reductions, of a program that uses it by itself, are left alone.
+  terse_drop_in_test(own_calls 4 0 RUN $<TARGET_FILE:terse-stress> --cases 100 SETTINGS ${onebit} --min-bytes 1
+    SAYS "no mismatch")
+  foreach(module mpi f08)
+    if(TARGET drop_in_fortran_${module})
+      terse_drop_in_test(fortran_${module} 3 0 RUN $<TARGET_FILE:drop_in_fortran_${module}> SETTINGS ${onebit} ${fine}
+        NUMBERS "9 rules 0 compressed" "2:3 rules 0 fresh_residuals" "3:9 passed_on")
+    endif()
+  endforeach()
+
+  # What is wrong is said once, and nothing has begun.
+  set(mistakes 2 2 RUN ${program} one)
+  terse_drop_in_test(no_such_codec ${mistakes} SETTINGS --codec twobit
+    SAYS "Terse: rank 0: TERSE_CODEC: unknown codec 'twobit'")
+  terse_drop_in_test(no_such_key ${mistakes} SETTINGS --codec onebit --key name
+    SAYS "Terse: rank 0: TERSE_KEY: key=name makes no sense: use address, site, or sequence:N")
+  terse_drop_in_test(no_such_file ${mistakes} SETTINGS --config /nowhere/at/all.ini
+    SAYS "TERSE_CONFIG: the file /nowhere/at/all.ini cannot be read")
+  terse_drop_in_test(bad_file ${mistakes} SETTINGS --config "${CMAKE_CURRENT_SOURCE_DIR}/bad_rules.ini"
+    SAYS "bad_rules.ini:5: bytes=64Q makes no sense: use bytes such as 4096, 64K or 1G")
+  terse_drop_in_test(unwritable_report ${mistakes} SETTINGS --codec onebit --report /nowhere/report.json
+    SAYS "TERSE_REPORT: the file /nowhere/report.json cannot be written")
+  terse_drop_in_test(different_settings 2 2 DIRECTLY
+    RUN $<TARGET_FILE:drop_in_linked> one : ${MPIEXEC_NUMPROC_FLAG} 1 $<TARGET_FILE:terse_cli> run --codec onebit
+        -- $<TARGET_FILE:drop_in_linked> one
+    SAYS "ranks have different settings: rank 0 has none, rank 2 has \\[TERSE_CODEC\\] codec=onebit")
+
+  # terse run
+  terse_drop_in_test(run.dry 0 0 RUN ${program} one SETTINGS --codec onebit --dry-run
+    SAYS "program +.*drop_in_program" "preload +.*libterse_mpi" "TERSE_CODEC=onebit" "rule +TERSE_CODEC: onebit:block=2048")
+  terse_drop_in_test(run.no_rule 0 0 RUN ${program} one SETTINGS --dry-run SAYS "no rule: nothing would be compressed")
+  terse_drop_in_test(run.static 0 126 RUN $<TARGET_FILE:drop_in_static> SETTINGS --codec onebit
+    SAYS "drop_in_static is linked statically")
+  terse_drop_in_test(run.no_program 0 127 RUN ./no_such_program SETTINGS --codec onebit
+    SAYS "there is no program ./no_such_program")
+  terse_drop_in_test(run.not_in_path 0 127 RUN no_such_program_anywhere SETTINGS --codec onebit
+    SAYS "there is no program no_such_program_anywhere in any folder of PATH")
+  terse_drop_in_test(run.no_such_setting 0 2 RUN ${program} SETTINGS --codex onebit SAYS "there is no option '--codex'")
+  terse_drop_in_test(run.script 2 0 RUN sh -c "exec \"$0\" one" ${program} SETTINGS ${onebit} SAYS "all checks hold")
+  terse_drop_in_test(run.help 0 0 DIRECTLY RUN $<TARGET_FILE:terse_cli> run --help SAYS "--codec" "--key" "--dry-run")
+endmacro()

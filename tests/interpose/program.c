@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A program that knows MPI and nothing else, in scenes: what the drop-in makes of them is checked here by the
+// results, and by who runs it from the report.
+#include <math.h>
+#include <mpi.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int rank = 0;
+static int ranks = 1;
+static int failures = 0;
+
+#define CHECK(condition)                                                              \
+  do {                                                                                \
+    if (!(condition) && ++failures < 10) {                                            \
+      fprintf(stderr, "[rank %d] line %d: not so: %s\n", rank, __LINE__, #condition); \
+    }                                                                                 \
+  } while (0)
+
+static void* allocate(size_t bytes) {
+  void* memory = malloc(bytes == 0 ? 1 : bytes);
+  if (memory == NULL) abort();
+  return memory;
+}
+
+static float* constant(int count, float value) {
+  float* x = allocate((size_t)count * sizeof *x);
+  for (int i = 0; i < count; ++i) x[i] = value;
+  return x;
+}
+
+static void check_all(const float* x, int count, float value) {
+  int wrong = 0;
+  for (int i = 0; i < count; ++i) wrong += x[i] != value;
+  CHECK(wrong == 0);
+}
+
+// A tensor whose elements are alike is what onebit represents exactly: so is the sum.
+static void sum_constant(float* x, int count, MPI_Comm comm) {
+  int of_comm = 1;
+  int me = 0;
+  MPI_Comm_size(comm, &of_comm);
+  MPI_Comm_rank(comm, &me);
+  for (int i = 0; i < count; ++i) x[i] = (float)(me + 1);
+  CHECK(MPI_Allreduce(MPI_IN_PLACE, x, count, MPI_FLOAT, MPI_SUM, comm) == MPI_SUCCESS);
+  check_all(x, count, (float)(of_comm * (of_comm + 1)) / 2);
+}
+
+static double uniform(unsigned* state) {
+  *state = *state * 1664525u + 1013904223u;
+  return (double)(*state >> 8) / (1 << 24);
+}
+
+static float gaussian(unsigned* state) {
+  return (float)(sqrt(-2 * log(1 - uniform(state))) * cos(6.283185307179586 * uniform(state)));
+}
+
+// --- scenes ---
+
+// Sizes, both types, in place and not, again and again.
+static void constants(void) {
+  const int counts[] = {1, 2, 511, 512, 513, 4096, 100003};
+  for (int round = 0; round < 3; ++round) {
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; ++c) {
+      const int count = counts[c];
+      float* x = constant(count, (float)(rank + 1));
+      float* sum = constant(count, -1);
+      CHECK(MPI_Allreduce(x, sum, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) == MPI_SUCCESS);
+      check_all(sum, count, (float)(ranks * (ranks + 1)) / 2);
+      check_all(x, count, (float)(rank + 1));
+      sum_constant(x, count, MPI_COMM_WORLD);
+      double* y = allocate((size_t)count * sizeof *y);
+      for (int i = 0; i < count; ++i) y[i] = rank + 1;
+      CHECK(MPI_Allreduce(MPI_IN_PLACE, y, count, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD) == MPI_SUCCESS);
+      for (int i = 0; i < count; ++i) CHECK(y[i] == ranks * (ranks + 1) / 2.0);
+      free(x);
+      free(sum);
+      free(y);
+    }
+  }
+}
+
+// 40 sums of one tensor. Compressed, each is far off and their mean is near; exact, there is no difference.
+static void gaussians(int lossy) {
+  enum { kCount = 20000, kCalls = 40 };
+  float* x = allocate(kCount * sizeof *x);
+  float* want = allocate(kCount * sizeof *want);
+  float* got = allocate(kCount * sizeof *got);
+  double* mean = calloc(kCount, sizeof *mean);
+  unsigned state = (unsigned)rank + 1;
+  for (int i = 0; i < kCount; ++i) x[i] = gaussian(&state);
+  PMPI_Allreduce(x, want, kCount, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  int different = 0;
+  for (int k = 0; k < kCalls; ++k) {
+    CHECK(MPI_Allreduce(x, got, kCount, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) == MPI_SUCCESS);
+    for (int i = 0; i < kCount; ++i) {
+      different += got[i] != want[i];
+      mean[i] += (double)got[i] / kCalls;
+    }
+  }
+  double off = 0;
+  double norm = 0;
+  for (int i = 0; i < kCount; ++i) {
+    off += (mean[i] - want[i]) * (mean[i] - want[i]);
+    norm += (double)want[i] * want[i];
+  }
+  if (lossy) {
+    CHECK(different > kCount);
+    CHECK(sqrt(off / norm) < 0.3);
+  } else {
+    CHECK(different == 0);
+  }
+  free(x);
+  free(want);
+  free(got);
+  free(mean);
+}
+
+static void take_larger(void* in, void* inout, int* count, MPI_Datatype* type) {
+  (void)type;
+  for (int i = 0; i < *count; ++i) {
+    if (((float*)in)[i] > ((float*)inout)[i]) ((float*)inout)[i] = ((float*)in)[i];
+  }
+}
+
+// What is not Terse's: the same as without it.
+static void others(void) {
+  enum { kCount = 5000 };
+  float* x = allocate(kCount * sizeof *x);
+  float* got = allocate(kCount * sizeof *got);
+  float* want = allocate(kCount * sizeof *want);
+  int* n = allocate(kCount * sizeof *n);
+  unsigned state = (unsigned)rank + 1;
+  for (int i = 0; i < kCount; ++i) {
+    x[i] = gaussian(&state);
+    n[i] = rank + i;
+  }
+  MPI_Op larger;
+  MPI_Op_create(take_larger, 1, &larger);
+  const MPI_Op ops[] = {MPI_MAX, MPI_MIN, MPI_PROD, larger};
+  for (int k = 0; k < 4; ++k) {
+    PMPI_Allreduce(x, want, kCount, MPI_FLOAT, ops[k], MPI_COMM_WORLD);
+    MPI_Allreduce(x, got, kCount, MPI_FLOAT, ops[k], MPI_COMM_WORLD);
+    CHECK(memcmp(got, want, kCount * sizeof *got) == 0);
+  }
+  MPI_Allreduce(MPI_IN_PLACE, n, kCount, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+  for (int i = 0; i < kCount; ++i) CHECK(n[i] == ranks * i + ranks * (ranks - 1) / 2);
+
+  MPI_Datatype pair;
+  MPI_Type_contiguous(2, MPI_FLOAT, &pair);
+  MPI_Type_commit(&pair);
+  MPI_Op larger_pairs;
+  MPI_Op_create(take_larger, 1, &larger_pairs);
+  MPI_Allreduce(x, got, kCount / 2, pair, larger_pairs, MPI_COMM_WORLD);
+
+  MPI_Allreduce(x, got, kCount, MPI_FLOAT, MPI_SUM, MPI_COMM_SELF);
+  CHECK(memcmp(got, x, kCount * sizeof *got) == 0);
+  float small[2] = {1.25f, (float)rank};
+  MPI_Allreduce(MPI_IN_PLACE, small, 2, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  CHECK(small[0] == 1.25f * (float)ranks);
+  CHECK(MPI_Allreduce(x, got, 0, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) == MPI_SUCCESS);
+
+  if (ranks > 1) {
+    MPI_Comm half;
+    MPI_Comm inter;
+    MPI_Comm_split(MPI_COMM_WORLD, rank % 2, rank, &half);
+    MPI_Intercomm_create(half, 0, MPI_COMM_WORLD, 1 - rank % 2, 7, &inter);
+    float* y = constant(kCount, 3);
+    MPI_Allreduce(y, got, kCount, MPI_FLOAT, MPI_SUM, inter);
+    int there = 0;
+    MPI_Comm_remote_size(inter, &there);
+    check_all(got, kCount, 3.0f * (float)there);
+    free(y);
+    MPI_Comm_free(&inter);
+    MPI_Comm_free(&half);
+  }
+  MPI_Op_free(&larger_pairs);
+  MPI_Op_free(&larger);
+  MPI_Type_free(&pair);
+  free(x);
+  free(got);
+  free(want);
+  free(n);
+}
+
+// Made, used and freed, in two kinds; some are never used, and the last ones never freed.
+static void communicators(void) {
+  float* x = constant(2000, 0);
+  for (int k = 0; k < 100; ++k) {
+    MPI_Comm twin;
+    MPI_Comm part;
+    MPI_Comm_dup(MPI_COMM_WORLD, &twin);
+    MPI_Comm_split(MPI_COMM_WORLD, rank % 2, -rank, &part);
+    sum_constant(x, 2000, part);
+    sum_constant(x, 2000, twin);
+    sum_constant(x, 2000, part);
+    if (k == 99) break;
+    MPI_Comm_free(&twin);
+    if (k % 2 == 0) MPI_Comm_free(&part);
+    if (k % 2 == 1) MPI_Comm_disconnect(&part);
+  }
+  free(x);
+}
+
+static void* work(void* comm) {
+  float* x = constant(3000, 0);
+  for (int k = 0; k < 20; ++k) sum_constant(x, 3000, *(MPI_Comm*)comm);
+  free(x);
+  return NULL;
+}
+
+static void threads(void) {
+  enum { kThreads = 4 };
+  MPI_Comm comms[kThreads];
+  pthread_t started[kThreads];
+  for (int t = 0; t < kThreads; ++t) MPI_Comm_dup(MPI_COMM_WORLD, &comms[t]);
+  for (int t = 0; t < kThreads; ++t) pthread_create(&started[t], NULL, work, &comms[t]);
+  for (int t = 0; t < kThreads; ++t) pthread_join(started[t], NULL);
+  for (int t = 0; t < kThreads; ++t) MPI_Comm_free(&comms[t]);
+}
+
+// Ten calls of one tensor, whose data rank 0 has now here, now there.
+static void moving(void) {
+  float* buffers[2] = {constant(4000, 0), constant(4000, 0)};
+  for (int k = 0; k < 10; ++k) sum_constant(buffers[rank == 0 ? k % 2 : 0], 4000, MPI_COMM_WORLD);
+  free(buffers[0]);
+  free(buffers[1]);
+}
+
+// A tensor never lies where one lay before.
+static void temporaries(void) {
+  float* buffers[20];
+  for (int k = 0; k < 20; ++k) {
+    buffers[k] = constant(4000, 0);
+    sum_constant(buffers[k], 4000, MPI_COMM_WORLD);
+  }
+  for (int k = 0; k < 20; ++k) free(buffers[k]);
+}
+
+// Four tensors in turn, five times, and one that is larger than a megabyte.
+static void several(void) {
+  float* buffers[4];
+  for (int t = 0; t < 4; ++t) buffers[t] = constant(128 << 10, 0);
+  float* large = constant(1 << 20, 0);
+  for (int k = 0; k < 5; ++k) {
+    for (int t = 0; t < 4; ++t) sum_constant(buffers[t], 128 << 10, MPI_COMM_WORLD);
+    sum_constant(large, 1 << 20, MPI_COMM_WORLD);
+  }
+  for (int t = 0; t < 4; ++t) free(buffers[t]);
+  free(large);
+}
+
+// Twenty calls of one tensor.
+static void one(void) {
+  float* x = constant(4000, 0);
+  for (int k = 0; k < 20; ++k) sum_constant(x, 4000, MPI_COMM_WORLD);
+  free(x);
+}
+
+// One communicator has a name on all ranks, one only on rank 0.
+static void names(void) {
+  MPI_Comm comms[2];
+  float* x = constant(4000, 0);
+  for (int c = 0; c < 2; ++c) {
+    MPI_Comm_dup(MPI_COMM_WORLD, &comms[c]);
+    if (c == 0 || rank == 0) MPI_Comm_set_name(comms[c], "train");
+    for (int k = 0; k < 3; ++k) sum_constant(x, 4000, comms[c]);
+  }
+  for (int c = 0; c < 2; ++c) MPI_Comm_free(&comms[c]);
+  free(x);
+}
+
+static void not_a_number(void) {
+  enum { kCount = 10000 };
+  float* x = allocate(kCount * sizeof *x);
+  for (int k = 0; k < 3; ++k) {
+    for (int i = 0; i < kCount; ++i) x[i] = (float)(rank + 1);
+    if (k == 1 && rank == ranks - 1) x[kCount / 2] = NAN;
+    MPI_Allreduce(MPI_IN_PLACE, x, kCount, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    for (int i = 0; i < kCount; ++i) {
+      if (k == 1 && i == kCount / 2) {
+        CHECK(isnan(x[i]));
+      } else {
+        CHECK(x[i] == (float)(ranks * (ranks + 1)) / 2);
+      }
+    }
+  }
+  free(x);
+}
+
+// What MPI refuses, it goes on to refuse.
+static void errors(void) {
+  float* x = constant(4000, 0);
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  CHECK(MPI_Allreduce(MPI_IN_PLACE, x, -1, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) != MPI_SUCCESS);
+  CHECK(MPI_Allreduce(MPI_IN_PLACE, x, 4000, MPI_FLOAT, MPI_SUM, MPI_COMM_NULL) != MPI_SUCCESS);
+  CHECK(MPI_Allreduce(MPI_IN_PLACE, x, 4000, MPI_DATATYPE_NULL, MPI_SUM, MPI_COMM_WORLD) != MPI_SUCCESS);
+  sum_constant(x, 4000, MPI_COMM_WORLD);
+  free(x);
+}
+
+// Ranks that sum different numbers of elements hear of it, all of them.
+static void mismatch(void) {
+  float* x = constant(8000, 0);
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  const int count = rank == 0 ? 4000 : 8000;
+  CHECK(MPI_Allreduce(MPI_IN_PLACE, x, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) != MPI_SUCCESS);
+  sum_constant(x, 8000, MPI_COMM_WORLD);
+  free(x);
+}
+
+int main(int argc, char** argv) {
+  int provided = 0;
+  const char* scene = argc > 1 ? argv[1] : "";
+  if (strcmp(scene, "threads") == 0) {
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
+    CHECK(provided == MPI_THREAD_MULTIPLE);
+  } else {
+    MPI_Init(&argc, &argv);
+  }
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  const struct {
+    const char* name;
+    void (*play)(void);
+  } scenes[] = {{"constants", constants},
+                {"others", others},
+                {"communicators", communicators},
+                {"threads", threads},
+                {"moving", moving},
+                {"temporaries", temporaries},
+                {"several", several},
+                {"one", one},
+                {"names", names},
+                {"errors", errors},
+                {"not_a_number", not_a_number},
+                {"mismatch", mismatch}};
+  int played = 0;
+  for (size_t i = 0; i < sizeof scenes / sizeof *scenes; ++i) {
+    if (strcmp(scene, scenes[i].name) == 0) {
+      scenes[i].play();
+      ++played;
+    }
+  }
+  if (strcmp(scene, "lossy") == 0 || strcmp(scene, "exact") == 0) {
+    gaussians(strcmp(scene, "lossy") == 0);
+    ++played;
+  }
+  CHECK(played == 1);
+  PMPI_Allreduce(MPI_IN_PLACE, &failures, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+  if (rank == 0) printf("%s\n", failures == 0 ? "all checks hold" : "SOME CHECKS FAILED");
+  MPI_Finalize();
+  return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "interpose/tensors.hpp"
+
+#include <gtest/gtest.h>
+
+namespace terse::interpose {
+namespace {
+
+TensorKey key(std::uint64_t which) { return {.rule = 0, .dtype = DType::f32, .count = 10, .which = which}; }
+
+TEST(Tensors, OrdinalsCountWhatIsMade) {
+  Tensors tensors;
+  EXPECT_EQ(tensors.find(key(1)), nullptr);
+  EXPECT_EQ(tensors.make(key(1), 40, 100)->ordinal, 1u);
+  EXPECT_EQ(tensors.make(key(2), 40, 100)->ordinal, 2u);
+  EXPECT_EQ(tensors.find(key(1))->ordinal, 1u);
+  EXPECT_EQ(tensors.make(key(1), 40, 100)->ordinal, 3u) << "a fresh one in its place";
+  EXPECT_EQ(tensors.find(key(1))->ordinal, 3u);
+  EXPECT_EQ(tensors.evicted(), 0u);
+  tensors.go_on_from(9);
+  EXPECT_EQ(tensors.make(key(3), 20, 100)->ordinal, 9u);
+  EXPECT_EQ(tensors.next_ordinal(), 10u);
+}
+
+TEST(Tensors, TheOldestMakeRoom) {
+  Tensors tensors;
+  for (const std::uint64_t which : {1, 2, 3}) tensors.make(key(which), 30, 100);
+  tensors.make(key(1), 30, 100);  // now the youngest
+  tensors.make(key(4), 40, 100);
+  EXPECT_EQ(tensors.evicted(), 1u);
+  EXPECT_EQ(tensors.find(key(2)), nullptr);
+  for (const std::uint64_t which : {1, 3, 4}) EXPECT_NE(tensors.find(key(which)), nullptr) << which;
+  EXPECT_NE(tensors.make(key(5), 100, 100), nullptr);
+  for (const std::uint64_t which : {1, 3, 4}) EXPECT_EQ(tensors.find(key(which)), nullptr) << which;
+}
+
+TEST(Tensors, WhatNeverFitsIsNotKept) {
+  Tensors tensors;
+  tensors.make(key(1), 30, 100);
+  EXPECT_EQ(tensors.make(key(2), 101, 100), nullptr);
+  EXPECT_EQ(tensors.find(key(2)), nullptr);
+  EXPECT_NE(tensors.find(key(1)), nullptr) << "nothing had to make room";
+}
+
+TEST(Tensors, KeysDifferInEachPart) {
+  Tensors tensors;
+  const TensorKey base{.rule = 1, .dtype = DType::f32, .count = 10, .which = 5};
+  tensors.make(base, 1, 100);
+  for (const TensorKey other : {TensorKey{2, DType::f32, 10, 5}, TensorKey{1, DType::f64, 10, 5},
+                                TensorKey{1, DType::f32, 11, 5}, TensorKey{1, DType::f32, 10, 6}}) {
+    EXPECT_EQ(tensors.find(other), nullptr);
+  }
+}
+
+}  // namespace
+}  // namespace terse::interpose
