@@ -8,8 +8,8 @@ execute_process(COMMAND "${CPACK}" -G DEB -C "${BUILD_TYPE}" -B "${SCRATCH}" --c
 string(REGEX MATCH "^[0-9]+\\.[0-9]+" minor "${VERSION}")
 file(GLOB debs RELATIVE "${SCRATCH}" "${SCRATCH}/*.deb")
 list(LENGTH debs count)
-if(NOT count EQUAL 3)
-  message(FATAL_ERROR "3 packages are made, not: ${debs}")
+if(NOT count EQUAL 4)
+  message(FATAL_ERROR "4 packages are made, not: ${debs}")
 endif()
 
 function(deb_file package out)
