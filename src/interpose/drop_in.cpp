@@ -369,6 +369,7 @@ int DropIn::compress(const Arguments& call, CommState& state, std::size_t at, DT
   }
   entry.compressed = 1;
   entry.non_finite = outcome.reason == Outcome::Reason::non_finite ? 1 : 0;
+  entry.elements_again = outcome.exact_count;
   entry.bytes_after = static_cast<double>(outcome.bytes_sent);
   if (entry.fresh == 0) {
     entry.seconds = seconds;

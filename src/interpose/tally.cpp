@@ -26,15 +26,16 @@ struct Amount {
   double Entry::*of;
   bool adds;  // over ranks; else the largest counts
 };
-constexpr std::array<Counter, 9> kCounters = {{{"calls", &Entry::calls},
-                                               {"compressed", &Entry::compressed},
-                                               {"warm_up", &Entry::warm_up},
-                                               {"sampled", &Entry::sampled},
-                                               {"slower", &Entry::slower},
-                                               {"other_exact", &Entry::other_exact},
-                                               {"non_finite", &Entry::non_finite},
-                                               {"fresh_residuals", &Entry::fresh},
-                                               {"started_over", &Entry::started_over}}};
+constexpr std::array<Counter, 10> kCounters = {{{"calls", &Entry::calls},
+                                                {"compressed", &Entry::compressed},
+                                                {"warm_up", &Entry::warm_up},
+                                                {"sampled", &Entry::sampled},
+                                                {"slower", &Entry::slower},
+                                                {"other_exact", &Entry::other_exact},
+                                                {"non_finite", &Entry::non_finite},
+                                                {"non_finite_elements", &Entry::elements_again},
+                                                {"fresh_residuals", &Entry::fresh},
+                                                {"started_over", &Entry::started_over}}};
 constexpr std::array<Amount, 6> kAmounts = {{{"bytes_before", &Entry::bytes_before, true},
                                              {"bytes_after", &Entry::bytes_after, true},
                                              {"timed_bytes", &Entry::timed_bytes, true},
@@ -241,7 +242,8 @@ std::string in_words(const Json& report) {
             ", algorithm " + rule.at("algorithm").get<std::string>() + ")\n    " + numbers_in_words(rule) +
             "\n";
     if (const std::uint64_t calls = rule.at("non_finite"); calls != 0) {
-      text += "    values that were not finite went exactly, in " + calls_in_words(calls) + "\n";
+      text += "    values that were not finite went exactly, in " + calls_in_words(calls) + ", with " +
+              plural(rule.at("non_finite_elements"), "element") + " around them\n";
     }
     if (rule.at("residual_norm").get<double>() > 0) {
       text += format("    residuals at the end, over all ranks: norm %.4g\n", rule.at("residual_norm"));

@@ -23,11 +23,12 @@ struct Entry {
   std::uint64_t slower = 0;       ///< exact: a trial said that compression does not pay
   std::uint64_t other_exact = 0;  ///< exact: a lossless codec, too small a tensor, device memory on some rank
   std::uint64_t non_finite = 0;   ///< compressed but for values that were not finite
-  std::uint64_t fresh = 0;        ///< with feedback, but no residual to add
-  std::uint64_t started_over = 0;  ///< ranks had different residuals
-  double bytes_before = 0;         ///< what plain MPI would have sent at the least
-  double bytes_after = 0;          ///< what was sent
-  double timed_bytes = 0;          ///< of bytes_before: of the compressed calls in `seconds`
+  std::uint64_t elements_again = 0;  ///< elements around those, which went exactly
+  std::uint64_t fresh = 0;           ///< with feedback, but no residual to add
+  std::uint64_t started_over = 0;    ///< ranks had different residuals
+  double bytes_before = 0;           ///< what plain MPI would have sent at the least
+  double bytes_after = 0;            ///< what was sent
+  double timed_bytes = 0;            ///< of bytes_before: of the compressed calls in `seconds`
   double seconds = 0;
   double sampled_bytes = 0;
   double sampled_seconds = 0;
