@@ -151,9 +151,11 @@ void DropIn::start() {
   }
   const std::string text = describe(settings);
   const std::uint64_t h = hash_of(text);
-  const std::uint64_t culprit = failure.empty() ? 0 : ~static_cast<std::uint64_t>(world_rank());
+  int size = 0;
+  PMPI_Comm_size(MPI_COMM_WORLD, &size);
+  const auto culprit = static_cast<std::uint64_t>(failure.empty() ? 0 : size - world_rank());
   // the largest of each over all ranks: whether there are rules anywhere, their hash and its complement, and
-  // the complement of the first rank that fails
+  // how far from the end the first rank is that fails
   std::array<std::uint64_t, 4> words = {settings.rules.empty() ? 0u : 1u, h, ~h, culprit};
   PMPI_Allreduce(MPI_IN_PLACE, words.data(), static_cast<int>(words.size()), MPI_UINT64_T, MPI_MAX,
                  MPI_COMM_WORLD);

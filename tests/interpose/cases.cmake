@@ -29,7 +29,9 @@ macro(terse_drop_in_cases)
   terse_drop_in_test(threads 2 0 RUN ${program} threads SETTINGS ${onebit} ${fine} NUMBERS "80 rules 0 compressed")
   terse_drop_in_test(not_a_number 3 0 RUN ${program} not_a_number SETTINGS ${onebit} ${fine}
     NUMBERS "3 rules 0 compressed" "1 rules 0 non_finite" "1:10000 rules 0 non_finite_elements")
-  terse_drop_in_test(errors 2 0 RUN ${program} errors SETTINGS ${onebit} ${fine} NUMBERS "1 rules 0 compressed")
+  if(NOT terse_mpi STREQUAL "MPICH")  # it may be built without looking at arguments, and then crashes by itself
+    terse_drop_in_test(errors 2 0 RUN ${program} errors SETTINGS ${onebit} ${fine} NUMBERS "1 rules 0 compressed")
+  endif()
   terse_drop_in_test(mismatch 3 0 RUN ${program} mismatch SETTINGS ${onebit}
     SAYS "Terse: rank [0-2]: MPI_Allreduce: ranks make different calls: count is 4000 on rank 0, 8000 on ranks 1, 2")
 
