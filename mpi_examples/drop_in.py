@@ -8,8 +8,9 @@
 #   mpirun -np 4 terse run --codec onebit --algorithm two_phase -- python3 drop_in.py
 # Without --algorithm a short trial decides whether compression pays, which among the ranks of one machine it may not.
 # What compression leaves out of the gradient is known by its address, so it lies in one array that is made once; for
-# arrays that are made anew in each step add --key site. Allreduce with a capital letter sums the array as it lies in
-# memory; comm.allreduce(gradient) would pickle it, which never reaches MPI_Allreduce.
+# arrays that are made anew in each step add --key sequence:N, where N is the number of sums in a step. Allreduce with a
+# capital letter sums the array as it lies in memory; comm.allreduce(gradient) would pickle it, which never reaches
+# MPI_Allreduce.
 #
 # Exit code: 0 if the loss fell to less than a tenth and all ranks hold the same bits at the end.
 import sys
