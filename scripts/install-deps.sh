@@ -11,7 +11,8 @@ Installs, by apt-get (as root or through sudo), what is missing for building and
 Without apt-get it names what is missing. What lies below a folder of CMAKE_PREFIX_PATH counts as installed.
   --mpi NAME   openmpi or mpich, under the names that Debian gives each beside the other (mpicxx.NAME); without it, an
                MPI library is there if mpicxx and mpirun are, and Open MPI is what would be installed
-  --full       also what test.sh --full needs: both MPI libraries, clang with clang-tidy and libFuzzer, what packs
+  --full       also what test.sh --full needs: both MPI libraries, clang with clang-tidy and libFuzzer, what packs,
+               and for tests of the drop-in gfortran and mpi4py
   --coverage   also what coverage.sh needs: gcovr
   --package    also what `cpack -G DEB` needs
   --dry-run    only say what is missing
@@ -28,7 +29,7 @@ while (($# > 0)); do
       esac
       shift
       ;;
-    --full) mpis=(openmpi mpich) groups+=" clang package" ;;
+    --full) mpis=(openmpi mpich) groups+=" clang package drop_in" ;;
     --coverage | --package) groups+=" ${1#--}" ;;
     --dry-run) dry_run=yes ;;
     -h | --help) usage; exit 0 ;;
@@ -68,6 +69,7 @@ clang_version() {
     apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]\)/\1/p'
   fi | sed -n '1s/^\([0-9]*\).*/\1/p'
 }
+has_mpi4py() { /usr/bin/python3 -c 'import mpi4py, numpy' 2>/dev/null; }
 has_libfuzzer() {
   local runtime
   runtime=$(clang++ -print-runtime-dir 2>/dev/null) && compgen -G "$runtime/libclang_rt.fuzzer*.a" >/dev/null
@@ -101,6 +103,12 @@ for group in $groups; do
         "clang|has_command clang++|clang"
         "clang-tidy|has_command clang-tidy|clang-tidy"
         "libFuzzer, of clang's run-time libraries|has_libfuzzer|libclang-rt-CLANG-dev"
+      )
+      ;;
+    drop_in)
+      needs+=(
+        "a Fortran compiler|has_command gfortran|gfortran"
+        "mpi4py with NumPy|has_mpi4py|python3-mpi4py python3-numpy"
       )
       ;;
     coverage) needs+=("gcovr|has_command gcovr|gcovr") ;;

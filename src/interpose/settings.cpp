@@ -161,8 +161,10 @@ void set(Rule& rule, std::string_view name, std::string_view value) {
 
 // What is not set gets the table's default, and what no rule can do without is there.
 void complete(Rule& rule) {
-  if (!rule.options.codec.chosen())
-    refuse("rule " + rule.name + " names no codec: add codec=..., such as onebit");
+  if (rule.passes) return;
+  if (!rule.options.codec.chosen()) {
+    refuse("rule " + rule.name + " names no codec: add codec=..., such as onebit, or none");
+  }
   const auto& codec = rule.options.codec.codec();
   if (codec->traits().lossless) rule.feedback = false;
   rule.f32 = rule.f32 && codec->supports(DType::f32);
@@ -254,7 +256,12 @@ std::vector<Rule> parse_rules(const std::string& text, const std::string& file) 
       }
       for (const po::option& option : parsed) {
         if (!seen.insert(option.string_key).second) refuse(option.string_key + " is set twice in one rule");
-        set(rules.back(), option.string_key, option.value.empty() ? "" : option.value.front());
+        const std::string value = option.value.empty() ? "" : option.value.front();
+        if (option.string_key == "codec" && value == "none") {
+          rules.back().passes = true;
+        } else {
+          set(rules.back(), option.string_key, value);
+        }
       }
     });
   }
@@ -289,6 +296,7 @@ Settings read_settings() {
 }
 
 std::uint64_t threshold(const Rule& rule) {
+  if (rule.passes) return std::numeric_limits<std::uint64_t>::max();
   const std::size_t min_bytes = rule.options.min_bytes.value_or(kAutoBytes);
   return std::max<std::uint64_t>({1, rule.bytes.least, min_bytes == kAutoBytes ? kAlwaysExact : min_bytes});
 }
@@ -299,7 +307,7 @@ std::string describe(const Settings& settings) {
     return std::to_string(i.least) + ":" + std::to_string(i.most);
   };
   for (const Rule& rule : settings.rules) {
-    text += "[" + rule.name + "]";
+    text += "[" + rule.name + "]" + (rule.passes ? " codec=none" : "");
     for (const std::string_view option : kLibraryRows) {
       text += " " + std::string(option) + "=" + get_option(rule.options, option);
     }

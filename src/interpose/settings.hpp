@@ -36,6 +36,7 @@ struct Rule {
   std::string comm_name{};  ///< as MPI_Comm_get_name has it at the communicator's first call; empty: any
   std::uint64_t after = 0;  ///< matching calls of a communicator that go exactly first
   // how
+  bool passes = false;  ///< codec=none: they are passed on
   bool feedback = true;
   Key key = Key::address;
   std::uint64_t period = 1;
@@ -70,7 +71,7 @@ std::vector<Rule> parse_rules(const std::string& text, const std::string& file);
 
 /// Tensors of fewer bytes are never compressed where min_bytes is auto: as in Communicator.
 inline constexpr std::uint64_t kAlwaysExact = 2048;
-/// The fewest bytes that a rule may compress.
+/// The fewest bytes that a rule may compress; the largest number for one that never does.
 std::uint64_t threshold(const Rule& rule);
 
 /// The rules, canonically: equal for those that do the same.

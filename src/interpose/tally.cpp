@@ -203,7 +203,7 @@ Json merge(const std::vector<Json>& of_ranks, const Settings& settings) {
     }
     conclude(all);
     Json row = {{"name", rule.name},
-                {"codec", get_option(rule.options, "codec")},
+                {"codec", rule.passes ? "none" : get_option(rule.options, "codec")},
                 {"algorithm", rule.options.algorithm}};
     row.update(all);
     row["residual_norm"] = std::sqrt(squares);
@@ -216,12 +216,13 @@ Json merge(const std::vector<Json>& of_ranks, const Settings& settings) {
       warnings.push_back("rule " + rule.name +
                          ": most of its compressed calls found no residual, so what they left "
                          "out is lost: the program reduces temporaries, or residuals do not fit "
-                         "TERSE_FEEDBACK_MB. Try key=site or key=sequence:N");
+                         "TERSE_FEEDBACK_MB. Try key=sequence:N, or key=site where each place of a call "
+                         "has one tensor");
     }
     if (all["started_over"].get<std::uint64_t>() != 0) {
       warnings.push_back("rule " + rule.name + ": in " + calls_in_words(all["started_over"]) +
-                         " ranks had residuals of different tensors, and started over. Try key=site or "
-                         "key=sequence:N");
+                         " ranks had residuals of different tensors, and started over. Try key=sequence:N, "
+                         "or key=site where each place of a call has one tensor");
     }
     if (!all["seconds_saved"].is_null() && all["seconds_saved"].get<double>() < 0) {
       warnings.push_back("rule " + rule.name + ": it took more time than plain MPI would have");
@@ -238,6 +239,7 @@ std::string in_words(const Json& report) {
                      calls_in_words(report.at("passed_on")) + " passed on; " +
                      plural(report.at("ranks"), "rank") + "\n";
   for (const Json& rule : report.at("rules")) {
+    if (rule.at("codec") == "none") continue;
     text += "  rule " + rule.at("name").get<std::string>() + " (" + rule.at("codec").get<std::string>() +
             ", algorithm " + rule.at("algorithm").get<std::string>() + ")\n    " + numbers_in_words(rule) +
             "\n";

@@ -268,8 +268,13 @@ int run_command(const std::vector<std::string>& arguments) {
       if (settings.rules.empty())
         std::cout << "no rule: nothing would be compressed (add --codec or --config)\n";
       for (const interpose::Rule& rule : settings.rules) {
-        std::cout << "rule     " << rule.name << ": " << get_option(rule.options, "codec")
-                  << ", tensors of at least " << threshold(rule) << " bytes\n";
+        std::cout << "rule     " << rule.name << ": ";
+        if (rule.passes) {
+          std::cout << "its calls are passed on\n";
+        } else {
+          std::cout << get_option(rule.options, "codec") << ", tensors of at least " << threshold(rule)
+                    << " bytes\n";
+        }
       }
       return 0;
     }

@@ -50,6 +50,14 @@ TEST(Settings, ARuleHasWhatItsSectionSays) {
   EXPECT_EQ(rules[1].options.algorithm, "auto");
 }
 
+TEST(Settings, ARuleMayPassItsCallsOn) {
+  const auto rules = parse_rules("[exact]\ncodec=none\ndatatype=f64\n[rest]\ncodec=onebit\n", "FILE");
+  EXPECT_TRUE(rules[0].passes);
+  EXPECT_TRUE(rules[0].serves(DType::f64));
+  EXPECT_GT(threshold(rules[0]), std::uint64_t{1} << 62);
+  EXPECT_FALSE(rules[1].passes);
+}
+
 TEST(Settings, ARuleServesWhatItsCodecEncodes) {
   const auto rules = parse_rules("[one]\ncodec=onebit:deepspeed\n", "FILE");
   EXPECT_TRUE(rules[0].serves(DType::f32));
