@@ -88,12 +88,14 @@ void fuzz_roundtrip(std::span<const std::byte> input);
 void fuzz_spec(std::span<const std::byte> input);
 void fuzz_feedback(std::span<const std::byte> input);
 void fuzz_options(std::span<const std::byte> input);
+void fuzz_rules(std::span<const std::byte> input);
 std::vector<Bytes> message_seeds();
 std::vector<Bytes> decode_seeds();
 std::vector<Bytes> roundtrip_seeds();
 std::vector<Bytes> spec_seeds();
 std::vector<Bytes> feedback_seeds();
 std::vector<Bytes> options_seeds();
+std::vector<Bytes> rules_seeds();
 
 /// Puts a seed together, number by number.
 class Writer {

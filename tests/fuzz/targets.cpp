@@ -7,13 +7,14 @@
 namespace terse::fuzz {
 
 std::span<const Target> targets() {
-  static constexpr std::array<Target, 6> kTargets = {{
+  static constexpr std::array<Target, 7> kTargets = {{
       {"fuzz_message", fuzz_message, message_seeds},
       {"fuzz_decode", fuzz_decode, decode_seeds},
       {"fuzz_roundtrip", fuzz_roundtrip, roundtrip_seeds},
       {"fuzz_spec", fuzz_spec, spec_seeds},
       {"fuzz_feedback", fuzz_feedback, feedback_seeds},
       {"fuzz_options", fuzz_options, options_seeds},
+      {"fuzz_rules", fuzz_rules, rules_seeds},
   }};
   return kTargets;
 }
