@@ -4,9 +4,8 @@
 // itself, and sums the ranks' gradients, 256 KiB each, by MPI_Allreduce. As it is, and with a thirty-second
 // of the bytes:
 //   mpirun -np 4 ./drop_in_c
-//   mpirun -np 4 terse run --codec onebit --algorithm two_phase -- ./drop_in_c
-// Without --algorithm a short trial decides whether compression pays, which among the ranks of one machine it
-// may not. What is compressed is the gradient alone: the loss is one number, and goes exactly.
+//   mpirun -np 4 terse run --codec onebit -- ./drop_in_c
+// What is compressed is the gradient alone: the loss is one number, and goes exactly.
 //
 // Exit code: 0 if the loss fell to less than a twentieth and all ranks hold the same bits at the end.
 

@@ -4,8 +4,7 @@
 ! and each known to one rank only, by steepest descent. The gradient of 200 KB is summed by MPI_Allreduce. As it is, and
 ! with a thirty-second of the bytes:
 !   mpirun -np 4 ./drop_in_fortran
-!   mpirun -np 4 terse run --codec onebit --algorithm two_phase -- ./drop_in_fortran
-! Without --algorithm a short trial decides whether compression pays, which among the ranks of one machine it may not.
+!   mpirun -np 4 terse run --codec onebit -- ./drop_in_fortran
 ! What a step's sum leaves out is added to the next one's, and the length of a step falls to zero: so the fit ends where
 ! the noise lets it. Conjugate gradients would be another matter: each of their steps builds on the one before being
 ! exact. The misfit is told by two numbers, and these go exactly.

@@ -5,8 +5,7 @@
 # samples of its own, and the gradient of 256 KiB is summed by MPI_Allreduce. As it is, and with a thirty-second of the
 # bytes:
 #   mpirun -np 4 python3 drop_in.py
-#   mpirun -np 4 terse run --codec onebit --algorithm two_phase -- python3 drop_in.py
-# Without --algorithm a short trial decides whether compression pays, which among the ranks of one machine it may not.
+#   mpirun -np 4 terse run --codec onebit -- python3 drop_in.py
 # What compression leaves out of the gradient is known by its address, so it lies in one array that is made once; for
 # arrays that are made anew in each step add --key sequence:N, where N is the number of sums in a step. Allreduce with a
 # capital letter sums the array as it lies in memory; comm.allreduce(gradient) would pickle it, which never reaches

@@ -87,6 +87,8 @@ void set_key(Rule& rule, std::string_view text) {
   }
 }
 
+constexpr std::string_view kSampleAllowed = "use a number of calls, at least 4, or 0";
+
 // The rows that the library does not have.
 struct Row {
   SettingInfo info;
@@ -120,9 +122,10 @@ constexpr std::array<Row, 8> kRuleRows = {{
       "place of the call), or sequence:N (the k-th of every N calls)",
       true},
      set_key},
-    {{"sample", "512", "one call in so many goes exactly, for the report to compare with; 0: none", true},
+    {{"sample", "512", "two calls in so many go exactly, for the report to compare with; 0: none", true},
      [](Rule& rule, std::string_view text) {
-       rule.sample = number_of("sample", text, "use a number of calls, or 0");
+       rule.sample = number_of("sample", text, kSampleAllowed);
+       if (rule.sample != 0 && rule.sample < 4) refuse("sample", text, kSampleAllowed);
      }},
 }};
 constexpr std::array<SettingInfo, 3> kProcessRows = {{
@@ -137,12 +140,29 @@ constexpr std::array<SettingInfo, 3> kProcessRows = {{
      "the node's memory",
      false},
 }};
-// Those of the library that a rule may set.
-constexpr std::array<std::string_view, 5> kLibraryRows = {"codec", "algorithm", "min_bytes", "segment_bytes",
-                                                          "check"};
+// Those of the library that a rule may set. What must stay exact, such as a norm or a loss, is small: so a
+// rule has a threshold, where the library's min_bytes is auto.
+constexpr std::array<SettingInfo, 5> kLibraryRows = {{
+    {"codec", "",
+     "codec and its options, such as onebit or cast:bf16 (see `terse codecs`); in a file also none: the "
+     "calls "
+     "are passed on",
+     true},
+    {"algorithm", "auto", "auto, which is the one that suits the codec, or one of `terse info`", true},
+    {"min_bytes", "64K",
+     "tensors of fewer bytes are passed on; auto: short trials say from which size on compression pays",
+     true},
+    {"segment_bytes", "4M", "bytes of elements in one segment of the pipeline, over all ranks", true},
+    {"check", "call", "call (all ranks make the same call) or payload (checksums of all messages too)", true},
+}};
+
+bool is_the_library_s(std::string_view name) {
+  return std::any_of(kLibraryRows.begin(), kLibraryRows.end(),
+                     [&](const SettingInfo& row) { return row.name == name; });
+}
 
 void set(Rule& rule, std::string_view name, std::string_view value) {
-  if (std::find(kLibraryRows.begin(), kLibraryRows.end(), name) != kLibraryRows.end()) {
+  if (is_the_library_s(name)) {
     set_option(rule.options, name, value);
     return;
   }
@@ -169,11 +189,8 @@ void complete(Rule& rule) {
   if (codec->traits().lossless) rule.feedback = false;
   rule.f32 = rule.f32 && codec->supports(DType::f32);
   rule.f64 = rule.f64 && codec->supports(DType::f64);
-  for (const OptionInfo& option : options()) {
-    const bool mine = std::find(kLibraryRows.begin(), kLibraryRows.end(), option.name) != kLibraryRows.end();
-    if (mine && get_option(rule.options, option.name).empty()) {
-      set_option(rule.options, option.name, option.default_value);
-    }
+  for (const SettingInfo& row : kLibraryRows) {
+    if (get_option(rule.options, row.name).empty()) set_option(rule.options, row.name, row.default_value);
   }
 }
 
@@ -210,12 +227,7 @@ std::string trimmed(const std::string& text) {
 
 std::span<const SettingInfo> setting_infos() {
   static const std::vector<SettingInfo> all = [] {
-    std::vector<SettingInfo> made;
-    for (const std::string_view name : kLibraryRows) {
-      const auto option = std::find_if(options().begin(), options().end(),
-                                       [&](const OptionInfo& o) { return o.name == name; });
-      made.push_back({name, name == "codec" ? "" : option->default_value, option->help, true});
-    }
+    std::vector<SettingInfo> made(kLibraryRows.begin(), kLibraryRows.end());
     for (const Row& row : kRuleRows) made.push_back(row.info);
     made.insert(made.end(), kProcessRows.begin(), kProcessRows.end());
     return made;
@@ -308,8 +320,8 @@ std::string describe(const Settings& settings) {
   };
   for (const Rule& rule : settings.rules) {
     text += "[" + rule.name + "]" + (rule.passes ? " codec=none" : "");
-    for (const std::string_view option : kLibraryRows) {
-      text += " " + std::string(option) + "=" + get_option(rule.options, option);
+    for (const SettingInfo& row : kLibraryRows) {
+      text += " " + std::string(row.name) + "=" + get_option(rule.options, row.name);
     }
     text += " f32=" + std::to_string(rule.f32) + " f64=" + std::to_string(rule.f64) +
             " bytes=" + interval(rule.bytes) + " comm_size=" + interval(rule.comm_size) +

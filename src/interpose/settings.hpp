@@ -40,7 +40,7 @@ struct Rule {
   bool feedback = true;
   Key key = Key::address;
   std::uint64_t period = 1;
-  std::uint64_t sample = 512;  ///< one call in so many goes exactly, to be compared with; 0: none
+  std::uint64_t sample = 512;  ///< two calls in so many go exactly, to be compared with; 0: none
   AllreduceOptions options{};  ///< codec, algorithm, min_bytes, segment_bytes, check
 
   bool serves(DType dtype) const { return dtype == DType::f32 ? f32 : dtype == DType::f64 && f64; }

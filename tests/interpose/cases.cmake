@@ -3,7 +3,7 @@
 
 macro(terse_drop_in_cases)
   set(program $<TARGET_FILE:drop_in_program>)
-  set(onebit --codec onebit --algorithm two_phase)
+  set(onebit --codec onebit --min-bytes 2K)
   set(fine SAYS "all checks hold")
 
   # Nothing is compressed unless someone asks for it, and then it is.
@@ -11,7 +11,9 @@ macro(terse_drop_in_cases)
   terse_drop_in_test(lossy 3 0 RUN ${program} lossy SETTINGS ${onebit} ${fine}
     NUMBERS "40 rules 0 calls" "40 rules 0 compressed" "1 rules 0 fresh_residuals" "0 rules 0 sampled"
             "25:32 rules 0 ratio" "0.1:1e6 rules 0 residual_norm" "0 rules 0 started_over")
-  terse_drop_in_test(auto 2 0 RUN ${program} one SETTINGS --codec onebit ${fine} NUMBERS "20 rules 0 calls")
+  terse_drop_in_test(auto 2 0 RUN ${program} one SETTINGS --codec onebit --min-bytes auto ${fine}
+    NUMBERS "20 rules 0 calls")
+  terse_drop_in_test(threshold 2 0 RUN ${program} one SETTINGS --codec onebit ${fine} NUMBERS "20 passed_on")
   terse_drop_in_test(lossless 2 0 RUN ${program} constants
     SETTINGS --codec identity --algorithm two_phase --min-bytes 1 ${fine} NUMBERS "63 rules 0 calls" "0 rules 0 compressed")
   foreach(ranks 1 2 3 4 8)
@@ -53,7 +55,7 @@ macro(terse_drop_in_cases)
 
   # Which calls.
   terse_drop_in_test(warm_up 2 0 RUN ${program} one SETTINGS ${onebit} --after 5 --sample 4 ${fine}
-    NUMBERS "5 rules 0 warm_up" "4 rules 0 sampled" "11 rules 0 compressed")
+    NUMBERS "5 rules 0 warm_up" "8 rules 0 sampled" "7 rules 0 compressed")
   terse_drop_in_test(names 2 0 RUN ${program} names SETTINGS ${onebit} --comm-name train ${fine}
     NUMBERS "3 rules 0 compressed" "3 passed_on")
   terse_drop_in_test(too_small 2 0 RUN ${program} one SETTINGS ${onebit} --bytes 1M: ${fine}
@@ -64,11 +66,11 @@ macro(terse_drop_in_cases)
 
   # The other ways in, and other tools.
   terse_drop_in_test(linked 2 0 DIRECTLY RUN $<TARGET_FILE:drop_in_linked> lossy SAYS "rule TERSE_CODEC" "40 compressed"
-    ENVIRONMENT TERSE_CODEC=onebit TERSE_ALGORITHM=two_phase)
+    ENVIRONMENT TERSE_CODEC=onebit TERSE_MIN_BYTES=2K)
   terse_drop_in_test(other_tool 2 0 RUN ${program} one SETTINGS ${onebit} --after 15
     SAYS "counter: 15 reductions, messages" ENVIRONMENT LD_PRELOAD=$<TARGET_FILE:drop_in_counter>)
   # The library's own reductions, of a program that uses it by itself, are left alone.
-  terse_drop_in_test(own_calls 4 0 RUN $<TARGET_FILE:terse-stress> --cases 100 SETTINGS ${onebit} --min-bytes 1
+  terse_drop_in_test(own_calls 4 0 RUN $<TARGET_FILE:terse-stress> --cases 100 SETTINGS --codec onebit --min-bytes 1
     SAYS "no mismatch")
   foreach(module mpi f08)
     if(TARGET drop_in_fortran_${module})

@@ -45,9 +45,13 @@ TEST(Settings, ARuleHasWhatItsSectionSays) {
   EXPECT_EQ(rule.period, 12u);
   EXPECT_EQ(rule.sample, 0u);
   EXPECT_EQ(threshold(rule), 64u << 10);
-  EXPECT_EQ(threshold(rules[1]), kAlwaysExact);
+  EXPECT_EQ(threshold(rules[1]), 64u << 10);
   EXPECT_FALSE(rules[1].feedback) << "a lossless codec has nothing to feed back";
   EXPECT_EQ(rules[1].options.algorithm, "auto");
+}
+
+TEST(Settings, WithTrialsOnlyTheSmallestAreNoRules) {
+  EXPECT_EQ(threshold(parse_rules("[a]\ncodec=onebit\nmin_bytes=auto\n", "FILE")[0]), kAlwaysExact);
 }
 
 TEST(Settings, ARuleMayPassItsCallsOn) {
@@ -100,6 +104,7 @@ TEST(Settings, MistakesAreNamedWithTheirLine) {
       {"[a]\nkey=sequence:\n", "FILE:2: key=sequence: makes no sense"},
       {"[a]\ndatatype=f16\n", "FILE:2: datatype=f16 makes no sense: use any, f32"},
       {"[a]\nsample=x\n", "FILE:2: sample=x makes no sense"},
+      {"[a]\nsample=3\n", "FILE:2: sample=3 makes no sense: use a number of calls, at least 4, or 0"},
   };
   for (const auto& [text, sentence] : cases) {
     EXPECT_EQ(refusal_of(text).substr(0, sentence.size()), sentence) << text;
@@ -159,7 +164,7 @@ TEST(Settings, DescriptionsTellRulesApart) {
                                           "key=site",
                                           "key=sequence:2",
                                           "key=sequence:3",
-                                          "sample=1",
+                                          "sample=9",
                                           "min_bytes=1",
                                           "algorithm=two_phase",
                                           "check=payload",
