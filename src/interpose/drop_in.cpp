@@ -407,6 +407,7 @@ void DropIn::report() {
   const std::vector<std::string> texts = gather(mine.dump());
   if (texts.empty()) return;
   std::vector<Json> of_ranks;
+  of_ranks.reserve(texts.size());
   for (const std::string& text : texts) of_ranks.push_back(Json::parse(text));
   const Json report = merge(of_ranks, settings_);
   if (settings_.report == "stderr") {

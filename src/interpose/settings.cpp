@@ -23,6 +23,10 @@ namespace po = boost::program_options;
   refuse(std::string(name) + "=" + std::string(value) + " makes no sense: " + std::string(allowed));
 }
 
+[[noreturn]] void refuse_line(const std::string& where, const std::string& line, const char* what) {
+  refuse(where + ": '" + line + "' " + what);
+}
+
 // The number that stands in a setting's text from `begin` on.
 std::uint64_t number_of(std::string_view name, std::string_view text, std::string_view allowed,
                         std::size_t begin = 0) {
@@ -247,7 +251,7 @@ std::vector<Rule> parse_rules(const std::string& text, const std::string& file) 
     line = trimmed(line.substr(0, line.find('#')));
     if (line.empty()) continue;
     if (line.front() == '[') {
-      if (line.size() < 3 || line.back() != ']') refuse(where + ": '" + line + "' is no [name] of a rule");
+      if (line.size() < 3 || line.back() != ']') refuse_line(where, line, "is no [name] of a rule");
       Rule rule;
       rule.name = trimmed(line.substr(1, line.size() - 2));
       if (!names.insert(rule.name).second) refuse(where + ": there is a rule [" + rule.name + "] already");
@@ -256,7 +260,7 @@ std::vector<Rule> parse_rules(const std::string& text, const std::string& file) 
       seen.clear();
       continue;
     }
-    if (rules.empty()) refuse(where + ": '" + line + "' stands before the first [rule]");
+    if (rules.empty()) refuse_line(where, line, "stands before the first [rule]");
     at(where, [&] {
       // a line at a time, since the parser does not say which one it objects to
       std::istringstream one(line);

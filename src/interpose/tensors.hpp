@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <terse/feedback.hpp>
 #include <terse/types.hpp>
+#include <tuple>
 
 namespace terse::interpose {
 
@@ -16,7 +16,9 @@ struct TensorKey {
   DType dtype = DType::f32;
   std::size_t count = 0;
   std::uint64_t which = 0;  ///< an address, or the number of the call in its step
-  auto operator<=>(const TensorKey&) const = default;
+  bool operator<(const TensorKey& other) const noexcept {
+    return std::tie(rule, dtype, count, which) < std::tie(other.rule, other.dtype, other.count, other.which);
+  }
 };
 
 /// What compression has left out of one of the program's tensors. The ordinal says as which of its

@@ -11,6 +11,7 @@
 #include <array>
 #include <cctype>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -143,7 +144,7 @@ Loading loading_of(const fs::path& program) {
     throw Refusal{kCannotStart,
                   program.string() + " is a 32-bit program, and this Terse is a 64-bit library"};
   }
-  for (unsigned i = 0; i < header.e_phnum; ++i) {
+  for (std::uint64_t i = 0; i < header.e_phnum; ++i) {
     Elf64_Phdr segment{};
     file.seekg(static_cast<std::streamoff>(header.e_phoff + i * header.e_phentsize));
     file.read(reinterpret_cast<char*>(&segment), sizeof segment);
@@ -151,9 +152,16 @@ Loading loading_of(const fs::path& program) {
     std::string loader(segment.p_filesz, '\0');
     file.seekg(static_cast<std::streamoff>(segment.p_offset));
     file.read(loader.data(), static_cast<std::streamsize>(loader.size()));
-    return {.loader = loader.c_str()};
+    return {.loader = loader.substr(0, loader.find('\0'))};
   }
   return {};
+}
+
+// A command line as exec takes it.
+std::vector<char*> in_c(const std::vector<std::string>& words) {
+  std::vector<char*> pointers(words.size() + 1, nullptr);
+  for (std::size_t i = 0; i < words.size(); ++i) pointers[i] = const_cast<char*>(words[i].c_str());
+  return pointers;
 }
 
 // What a command prints on its standard output; empty if it cannot be run.
@@ -166,10 +174,7 @@ std::string output_of(const std::vector<std::string>& command) {
     dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
     close(ends[0]);
     unsetenv("LD_PRELOAD");
-    std::vector<char*> words;
-    for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
-    words.push_back(nullptr);
-    execv(words[0], words.data());
+    execv(command[0].c_str(), in_c(command).data());
     _exit(kNotFound);
   }
   close(ends[1]);
@@ -278,10 +283,7 @@ int run_command(const std::vector<std::string>& arguments) {
       }
       return 0;
     }
-    std::vector<char*> command;
-    for (const std::string& word : words) command.push_back(const_cast<char*>(word.c_str()));
-    command.push_back(nullptr);
-    execvp(program.c_str(), command.data());  // which also knows scripts that do not say for what
+    execvp(program.c_str(), in_c(words).data());  // which also knows scripts that do not say for what
     throw Refusal{kCannotStart, program.string() + " cannot be started: " + std::strerror(errno)};
   } catch (const Refusal& refusal) {
     std::cerr << "terse run: " << refusal.sentence << '\n';
