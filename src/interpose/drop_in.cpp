@@ -347,7 +347,7 @@ int DropIn::compress(const Arguments& call, CommState& state, std::size_t at, DT
       tensor = make_tensor(state, key);
     }
   }
-  if (!state.communicator) state.communicator.emplace(call.comm, AllreduceOptions{});
+  if (!state.communicator) state.communicator.emplace(call.comm, rule.options);
 
   const View out{call.recvbuf, count, dtype};
   const ConstView in{data, count, dtype};

@@ -303,6 +303,8 @@ Settings read_settings() {
     at("TERSE_CODEC", [&] { complete(rule); });
     settings.rules.push_back(std::move(rule));
   }
+  // what the library would look for at the first call
+  if (!settings.rules.empty()) static_cast<void>(options_from_environment());
   settings.report = variable("report").value_or(settings.report);
   if (const auto megabytes = variable("feedback_mb"); megabytes && *megabytes != "auto") {
     settings.feedback_bytes = number_of("TERSE_FEEDBACK_MB", *megabytes, "use a number of megabytes, or auto")
