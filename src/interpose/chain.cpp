@@ -8,13 +8,11 @@ namespace {
 
 template <class F>
 F next_or(const char* name, F last) noexcept {
-  void* found = next_in_line(name);
+  void* found = dlsym(RTLD_NEXT, name);
   return found != nullptr ? reinterpret_cast<F>(found) : last;
 }
 
 }  // namespace
-
-void* next_in_line(const char* name) noexcept { return dlsym(RTLD_NEXT, name); }
 
 const Chain& chain() noexcept {
   static const Chain found = {next_or("MPI_Init", &PMPI_Init), next_or("MPI_Init_thread", &PMPI_Init_thread),

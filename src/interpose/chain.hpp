@@ -14,7 +14,4 @@ struct Chain {
 };
 const Chain& chain() noexcept;
 
-/// The function that stands behind the caller's library under this name; null if there is none.
-void* next_in_line(const char* name) noexcept;
-
 }  // namespace terse::interpose

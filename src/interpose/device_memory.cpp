@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstdint>
 
 namespace terse::interpose {
@@ -16,11 +17,11 @@ constexpr int kIsManaged = 8;    // CU_POINTER_ATTRIBUTE_IS_MANAGED
 constexpr unsigned kDevice = 2;  // CU_MEMORYTYPE_DEVICE
 
 GetAttribute driver() noexcept {
-  static GetAttribute known = nullptr;
-  if (known == nullptr) {
-    void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);  // a program may load it at any time
-    if (library != nullptr) known = reinterpret_cast<GetAttribute>(dlsym(library, "cuPointerGetAttribute"));
-  }
+  static std::atomic<GetAttribute> known{nullptr};
+  if (const GetAttribute get = known.load()) return get;
+  void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);  // a program may load it at any time
+  if (library == nullptr) return nullptr;
+  known = reinterpret_cast<GetAttribute>(dlsym(library, "cuPointerGetAttribute"));
   return known;
 }
 

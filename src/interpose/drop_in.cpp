@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <terse/error.hpp>
@@ -45,6 +46,37 @@ std::uint64_t hash_of(const std::string& text) {  // FNV-1a
   return h;
 }
 
+// Whether it has processes that are not of MPI_COMM_WORLD: of a spawned or connected program, which need not
+// have the drop-in, or the same rules. All members see the same.
+bool reaches_beyond_world(MPI_Comm comm) {
+  std::array<MPI_Group, 3> groups{};
+  int beyond = 0;
+  PMPI_Comm_group(comm, groups.data());
+  PMPI_Comm_group(MPI_COMM_WORLD, &groups[1]);
+  PMPI_Group_difference(groups[0], groups[1], &groups[2]);
+  PMPI_Group_size(groups[2], &beyond);
+  for (MPI_Group& group : groups) {
+    if (group != MPI_GROUP_EMPTY) PMPI_Group_free(&group);
+  }
+  return beyond != 0;
+}
+
+// What the kernel lets this process and those beside it take, where it is less than all: Linux's memory.max
+// of the control group and of those around it.
+std::size_t memory_of_group(std::size_t all) {
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    if (line.compare(0, 3, "0::") != 0) continue;
+    for (std::filesystem::path group = line.substr(3);; group = group.parent_path()) {
+      std::ifstream file("/sys/fs/cgroup" + group.string() + "/memory.max");
+      std::size_t most = 0;
+      if (file >> most) all = std::min(all, most);
+      if (!group.has_relative_path()) break;
+    }
+  }
+  return all;
+}
+
 // A quarter of what each rank of this node has of its memory. Collective over MPI_COMM_WORLD.
 std::size_t share_of_memory() {
   MPI_Comm node = MPI_COMM_NULL;
@@ -54,7 +86,7 @@ std::size_t share_of_memory() {
   PMPI_Comm_free(&node);
   const auto pages = static_cast<std::size_t>(std::max(0L, sysconf(_SC_PHYS_PAGES)));
   const auto page = static_cast<std::size_t>(std::max(0L, sysconf(_SC_PAGESIZE)));
-  return pages / 4 * page / static_cast<std::size_t>(ranks);
+  return memory_of_group(pages * page) / 4 / static_cast<std::size_t>(ranks);
 }
 
 // Ends the program on all ranks; `culprit` says why.
@@ -92,16 +124,23 @@ std::vector<std::string> gather(const std::string& mine) {
   return texts;
 }
 
+// The line of a text that goes over a place in it.
+std::string line_at(const std::string& text, std::size_t at) {
+  const std::size_t before = at == 0 ? std::string::npos : text.rfind('\n', at - 1);
+  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
+  return begin >= text.size() ? "none" : text.substr(begin, text.find('\n', begin) - begin);
+}
+
 // The settings of ranks that do not agree. Collective over MPI_COMM_WORLD.
 std::string difference(const std::string& mine) {
   const std::vector<std::string> texts = gather(mine.substr(0, kTextBytes));
-  const auto words = [](const std::string& text) {
-    return text.empty() ? std::string("none") : text.substr(0, text.find('\n'));
-  };
   for (std::size_t r = 1; r < texts.size(); ++r) {
     if (texts[r] == texts[0]) continue;
-    return "ranks have different settings: rank 0 has " + words(texts[0]) + ", rank " + std::to_string(r) +
-           " has " + words(texts[r]) +
+    const auto [here, there] =
+        std::mismatch(texts[0].begin(), texts[0].end(), texts[r].begin(), texts[r].end());
+    const auto line = static_cast<std::size_t>(here - texts[0].begin());
+    return "ranks have different settings: rank 0 has " + line_at(texts[0], line) + ", rank " +
+           std::to_string(r) + " has " + line_at(texts[r], line) +
            ". All ranks must see the same TERSE_ variables and the same file: start the program by `terse "
            "run` on "
            "each rank, or pass the variables on (mpirun -x)";
@@ -120,9 +159,34 @@ Sample sample_at(const Rule& rule, std::uint64_t call) {
   return at == timed ? Sample::timed : at + 1 == timed ? Sample::first : Sample::no;
 }
 
-// Whether the report can be written, without writing to it.
-void check_report(const Settings& settings) {
-  if (settings.report == "stderr" || settings.report == "off" || world_rank() != 0) return;
+// What only a call finds out, such as a codec that its algorithm cannot take: tried on this rank alone.
+void try_out(const Rule& rule) {
+  if (rule.passes || !(rule.f32 || rule.f64)) return;
+  std::array<double, 512> memory{};
+  const View tensor{memory.data(), memory.size(), rule.f64 ? DType::f64 : DType::f32};
+  Communicator self(MPI_COMM_SELF, rule.options);
+  Feedback feedback;
+  AllreduceOptions options = rule.options;
+  options.feedback = rule.feedback ? &feedback : nullptr;
+  try {
+    self.allreduce(tensor, options);
+  } catch (const Error& error) {
+    throw Error(error.code(), "rule " + rule.name + ": " + error.what());
+  }
+}
+
+// Names of files and functions may be of any bytes.
+std::string text_of(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+bool goes_to_file(const std::string& report) { return report != "stderr" && report != "off"; }
+
+// Makes the report's file where there is none: so it is known at the beginning that it can be written. And
+// notes where that is, since the program may go elsewhere.
+void open_report(Settings& settings) {
+  if (!goes_to_file(settings.report) || world_rank() != 0) return;
+  settings.report = std::filesystem::absolute(settings.report).string();
   if (!std::ofstream(settings.report, std::ios::app)) {
     throw Error(ErrorCode::invalid_argument, "TERSE_REPORT: the file " + settings.report +
                                                  " cannot be written: name another, or stderr, or off");
@@ -156,7 +220,8 @@ void DropIn::start() {
   std::string failure;
   try {
     settings = read_settings();
-    if (!settings.rules.empty()) check_report(settings);
+    if (!settings.rules.empty()) open_report(settings);
+    for (const Rule& rule : settings.rules) try_out(rule);
   } catch (...) {
     failure = current_error().what();
   }
@@ -220,7 +285,7 @@ CommState& DropIn::state_of(MPI_Comm comm) {
   state->name = name_of(comm);
   state->matched.resize(settings_.rules.size());
   state->own = state->name.compare(0, kOwnName.size(), kOwnName) == 0;
-  state->passes = state->own || inter != 0 || size == 1;
+  state->passes = state->own || inter != 0 || size == 1 || reaches_beyond_world(comm);
   if (!state->passes) agree_on_name(comm, *state);
   PMPI_Comm_set_attr(comm, key_, state.get());
   const std::lock_guard lock(mutex_);
@@ -293,6 +358,7 @@ std::optional<int> DropIn::allreduce(const Arguments& call) noexcept {
       code = chain().allreduce(call.sendbuf, call.recvbuf, call.count, call.datatype, call.op, call.comm);
       entry.sampled = 1;
       if (sample == Sample::timed) {
+        entry.compared = 1;
         entry.sampled_seconds = PMPI_Wtime() - start;
         entry.sampled_bytes = on_wire;
       }
@@ -300,7 +366,7 @@ std::optional<int> DropIn::allreduce(const Arguments& call) noexcept {
       code = compress(call, state, *at, dtype, entry);
     }
     const std::lock_guard lock(mutex_);
-    tally_.add(*at, call.site, entry);
+    tally_.add(*at, call.site, bytes, entry);
     return code;
   } catch (...) {
     std::fprintf(stderr, "Terse: rank %d: MPI_Allreduce: %s\n", world_rank(), current_error().what());
@@ -394,25 +460,29 @@ int DropIn::compress(const Arguments& call, CommState& state, std::size_t at, DT
 }
 
 void DropIn::report() {
-  std::map<std::size_t, double> squares;
-  Json mine;
-  {
+  std::string mine;  // empty where this rank has nothing to tell
+  try {
+    std::map<std::size_t, double> squares;
     const std::lock_guard lock(mutex_);
     for (const CommState* state : states_) {
       for (const auto& [rule, sum] : state->tensors.squares()) squares[rule] += sum;
     }
-    mine = {{"passed_on", passed_on_.load()}, {"rules", tally_.to_json(settings_, squares)}};
+    const Json word = {{"passed_on", passed_on_.load()}, {"rules", tally_.to_json(settings_, squares)}};
+    mine = text_of(word, -1);
+  } catch (...) {
+    mine.clear();  // the others wait for a word
   }
-  if (settings_.report == "off") return;
-  const std::vector<std::string> texts = gather(mine.dump());
-  if (texts.empty()) return;
+  const std::vector<std::string> texts = gather(mine);
+  if (texts.empty() || settings_.report == "off") return;  // rank 0 decides
   std::vector<Json> of_ranks;
   of_ranks.reserve(texts.size());
-  for (const std::string& text : texts) of_ranks.push_back(Json::parse(text));
+  for (const std::string& text : texts) {
+    if (!text.empty()) of_ranks.push_back(Json::parse(text));
+  }
   const Json report = merge(of_ranks, settings_);
   if (settings_.report == "stderr") {
     std::cerr << in_words(report) << std::flush;
-  } else if (!(std::ofstream(settings_.report) << report.dump(2) << '\n')) {
+  } else if (!(std::ofstream(settings_.report) << text_of(report, 2) << '\n' << std::flush)) {
     throw Error(ErrorCode::invalid_state, settings_.report + " cannot be written");
   }
 }

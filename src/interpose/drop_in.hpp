@@ -30,6 +30,9 @@ struct Arguments {
   const void* site;
 };
 
+/// MPI_Allreduce: the call made as the drop-in sees fit, or passed on.
+int allreduce(const Arguments& call) noexcept;
+
 /// What is known of one of the program's communicators: an attribute of it.
 struct CommState {
   bool passes = false;  ///< all calls on it are passed on

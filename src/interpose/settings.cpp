@@ -126,7 +126,7 @@ constexpr std::array<Row, 8> kRuleRows = {{
       "place of the call), or sequence:N (the k-th of every N calls)",
       true},
      set_key},
-    {{"sample", "512", "two calls in so many go exactly, for the report to compare with; 0: none", true},
+    {{"sample", "509", "two calls in so many go exactly, for the report to compare with; 0: none", true},
      [](Rule& rule, std::string_view text) {
        rule.sample = number_of("sample", text, kSampleAllowed);
        if (rule.sample != 0 && rule.sample < 4) refuse("sample", text, kSampleAllowed);
@@ -140,8 +140,9 @@ constexpr std::array<SettingInfo, 3> kProcessRows = {{
      "for JSON",
      false},
     {"feedback_mb", "auto",
-     "megabytes that residuals may take on a rank: auto is a quarter of its share of "
-     "the node's memory",
+     "megabytes that the residuals of one communicator may take on a rank: auto is a quarter of its share of "
+     "the "
+     "node's memory",
      false},
 }};
 // Those of the library that a rule may set. What must stay exact, such as a norm or a loss, is small: so a
@@ -198,12 +199,6 @@ void complete(Rule& rule) {
   }
 }
 
-std::string variable_of(std::string_view name) {
-  std::string variable = "TERSE_";
-  for (const char c : name) variable += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  return variable;
-}
-
 // The variable's value; empty counts as not set.
 std::optional<std::string> variable(std::string_view name) {
   const char* value = std::getenv(variable_of(name).c_str());
@@ -228,6 +223,12 @@ std::string trimmed(const std::string& text) {
 }
 
 }  // namespace
+
+std::string variable_of(std::string_view name) {
+  std::string variable = "TERSE_";
+  for (const char c : name) variable += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return variable;
+}
 
 std::span<const SettingInfo> setting_infos() {
   static const std::vector<SettingInfo> all = [] {
@@ -293,6 +294,7 @@ Settings read_settings() {
     if (!in || !(text << in.rdbuf()))
       refuse("TERSE_CONFIG: the file " + *file + " cannot be read, or is empty");
     settings.rules = parse_rules(text.str(), *file);
+    if (settings.rules.empty()) refuse("TERSE_CONFIG: the file " + *file + " has no [rule]");
   }
   if (variable("codec")) {
     Rule rule;
@@ -307,8 +309,11 @@ Settings read_settings() {
   if (!settings.rules.empty()) static_cast<void>(options_from_environment());
   settings.report = variable("report").value_or(settings.report);
   if (const auto megabytes = variable("feedback_mb"); megabytes && *megabytes != "auto") {
-    settings.feedback_bytes = number_of("TERSE_FEEDBACK_MB", *megabytes, "use a number of megabytes, or auto")
-                              << 20;
+    constexpr std::string_view kAllowed = "use a number of megabytes, or auto";
+    const std::uint64_t number = number_of("TERSE_FEEDBACK_MB", *megabytes, kAllowed);
+    if (number > std::numeric_limits<std::size_t>::max() >> 20)
+      refuse("TERSE_FEEDBACK_MB", *megabytes, kAllowed);
+    settings.feedback_bytes = number << 20;
   }
   return settings;
 }

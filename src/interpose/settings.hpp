@@ -40,7 +40,7 @@ struct Rule {
   bool feedback = true;
   Key key = Key::address;
   std::uint64_t period = 1;
-  std::uint64_t sample = 512;  ///< two calls in so many go exactly, to be compared with; 0: none
+  std::uint64_t sample = 509;  ///< two calls in so many go exactly, to be compared with; 0: none
   AllreduceOptions options{};  ///< codec, algorithm, min_bytes, segment_bytes, check
 
   bool serves(DType dtype) const { return dtype == DType::f32 ? f32 : dtype == DType::f64 && f64; }
@@ -50,7 +50,8 @@ struct Rule {
 struct Settings {
   std::vector<Rule> rules{};      ///< the first one that matches a call decides; none: nothing is done
   std::string report = "stderr";  ///< or off, or a file for JSON
-  std::optional<std::size_t> feedback_bytes{};  ///< the most that residuals may take on a rank
+  std::optional<std::size_t>
+      feedback_bytes{};  ///< the most that a communicator's residuals may take on a rank
 };
 
 /// A row: TERSE_NAME in the environment, `name` in a section of the file, --name of `terse run`.
@@ -60,6 +61,8 @@ struct SettingInfo {
   std::string_view help;
   bool of_a_rule;  ///< false: of the process, and not in a section
 };
+/// "TERSE_MIN_BYTES" of "min_bytes".
+std::string variable_of(std::string_view name);
 /// All of them, those of options() that a rule takes included.
 std::span<const SettingInfo> setting_infos();
 

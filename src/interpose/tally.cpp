@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 
 namespace terse::interpose {
 namespace {
@@ -26,10 +28,11 @@ struct Amount {
   double Entry::*of;
   bool adds;  // over ranks; else the largest counts
 };
-constexpr std::array<Counter, 10> kCounters = {{{"calls", &Entry::calls},
+constexpr std::array<Counter, 11> kCounters = {{{"calls", &Entry::calls},
                                                 {"compressed", &Entry::compressed},
                                                 {"warm_up", &Entry::warm_up},
                                                 {"sampled", &Entry::sampled},
+                                                {"compared", &Entry::compared},
                                                 {"slower", &Entry::slower},
                                                 {"other_exact", &Entry::other_exact},
                                                 {"non_finite", &Entry::non_finite},
@@ -50,42 +53,51 @@ Json to_json(const Entry& entry) {
   return json;
 }
 
-// The same numbers of several ranks.
-void merge_ranks(Json& into, const Json& from) {
-  for (const Counter& counter : kCounters) {
-    into[counter.name] =
-        std::max(into.at(counter.name).get<std::uint64_t>(), from.at(counter.name).get<std::uint64_t>());
-  }
+Entry entry_of(const Json& json) {
+  Entry entry;
+  for (const Counter& counter : kCounters) entry.*counter.of = json.at(counter.name).get<std::uint64_t>();
+  for (const Amount& amount : kAmounts) entry.*amount.of = json.at(amount.name).get<double>();
+  return entry;
+}
+
+// The same calls, of another rank.
+void merge(Entry& into, const Entry& rank) {
+  for (const Counter& counter : kCounters) into.*counter.of = std::max(into.*counter.of, rank.*counter.of);
   for (const Amount& amount : kAmounts) {
-    const double mine = into.at(amount.name).get<double>();
-    const double other = from.at(amount.name).get<double>();
-    into[amount.name] = amount.adds ? mine + other : std::max(mine, other);
+    double& mine = into.*amount.of;
+    mine = amount.adds ? mine + rank.*amount.of : std::max(mine, rank.*amount.of);
   }
 }
 
-// The numbers of several sites.
-void add(Json& into, const Json& from) {
-  for (const Counter& counter : kCounters) {
-    into[counter.name] =
-        into.at(counter.name).get<std::uint64_t>() + from.at(counter.name).get<std::uint64_t>();
-  }
-  for (const Amount& amount : kAmounts) {
-    into[amount.name] = into.at(amount.name).get<double>() + from.at(amount.name).get<double>();
-  }
+// Other calls.
+void add(Entry& into, const Entry& more) {
+  for (const Counter& counter : kCounters) into.*counter.of += more.*counter.of;
+  for (const Amount& amount : kAmounts) into.*amount.of += more.*amount.of;
 }
 
-// What follows from the numbers; null where there is nothing to tell it from.
-void conclude(Json& json) {
-  const double before = json["bytes_before"];
-  const double after = json["bytes_after"];
-  const double timed = json["timed_bytes"];
-  const double sampled = json["sampled_bytes"];
-  json["ratio"] = after > 0 ? Json(before / after) : Json();
-  json["seconds_saved"] =
-      timed > 0 && sampled > 0
-          ? Json(json["sampled_seconds"].get<double>() / sampled * timed - json["seconds"].get<double>())
-          : Json();
-}
+// Calls of several sizes, and what they have saved by those of their size that went exactly.
+struct Sum {
+  Entry entry{};
+  std::optional<double> saved{};
+
+  void add(const Entry& of_a_size) {
+    if (of_a_size.timed_bytes > 0 && of_a_size.sampled_bytes > 0) {
+      saved = saved.value_or(0) +
+              of_a_size.sampled_seconds / of_a_size.sampled_bytes * of_a_size.timed_bytes - of_a_size.seconds;
+    }
+    interpose::add(entry, of_a_size);
+  }
+  void add(const Sum& more) {
+    if (more.saved) saved = saved.value_or(0) + *more.saved;
+    interpose::add(entry, more.entry);
+  }
+  Json to_json() const {
+    Json json = interpose::to_json(entry);
+    json["ratio"] = entry.bytes_after > 0 ? Json(entry.bytes_before / entry.bytes_after) : Json();
+    json["seconds_saved"] = saved ? Json(*saved) : Json();
+    return json;
+  }
+};
 
 std::string format(const char* pattern, double value) {
   std::array<char, 64> text{};
@@ -133,7 +145,8 @@ std::string numbers_in_words(const Json& json) {
   if (!json.at("seconds_saved").is_null()) {
     const double saved = json.at("seconds_saved");
     text += format("; %.3g s", json.at("seconds")) + ", " + format("%.3g s ", std::abs(saved)) +
-            (saved >= 0 ? "less than" : "MORE than") + " plain MPI by the calls compared";
+            (saved >= 0 ? "less than" : "MORE than") + " plain MPI by " +
+            plural(json.at("compared"), "timed call");
   } else if (json.at("seconds").get<double>() > 0) {
     text += format("; %.3g s", json.at("seconds"));
   }
@@ -158,22 +171,26 @@ std::string site_name(const void* site) {
   return text;
 }
 
-void Tally::add(std::size_t rule, const void* site, const Entry& more) {
-  Entry& entry = entries_[{rule, site}];
-  for (const Counter& counter : kCounters) entry.*counter.of += more.*counter.of;
-  for (const Amount& amount : kAmounts) entry.*amount.of += more.*amount.of;
+void Tally::add(std::size_t rule, const void* site, std::uint64_t bytes, const Entry& more) {
+  interpose::add(entries_[{rule, site, std::bit_width(bytes)}], more);
 }
 
 Json Tally::to_json(const Settings& settings, const std::map<std::size_t, double>& residual_squares) const {
   Json rules = Json::array();
   for (std::size_t i = 0; i < settings.rules.size(); ++i) {
-    Json sites = Json::object();
+    std::map<std::pair<std::string, int>, Entry> rows;  // places of code that has no file share a name
     for (const auto& [at, entry] : entries_) {
-      if (at.first == i) sites[site_name(at.second)] = interpose::to_json(entry);
+      const auto& [rule, site, size] = at;
+      if (rule == i) interpose::add(rows[{site_name(site), size}], entry);
+    }
+    Json list = Json::array();
+    for (const auto& [at, entry] : rows) {
+      Json row = {{"site", at.first}, {"size", at.second}};
+      row.update(interpose::to_json(entry));
+      list.push_back(row);
     }
     const auto squares = residual_squares.find(i);
-    rules.push_back(
-        {{"sites", sites}, {"squares", squares == residual_squares.end() ? 0.0 : squares->second}});
+    rules.push_back({{"rows", list}, {"squares", squares == residual_squares.end() ? 0.0 : squares->second}});
   }
   return rules;
 }
@@ -184,24 +201,26 @@ Json merge(const std::vector<Json>& of_ranks, const Settings& settings) {
   std::uint64_t taken = 0;
   for (std::size_t i = 0; i < settings.rules.size(); ++i) {
     const Rule& rule = settings.rules[i];
-    std::map<std::string, Json> sites;
+    std::map<std::pair<std::string, int>, Entry> rows;
     double squares = 0;
     for (const Json& rank : of_ranks) {
-      squares += rank.at("rules").at(i).at("squares").get<double>();
-      for (const auto& [site, numbers] : rank.at("rules").at(i).at("sites").items()) {
-        merge_ranks(sites.try_emplace(site, interpose::to_json(Entry{})).first->second, numbers);
+      const Json& mine = rank.at("rules").at(i);
+      squares += mine.at("squares").get<double>();
+      for (const Json& row : mine.at("rows")) {
+        merge(rows[{row.at("site").get<std::string>(), row.at("size").get<int>()}], entry_of(row));
       }
     }
-    Json all = interpose::to_json(Entry{});
+    std::map<std::string, Sum> sites;
+    for (const auto& [at, entry] : rows) sites[at.first].add(entry);
+    Sum sum;
     Json list = Json::array();
-    for (auto& [site, numbers] : sites) {
-      add(all, numbers);
-      conclude(numbers);
+    for (const auto& [site, numbers] : sites) {
+      sum.add(numbers);
       Json named = {{"site", site}};
-      named.update(numbers);
+      named.update(numbers.to_json());
       list.push_back(named);
     }
-    conclude(all);
+    const Json all = sum.to_json();
     Json row = {{"name", rule.name},
                 {"codec", rule.passes ? "none" : get_option(rule.options, "codec")},
                 {"algorithm", rule.options.algorithm}};
@@ -209,22 +228,20 @@ Json merge(const std::vector<Json>& of_ranks, const Settings& settings) {
     row["residual_norm"] = std::sqrt(squares);
     row["sites"] = list;
     rules.push_back(row);
-    const std::uint64_t calls = all["calls"];
-    const std::uint64_t compressed = all["compressed"];
-    taken += calls;
-    if (rule.feedback && 2 * all["fresh_residuals"].get<std::uint64_t>() > compressed && compressed >= 4) {
+    taken += sum.entry.calls;
+    if (rule.feedback && 2 * sum.entry.fresh > sum.entry.compressed && sum.entry.compressed >= 4) {
       warnings.push_back("rule " + rule.name +
                          ": most of its compressed calls found no residual, so what they left "
                          "out is lost: the program reduces temporaries, or residuals do not fit "
                          "TERSE_FEEDBACK_MB. Try key=sequence:N, or key=site where each place of a call "
                          "has one tensor");
     }
-    if (all["started_over"].get<std::uint64_t>() != 0) {
-      warnings.push_back("rule " + rule.name + ": in " + calls_in_words(all["started_over"]) +
+    if (sum.entry.started_over != 0) {
+      warnings.push_back("rule " + rule.name + ": in " + calls_in_words(sum.entry.started_over) +
                          " ranks had residuals of different tensors, and started over. Try key=sequence:N, "
                          "or key=site where each place of a call has one tensor");
     }
-    if (!all["seconds_saved"].is_null() && all["seconds_saved"].get<double>() < 0) {
+    if (sum.saved.value_or(0) < 0) {
       warnings.push_back("rule " + rule.name + ": it took more time than plain MPI would have");
     }
   }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <terse/communicator.hpp>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct Entry {
   std::uint64_t compressed = 0;
   std::uint64_t warm_up = 0;      ///< exact: the rule's `after`
   std::uint64_t sampled = 0;      ///< exact, to be compared with
+  std::uint64_t compared = 0;     ///< of those: timed
   std::uint64_t slower = 0;       ///< exact: a trial said that compression does not pay
   std::uint64_t other_exact = 0;  ///< exact: a lossless codec, too small a tensor, device memory on some rank
   std::uint64_t non_finite = 0;   ///< compressed but for values that were not finite
@@ -40,12 +42,13 @@ std::string site_name(const void* site);
 /// All entries of this rank. Not thread-safe.
 class Tally {
  public:
-  void add(std::size_t rule, const void* site, const Entry& more);
+  /// `bytes` of the tensor: calls of a size are compared with each other.
+  void add(std::size_t rule, const void* site, std::uint64_t bytes, const Entry& more);
   nlohmann::ordered_json to_json(const Settings& settings,
                                  const std::map<std::size_t, double>& residual_squares) const;
 
  private:
-  std::map<std::pair<std::size_t, const void*>, Entry> entries_;
+  std::map<std::tuple<std::size_t, const void*, int>, Entry> entries_;  // int: the bytes' power of two
 };
 
 /// The report of a whole run, of all ranks' tallies: counts are of the rank that has most, bytes are sums,

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "interpose/tensors.hpp"
 
+#include <algorithm>
+#include <iterator>
+
 namespace terse::interpose {
 namespace {
 
@@ -19,22 +22,31 @@ double squares_of(ConstView values) {
 
 Tensor* Tensors::find(const TensorKey& key) {
   const auto found = tensors_.find(key);
-  return found == tensors_.end() ? nullptr : &found->second;
+  if (found == tensors_.end()) return nullptr;
+  found->second.used = ++uses_;
+  return &found->second;
 }
 
 Tensor* Tensors::make(const TensorKey& key, std::size_t bytes, std::size_t cap) {
   drop(key);
   if (bytes > cap) return nullptr;
-  while (bytes_ > cap - bytes) {
-    drop(by_age_.begin()->second);
-    ++evicted_;
-  }
+  while (bytes_ > cap - bytes) drop(to_drop());
   Tensor& made = tensors_[key];
   made.ordinal = next_++;
   made.bytes = bytes;
+  made.used = ++uses_;
   by_age_.emplace(made.ordinal, key);
   bytes_ += bytes;
   return &made;
+}
+
+TensorKey Tensors::to_drop() const {
+  constexpr std::uint64_t kRounds = 4;  // of all tensors, without this one: it will not come again
+  const auto longest = std::min_element(tensors_.begin(), tensors_.end(), [](const auto& a, const auto& b) {
+    return a.second.used < b.second.used;
+  });
+  if (uses_ - longest->second.used > kRounds * tensors_.size()) return longest->first;
+  return std::prev(by_age_.end())->second;
 }
 
 void Tensors::drop(const TensorKey& key) {

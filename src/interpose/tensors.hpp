@@ -26,6 +26,7 @@ struct TensorKey {
 struct Tensor {
   std::uint64_t ordinal = 0;
   std::size_t bytes = 0;
+  std::uint64_t used = 0;  ///< when: by the count of uses of all of them
   Feedback feedback;
 };
 
@@ -35,26 +36,27 @@ class Tensors {
  public:
   /// Null if it has none.
   Tensor* find(const TensorKey& key);
-  /// A fresh one in the place of any that there is, the next ordinal's; the oldest ones make room where
-  /// `bytes` more would go beyond `cap`. Null where `bytes` alone are more than that.
+  /// A fresh one in the place of any that there is, the next ordinal's. Where `bytes` more would go beyond
+  /// `cap`, others make room: those that were not used for long, and then the newest, so that of tensors that
+  /// come round in turn most keep theirs. Null where `bytes` alone are more than that.
   Tensor* make(const TensorKey& key, std::size_t bytes, std::size_t cap);
 
   std::uint64_t next_ordinal() const noexcept { return next_; }
   /// Where ranks have made different numbers of tensors: all go on from the same one.
   void go_on_from(std::uint64_t ordinal) noexcept { next_ = ordinal; }
-  std::uint64_t evicted() const noexcept { return evicted_; }
 
   /// The sum of all residuals' squares, by rule.
   std::map<std::size_t, double> squares() const;
 
  private:
   void drop(const TensorKey& key);
+  TensorKey to_drop() const;
 
   std::map<TensorKey, Tensor> tensors_;
   std::map<std::uint64_t, TensorKey> by_age_;  // by ordinal
   std::size_t bytes_ = 0;
   std::uint64_t next_ = 1;
-  std::uint64_t evicted_ = 0;
+  std::uint64_t uses_ = 0;
 };
 
 }  // namespace terse::interpose

@@ -9,6 +9,21 @@
 using terse::interpose::chain;
 using terse::interpose::DropIn;
 
+namespace terse::interpose {
+
+int allreduce(const Arguments& call) noexcept {
+  if (DropIn* drop_in = DropIn::active()) {
+    if (drop_in->concerns(call.count, call.datatype, call.op)) {
+      if (const auto code = drop_in->allreduce(call)) return *code;
+    } else {
+      drop_in->count_passed_on();
+    }
+  }
+  return chain().allreduce(call.sendbuf, call.recvbuf, call.count, call.datatype, call.op, call.comm);
+}
+
+}  // namespace terse::interpose
+
 extern "C" {
 
 [[gnu::visibility("default")]] int MPI_Init(int* argc, char*** argv) {
@@ -30,17 +45,8 @@ extern "C" {
 
 [[gnu::visibility("default")]] int MPI_Allreduce(const void* sendbuf, void* recvbuf, int count,
                                                  MPI_Datatype datatype, MPI_Op op, MPI_Comm comm) {
-  if (DropIn* drop_in = DropIn::active()) {
-    if (drop_in->concerns(count, datatype, op)) {
-      if (const auto code = drop_in->allreduce(
-              {sendbuf, recvbuf, count, datatype, op, comm, __builtin_return_address(0)})) {
-        return *code;
-      }
-    } else {
-      drop_in->count_passed_on();
-    }
-  }
-  return chain().allreduce(sendbuf, recvbuf, count, datatype, op, comm);
+  return terse::interpose::allreduce(
+      {sendbuf, recvbuf, count, datatype, op, comm, __builtin_return_address(0)});
 }
 
 }  // extern "C"

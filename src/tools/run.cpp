@@ -34,6 +34,7 @@ namespace {
 namespace fs = std::filesystem;
 namespace po = boost::program_options;
 using interpose::SettingInfo;
+using interpose::variable_of;
 
 constexpr int kCannotStart = 126;  // as shells have it
 constexpr int kNotFound = 127;
@@ -48,12 +49,6 @@ std::string option_of(std::string_view setting) {
   std::string option(setting);
   std::replace(option.begin(), option.end(), '_', '-');
   return option;
-}
-
-std::string variable_of(std::string_view setting) {
-  std::string variable = "TERSE_";
-  for (const char c : setting) variable += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  return variable;
 }
 
 po::options_description described() {
@@ -191,7 +186,7 @@ std::string output_of(const std::vector<std::string>& command) {
 // The MPI library that a file would be loaded with, by the dynamic linker's own word; empty: none so far.
 fs::path mpi_of(const std::string& loader, const fs::path& file) {
   const std::string list = output_of({loader, "--list", fs::absolute(file).string()});
-  static const std::regex kMpi(R"((?:^|\n)\s*lib(?:mpi|mpich|pmpi)\.so[.0-9]* => (\S+))");
+  static const std::regex kMpi(R"((?:^|\n)\s*lib(?:mpi|mpich|pmpi)\.so[.0-9]* => (.+) \(0x)");
   std::smatch found;
   if (!std::regex_search(list, found, kMpi)) return {};
   std::error_code ignored;
@@ -247,6 +242,13 @@ int run_command(const std::vector<std::string>& arguments) {
   if (values.count("help") != 0) {
     print_help();
     return 0;
+  }
+  const bool has_rule = values.count("codec") != 0 || std::getenv("TERSE_CODEC") != nullptr;
+  for (const SettingInfo& info : interpose::setting_infos()) {
+    if (info.of_a_rule && !has_rule && values.count(option_of(info.name)) != 0) {
+      throw UsageError("terse run: --" + option_of(info.name) +
+                       " is of the rule that --codec makes: add --codec, or write it into the file's rules");
+    }
   }
   if (words.empty())
     throw UsageError("terse run: the program is missing: terse run [--codec SPEC] -- PROGRAM ...");

@@ -37,6 +37,11 @@ macro(terse_drop_in_cases)
   terse_drop_in_test(mismatch 3 0 RUN ${program} mismatch SETTINGS ${onebit}
     SAYS "Terse: rank [0-2]: MPI_Allreduce: ranks make different calls: count is 4000 on rank 0, 8000 on ranks 1, 2")
 
+  terse_drop_in_test(spawned 2 0 RUN ${program} spawned SETTINGS ${onebit} ${fine} NUMBERS "0 rules 0 calls" "1 passed_on")
+  terse_drop_in_test(report_of_some 2 0 DIRECTLY RUN sh "${CMAKE_CURRENT_SOURCE_DIR}/only_rank_0_reports.sh"
+      $<TARGET_FILE:terse_cli> run ${onebit} -- ${program} one
+    SAYS "all checks hold" "20 calls: 20 compressed")
+
   # Which tensor is which.
   terse_drop_in_test(moving.address 3 0 RUN ${program} moving SETTINGS ${onebit}
     SAYS "all checks hold" "WARNING: rule TERSE_CODEC: in 9 calls ranks had residuals of different tensors")
@@ -83,6 +88,8 @@ macro(terse_drop_in_cases)
   set(mistakes 2 2 RUN ${program} one)
   terse_drop_in_test(no_such_codec ${mistakes} SETTINGS --codec twobit
     SAYS "Terse: rank 0: TERSE_CODEC: unknown codec 'twobit'")
+  terse_drop_in_test(unsound_pair ${mistakes} SETTINGS --codec onebit:deepspeed --algorithm two_phase
+    SAYS "Terse: rank 0: rule TERSE_CODEC: algorithm two_phase does not go with codec onebit:deepspeed")
   terse_drop_in_test(no_such_key ${mistakes} SETTINGS --codec onebit --key name
     SAYS "Terse: rank 0: TERSE_KEY: key=name makes no sense: use address, site, or sequence:N")
   terse_drop_in_test(no_such_file ${mistakes} SETTINGS --config /nowhere/at/all.ini
@@ -107,6 +114,8 @@ macro(terse_drop_in_cases)
   terse_drop_in_test(run.not_in_path 0 127 RUN no_such_program_anywhere SETTINGS --codec onebit
     SAYS "there is no program no_such_program_anywhere in any folder of PATH")
   terse_drop_in_test(run.no_such_setting 0 2 RUN ${program} SETTINGS --codex onebit SAYS "there is no option '--codex'")
+  terse_drop_in_test(run.setting_without_rule 0 2 RUN ${program} SETTINGS --after 5
+    SAYS "--after is of the rule that --codec makes: add --codec")
   terse_drop_in_test(run.script 2 0 RUN sh -c "exec \"$0\" one" ${program} SETTINGS ${onebit} SAYS "all checks hold")
   terse_drop_in_test(run.help 0 0 DIRECTLY RUN $<TARGET_FILE:terse_cli> run --help SAYS "--codec" "--key" "--dry-run")
 endmacro()

@@ -312,8 +312,38 @@ static void mismatch(void) {
   free(x);
 }
 
+static const char* own_path = "";
+
+// Processes of another MPI_COMM_WORLD, which may or may not have the drop-in, in one communicator with these.
+static void spawned(void) {
+  MPI_Comm children;
+  MPI_Comm all;
+  char word[] = "child";
+  char* arguments[] = {word, NULL};
+  MPI_Comm_spawn(own_path, arguments, 1, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &children, MPI_ERRCODES_IGNORE);
+  MPI_Intercomm_merge(children, 0, &all);
+  float* x = constant(40000, 0);
+  sum_constant(x, 40000, all);
+  free(x);
+  MPI_Comm_free(&all);
+  MPI_Comm_disconnect(&children);
+}
+
+static void child(void) {
+  MPI_Comm parents;
+  MPI_Comm all;
+  MPI_Comm_get_parent(&parents);
+  MPI_Intercomm_merge(parents, 1, &all);
+  float* x = constant(40000, 0);
+  sum_constant(x, 40000, all);
+  free(x);
+  MPI_Comm_free(&all);
+  MPI_Comm_disconnect(&parents);
+}
+
 int main(int argc, char** argv) {
   int provided = 0;
+  own_path = argv[0];
   const char* scene = argc > 1 ? argv[1] : "";
   if (strcmp(scene, "threads") == 0) {
     MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
@@ -337,7 +367,9 @@ int main(int argc, char** argv) {
                 {"names", names},
                 {"errors", errors},
                 {"not_a_number", not_a_number},
-                {"mismatch", mismatch}};
+                {"mismatch", mismatch},
+                {"spawned", spawned},
+                {"child", child}};
   int played = 0;
   for (size_t i = 0; i < sizeof scenes / sizeof *scenes; ++i) {
     if (strcmp(scene, scenes[i].name) == 0) {

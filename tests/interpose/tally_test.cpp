@@ -25,7 +25,7 @@ Json word_of(std::uint64_t calls, double seconds, double exact_seconds, double s
   Tally tally;
   for (const void* site : {kHere, kThere}) {
     for (std::uint64_t i = 0; i + 1 < calls; ++i) {
-      tally.add(0, site,
+      tally.add(0, site, 1000,
                 {.calls = 1,
                  .compressed = 1,
                  .bytes_before = 1000,
@@ -33,9 +33,10 @@ Json word_of(std::uint64_t calls, double seconds, double exact_seconds, double s
                  .timed_bytes = 1000,
                  .seconds = seconds});
     }
-    tally.add(0, site,
+    tally.add(0, site, 1000,
               {.calls = 1,
                .sampled = 1,
+               .compared = 1,
                .bytes_before = 1000,
                .bytes_after = 1000,
                .sampled_bytes = 1000,
@@ -66,9 +67,33 @@ TEST(Tally, RanksBecomeOneReport) {
   const std::string words = in_words(report);
   for (const char* part : {"10 calls of MPI_Allreduce taken, 5 calls passed on; 2 ranks",
                            "rule gradients (onebit:", "10 calls: 8 compressed, 2 exact (2 to compare with)",
-                           "1/4.2", "12 s less than plain MPI", "norm 5"}) {
+                           "1/4.2", "12 s less than plain MPI by 2 timed calls", "norm 5"}) {
     EXPECT_NE(words.find(part), std::string::npos) << part << " is not in\n" << words;
   }
+}
+
+/// Small calls, which went exactly now and then, say nothing of large ones, which never did.
+TEST(Tally, CallsAreComparedWithThoseOfTheirSize) {
+  Tally tally;
+  tally.add(0, kHere, 1000,
+            {.calls = 1, .sampled = 1, .compared = 1, .sampled_bytes = 1000, .sampled_seconds = 1});
+  tally.add(0, kHere, 1000, {.calls = 1, .compressed = 1, .timed_bytes = 1000, .seconds = 0.5});
+  tally.add(0, kHere, 100000, {.calls = 1, .compressed = 1, .timed_bytes = 100000, .seconds = 2});
+  const Json word = {{"passed_on", 0}, {"rules", tally.to_json(one_rule(), {})}};
+  const Json report = merge({word}, one_rule());
+  EXPECT_EQ(report["rules"][0]["seconds_saved"], 0.5);
+  EXPECT_EQ(report["rules"][0]["seconds"], 2.5);
+  EXPECT_EQ(report["rules"][0]["sites"].size(), 1u);
+}
+
+/// Code that lies in no file: two places, one name.
+TEST(Tally, PlacesWithoutANameAreAddedUp) {
+  Tally tally;
+  for (const std::uintptr_t place : {8, 16}) {
+    tally.add(0, reinterpret_cast<const void*>(place), 1000, {.calls = 3});
+  }
+  const Json word = {{"passed_on", 0}, {"rules", tally.to_json(one_rule(), {})}};
+  EXPECT_EQ(merge({word, word}, one_rule())["calls"], 6);
 }
 
 TEST(Tally, SaysWhenItDoesNotPay) {
