@@ -87,6 +87,12 @@ macro(terse_drop_in_cases)
     endif()
   endforeach()
 
+  if(TARGET drop_in_fortran_part)
+    terse_drop_in_test(fortran_late 2 0 RUN ${program} late $<TARGET_FILE:drop_in_fortran_part> SETTINGS ${onebit} ${fine}
+      NUMBERS "3 rules 0 compressed")
+    terse_drop_in_test(fortran_late.nothing_asked 2 0 RUN ${program} late $<TARGET_FILE:drop_in_fortran_part> ${fine})
+  endif()
+
   # What is wrong is said once, and nothing has begun.
   set(mistakes 2 2 RUN ${program} one)
   terse_drop_in_test(no_such_codec ${mistakes} SETTINGS --codec twobit

@@ -2,6 +2,7 @@
 //
 // A program that knows MPI and nothing else, in scenes: what the drop-in makes of them is checked here by the
 // results, and by who runs it from the report.
+#include <dlfcn.h>
 #include <math.h>
 #include <mpi.h>
 #include <pthread.h>
@@ -313,6 +314,17 @@ static void mismatch(void) {
 }
 
 static const char* own_path = "";
+static const char* part_path = "";
+
+// A library of Fortran's that nobody knew of at the beginning.
+static void late(void) {
+  void* library = dlopen(part_path, RTLD_NOW | RTLD_LOCAL);
+  CHECK(library != NULL);
+  if (library == NULL) return;
+  int (*part)(void);
+  *(void**)&part = dlsym(library, "fortran_part");
+  for (int k = 0; k < 3; ++k) CHECK(part() == 1);
+}
 
 // Processes of another MPI_COMM_WORLD, which may or may not have the drop-in, in one communicator with these.
 static void spawned(void) {
@@ -344,6 +356,7 @@ static void child(void) {
 int main(int argc, char** argv) {
   int provided = 0;
   own_path = argv[0];
+  if (argc > 2) part_path = argv[2];
   const char* scene = argc > 1 ? argv[1] : "";
   if (strcmp(scene, "threads") == 0) {
     MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
@@ -369,7 +382,8 @@ int main(int argc, char** argv) {
                 {"not_a_number", not_a_number},
                 {"mismatch", mismatch},
                 {"spawned", spawned},
-                {"child", child}};
+                {"child", child},
+                {"late", late}};
   int played = 0;
   for (size_t i = 0; i < sizeof scenes / sizeof *scenes; ++i) {
     if (strcmp(scene, scenes[i].name) == 0) {
