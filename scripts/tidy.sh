@@ -40,7 +40,7 @@ fi
 files=()
 while IFS= read -r file; do
   ! grep -qF "\"file\": \"$PWD/$file\"" "$build/compile_commands.json" || files+=("$file")
-done < <(git ls-files -- "$@" | grep '\.cpp$')
+done < <(find "${@%/}" -name '*.cpp' | sort)
 ((${#files[@]} > 0)) || fail "$build compiles no C++ source below: $*" 2
 
 export build
