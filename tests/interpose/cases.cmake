@@ -45,6 +45,9 @@ macro(terse_drop_in_cases)
       $<TARGET_FILE:terse_cli> run ${onebit} -- ${program} one
     SAYS "all checks hold" "20 calls: 20 compressed")
 
+  terse_drop_in_test(device 3 0 RUN ${program} device $<TARGET_FILE:drop_in_fake_cuda> SETTINGS ${onebit} ${fine}
+    NUMBERS "3 rules 0 compressed" "3 rules 0 other_exact")
+
   # Which tensor is which.
   terse_drop_in_test(moving.address 3 0 RUN ${program} moving SETTINGS ${onebit}
     SAYS "all checks hold" "WARNING: rule TERSE_CODEC: in 9 calls ranks had residuals of different tensors")

@@ -353,6 +353,20 @@ static void child(void) {
   MPI_Comm_disconnect(&parents);
 }
 
+// Rank 0 has its second tensor on what its driver calls a device.
+static void device(void) {
+  void* driver = dlopen(part_path, RTLD_NOW | RTLD_LOCAL);
+  CHECK(driver != NULL);
+  if (driver == NULL) return;
+  void (*claim)(const void*, size_t);
+  *(void**)&claim = dlsym(driver, "fake_cuda_claim");
+  float* buffers[2] = {constant(40000, 0), constant(40000, 0)};
+  if (rank == 0) claim(buffers[1], 40000 * sizeof(float));
+  for (int k = 0; k < 6; ++k) sum_constant(buffers[k % 2], 40000, MPI_COMM_WORLD);
+  free(buffers[0]);
+  free(buffers[1]);
+}
+
 int main(int argc, char** argv) {
   int provided = 0;
   own_path = argv[0];
@@ -383,7 +397,8 @@ int main(int argc, char** argv) {
                 {"mismatch", mismatch},
                 {"spawned", spawned},
                 {"child", child},
-                {"late", late}};
+                {"late", late},
+                {"device", device}};
   int played = 0;
   for (size_t i = 0; i < sizeof scenes / sizeof *scenes; ++i) {
     if (strcmp(scene, scenes[i].name) == 0) {
