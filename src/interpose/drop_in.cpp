@@ -7,7 +7,6 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -142,8 +141,7 @@ std::string difference(const std::string& mine) {
     return "ranks have different settings: rank 0 has " + line_at(texts[0], line) + ", rank " +
            std::to_string(r) + " has " + line_at(texts[r], line) +
            ". All ranks must see the same TERSE_ variables and the same file: start the program by `terse "
-           "run` on "
-           "each rank, or pass the variables on (mpirun -x)";
+           "run` on each rank, or pass the variables on (mpirun -x)";
   }
   return "ranks have different settings";
 }

@@ -8,7 +8,6 @@
 #include <charconv>
 #include <cstdlib>
 #include <fstream>
-#include <functional>
 #include <set>
 #include <sstream>
 #include <terse/error.hpp>
@@ -136,13 +135,10 @@ constexpr std::array<SettingInfo, 3> kProcessRows = {{
     {"config", "", "a file of rules, each a [section] of these settings; the first that matches decides",
      false},
     {"report", "stderr",
-     "at MPI_Finalize, what was compressed and what it gained: stderr, off, or a file "
-     "for JSON",
-     false},
+     "at MPI_Finalize, what was compressed and what it gained: stderr, off, or a file for JSON", false},
     {"feedback_mb", "auto",
      "megabytes that the residuals of one communicator may take on a rank: auto is a quarter of its share of "
-     "the "
-     "node's memory",
+     "the node's memory",
      false},
 }};
 // Those of the library that a rule may set. What must stay exact, such as a norm or a loss, is small: so a
@@ -150,8 +146,7 @@ constexpr std::array<SettingInfo, 3> kProcessRows = {{
 constexpr std::array<SettingInfo, 5> kLibraryRows = {{
     {"codec", "",
      "codec and its options, such as onebit or cast:bf16 (see `terse codecs`); in a file also none: the "
-     "calls "
-     "are passed on",
+     "calls are passed on",
      true},
     {"algorithm", "auto", "auto, which is the one that suits the codec, or one of `terse info`", true},
     {"min_bytes", "64K",

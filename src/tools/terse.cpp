@@ -3,7 +3,6 @@
 // terse: what this build of the library has and how it is set.
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "command_line.hpp"
+#include "interpose/settings.hpp"
 #include "output.hpp"
 #include "run.hpp"
 
@@ -132,14 +132,6 @@ void print_codec(const CodecEntry& entry) {
   }
 }
 
-std::string variable_name(std::string_view option) {
-  std::string variable = "TERSE_";
-  for (const char letter : option) {
-    variable += static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
-  }
-  return variable;
-}
-
 // --- subcommands ---
 
 int codecs_command(const po::variables_map& values) {
@@ -161,7 +153,7 @@ int info_command(const po::variables_map&) {
   std::cout << "terse " << version() << '\n' << mpi_library() << "\n\nOptions\n";
   std::string refused;
   for (const OptionInfo& option : options()) {
-    const std::string variable = variable_name(option.name);
+    const std::string variable = interpose::variable_of(option.name);
     std::cout << "  " << option.name << '\n';
     print_wrapped("      ", option.help);
     std::cout << "      default " << (option.default_value.empty() ? "(none)" : option.default_value) << "; "

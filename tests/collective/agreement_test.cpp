@@ -70,6 +70,7 @@ std::vector<Spoiler> spoilers() {
          c.feedback->reset();
        }},
       {"checksum", "mismatch", {"checksum"}, [](Call& c) { c.checksum = !c.checksum; }},
+      {"tensor's name", "mismatch", {"tensor", "none", "weights"}, [](Call& c) { c.tensor = "weights"; }},
       {"failure",
        "invalid_argument",
        {"the input is a null pointer here"},

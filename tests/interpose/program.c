@@ -326,31 +326,29 @@ static void late(void) {
   for (int k = 0; k < 3; ++k) CHECK(part() == 1);
 }
 
-// Processes of another MPI_COMM_WORLD, which may or may not have the drop-in, in one communicator with these.
-static void spawned(void) {
-  MPI_Comm children;
+// Processes of two MPI_COMM_WORLDs, which may or may not have the drop-in, in one communicator.
+static void sum_with(MPI_Comm others, int high) {
   MPI_Comm all;
-  char word[] = "child";
-  char* arguments[] = {word, NULL};
-  MPI_Comm_spawn(own_path, arguments, 1, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &children, MPI_ERRCODES_IGNORE);
-  MPI_Intercomm_merge(children, 0, &all);
+  MPI_Intercomm_merge(others, high, &all);
   float* x = constant(40000, 0);
   sum_constant(x, 40000, all);
   free(x);
   MPI_Comm_free(&all);
-  MPI_Comm_disconnect(&children);
+  MPI_Comm_disconnect(&others);
+}
+
+static void spawned(void) {
+  MPI_Comm children;
+  char word[] = "child";
+  char* arguments[] = {word, NULL};
+  MPI_Comm_spawn(own_path, arguments, 1, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &children, MPI_ERRCODES_IGNORE);
+  sum_with(children, 0);
 }
 
 static void child(void) {
   MPI_Comm parents;
-  MPI_Comm all;
   MPI_Comm_get_parent(&parents);
-  MPI_Intercomm_merge(parents, 1, &all);
-  float* x = constant(40000, 0);
-  sum_constant(x, 40000, all);
-  free(x);
-  MPI_Comm_free(&all);
-  MPI_Comm_disconnect(&parents);
+  sum_with(parents, 1);
 }
 
 // Rank 0 has its second tensor on what its driver calls a device.
