@@ -51,6 +51,8 @@ macro(terse_drop_in_cases)
   # Which tensor is which.
   terse_drop_in_test(moving.address 3 0 RUN ${program} moving SETTINGS ${onebit}
     SAYS "all checks hold" "WARNING: rule TERSE_CODEC: in 9 calls ranks had residuals of different tensors")
+  terse_drop_in_test(moving.crossed 3 0 RUN ${program} crossed SETTINGS ${onebit} ${fine}
+    NUMBERS "2 rules 0 started_over" "4 rules 0 fresh_residuals" "10 rules 0 compressed")
   terse_drop_in_test(moving.site 3 0 RUN ${program} moving SETTINGS ${onebit} --key site ${fine}
     NUMBERS "1 rules 0 fresh_residuals" "0 rules 0 started_over")
   terse_drop_in_test(moving.sequence 3 0 RUN ${program} moving SETTINGS ${onebit} --key sequence:5 ${fine}

@@ -231,6 +231,18 @@ static void moving(void) {
   free(buffers[1]);
 }
 
+// Two tensors in turn, whose places rank 0 keeps and the others exchange once: each has been summed as often
+// as its counterpart, and only their order of birth tells them apart.
+static void crossed(void) {
+  float* buffers[2] = {constant(4000, 0), constant(4000, 0)};
+  for (int k = 0; k < 10; ++k) {
+    const int exchanged = rank != 0 && k >= 2;
+    sum_constant(buffers[(k + exchanged) % 2], 4000, MPI_COMM_WORLD);
+  }
+  free(buffers[0]);
+  free(buffers[1]);
+}
+
 // A tensor never lies where one lay before.
 static void temporaries(void) {
   float* buffers[20];
@@ -386,6 +398,7 @@ int main(int argc, char** argv) {
                 {"communicators", communicators},
                 {"threads", threads},
                 {"moving", moving},
+                {"crossed", crossed},
                 {"temporaries", temporaries},
                 {"several", several},
                 {"one", one},
