@@ -61,6 +61,13 @@ macro(terse_tool_cases)
     RUN terse-bench allreduce --codec onebit --bytes 4K --seconds 1 --iterations 5 SAYS "give one")
   terse_tool_test(bench.allreduce.no_such_algorithm 2 2
     RUN terse-bench allreduce --codec onebit --bytes 4K --algorithm three_phase SAYS "unknown algorithm 'three_phase'")
+  set(run RUN terse-bench allreduce --codec onebit --bytes 4K --baseline)
+  terse_tool_test(bench.allreduce.no_such_baseline 2 2 ${run} rings
+    SAYS "--baseline: 'rings' is no plain algorithm: use best.*default.*ring \\(4\\)")
+  terse_tool_test(bench.allreduce.no_such_number 0 2 ${run} default,9 SAYS "--baseline: '9' is no plain algorithm")
+  terse_tool_test(bench.allreduce.no_baseline 0 2 ${run} ring, SAYS "--baseline: '' is no plain algorithm")
+  terse_tool_test(bench.allreduce.best_of_best 0 2 ${run} best,ring SAYS "'best' is no plain algorithm: use best by itself")
+  terse_tool_test(bench.allreduce.no_algorithm_alone 0 2 ${run} ring SAYS "--baseline: one rank has no algorithms")
   terse_tool_test(bench.allreduce.no_such_picture 0 2 RUN terse-bench allreduce --codec onebit --bytes 4K --plot times.gif
     SAYS "'times.gif' ends neither in .png nor in .svg")
   terse_tool_test(bench.codec.on_ranks 2 2 RUN terse-bench codec --codec onebit --bytes 4K
@@ -71,6 +78,21 @@ macro(terse_tool_cases)
     RUN terse-bench allreduce --codec onebit identity --sizes 64K,256K --iterations 3 --min-bytes 0 --algorithm two_phase
         --json allreduce.json
     SAYS "f32, average, algorithm two_phase, 2 ranks on 1 host" "onebit +64 KiB" " same" "onebit +256 KiB" "identity +64 KiB")
+  # Only Open MPI lets communicators have algorithms of their own, and only where its component tuned is there.
+  set(best RUN terse-bench allreduce --codec onebit --bytes 64K --iterations 3 --baseline best --json)
+  if(terse_mpi STREQUAL "Open MPI")
+    foreach(ranks 2 4)
+      terse_tool_test(bench.allreduce.best.np${ranks} ${ranks} 0 ${best} best${ranks}.json JSON best${ranks}.json CHECK check_best
+        SAYS "${ranks} ranks on 1 host, baseline best" "MPI +MPI by +speedup" "(default|\\([345]\\)) +[0-9.]+x" " same")
+    endforeach()
+    terse_tool_test(bench.allreduce.ring 2 0 SAYS "baseline ring \\(4\\)" "onebit +64 KiB"
+      RUN terse-bench allreduce --codec onebit --bytes 64K --iterations 3 --baseline 4)
+    set(unavailable ENVIRONMENT "OMPI_MCA_coll=^tuned")
+  endif()
+  terse_tool_test(bench.allreduce.only_default 2 0 ${best} default.json JSON default.json CHECK check_only_default ${unavailable}
+    SAYS "baseline best" "onebit +64 KiB" "best is MPI's default alone: this MPI has no variable coll_tuned")
+  terse_tool_test(bench.allreduce.no_ring 2 2 ${unavailable}
+    RUN terse-bench allreduce --codec onebit --bytes 64K --baseline ring SAYS "--baseline: this MPI has no variable coll_tuned")
   terse_tool_test(bench.allreduce.notes 2 0
     RUN terse-bench allreduce --codec onebit --sizes 512:1K --dtype f16 --op sum --no-feedback --seconds 0.01
     SAYS "f16, sum, algorithm auto, no feedback" "small" "small: the tensor is below min_bytes")

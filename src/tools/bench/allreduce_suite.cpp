@@ -2,6 +2,7 @@
 //
 // allreduce: a compressed allreduce beside MPI_Allreduce on the same tensor, in turn.
 #include <algorithm>
+#include <functional>
 #include <iostream>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include "arguments.hpp"
 #include "baseline.hpp"
 #include "environment.hpp"
+#include "plain_algorithms.hpp"
 #include "plot.hpp"
 #include "report.hpp"
 #include "sampling.hpp"
@@ -36,8 +38,15 @@ call in about 5 seconds. Where 9 take longer, up to 90: then batches become shor
 samples fewer, but not fewer than 3. So 64M over 4 hosts and 1 Gbit/s takes under two minutes. The
 input is normal, standard deviation 0.01, half of its variance common to all ranks.
 
+Plain MPI goes by its default decision, or by what --baseline names: best is the fastest of the
+default and Open MPI's recursive_doubling (3), ring (4) and segmented_ring (5, segments of 1 MiB).
+Of several, 3 to 9 samples of each, in turn with the compressed call, choose one for each row
+beforehand, in a minute or little more. Further algorithms: basic_linear (1), nonoverlapping
+(2), rabenseifner (6).
+
   median, p95   time of a compressed call
   MPI           median time of MPI_Allreduce with MPI_SUM, for averages too
+  MPI by        the algorithm that was the fastest of several
   wire/rank     bytes that a call sends, of the rank that sends most; for an exact row, where MPI
                 does not tell, the least that any algorithm sends
   ratio         bytes that the best plain algorithm sends, 2 (P - 1) / P of the tensor, over wire/rank
@@ -51,6 +60,7 @@ struct Arguments {
   CommonArguments common;
   AllreduceOptions options;  ///< for every row; op is set
   bool feedback = true;
+  BaselineChoice baseline;
   SamplingPlan sampling;
   std::string plot;
 };
@@ -62,6 +72,8 @@ po::options_description suite_options() {
   const auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
   add("op", text("OP")->default_value("average"), "sum or average");
   add("no-feedback", "without error feedback: what a codec leaves out is lost");
+  add("baseline", text("ALG")->default_value("default"),
+      "what plain MPI goes by: default, best, or Open MPI's algorithm; of a list ALG,ALG the fastest");
   add("iterations", text("N"), "samples of each call");
   add("seconds", text("S"), "time for the samples of a row");
   add("plot", text("FILE"), "draw times over sizes into a .png or .svg file (gnuplot)");
@@ -78,6 +90,7 @@ Arguments parse(const po::variables_map& values) {
   if (arguments.options.algorithm.empty()) arguments.options.algorithm = environment.algorithm;
   if (arguments.options.algorithm.empty()) arguments.options.algorithm = library_default("algorithm");
   arguments.feedback = values.count("no-feedback") == 0;
+  arguments.baseline = parse_baseline(values["baseline"].as<std::string>());
   if (values.count("iterations") != 0 && values.count("seconds") != 0) {
     throw tools::UsageError("--iterations and --seconds both say how long to measure: give one");
   }
@@ -99,14 +112,20 @@ struct Memory {
   Baseline baseline;
 };
 
-Memory allocate(const Session& session, const CommonArguments& arguments) {
+Memory allocate(int rank, const CommonArguments& arguments) {
   const std::size_t count = arguments.sizes.back() / size_of(arguments.dtype);
   Tensor in(count, arguments.dtype);
   Tensor out(count, arguments.dtype);
-  fill_gradient(in.view(), session.rank);
-  Baseline baseline(session, in.view(), out.view());
+  fill_gradient(in.view(), rank);
+  Baseline baseline(in.view(), out.view());
   return {std::move(in), std::move(out), Tensor(count, DType::f64), std::move(baseline)};
 }
+
+/// A plain algorithm that might have been the baseline.
+struct Candidate {
+  std::string name;
+  double median_us = 0;
+};
 
 /// What one row found.
 struct Row {
@@ -116,11 +135,14 @@ struct Row {
   std::size_t count = 0;
   Outcome outcome;
   Accuracy accuracy;
-  PairedSamples samples;
-  double wire_bytes = 0;  ///< of the rank that sends most
+  Samples measured;
+  Samples plain;
+  std::string baseline;               ///< the algorithm of `plain`
+  std::vector<Candidate> candidates;  ///< what it was chosen from
+  double wire_bytes = 0;              ///< of the rank that sends most
 
-  double median_us() const { return median(samples.measured); }
-  double mpi_median_us() const { return median(samples.baseline); }
+  double median_us() const { return median(measured.us); }
+  double mpi_median_us() const { return median(plain.us); }
   double speedup() const { return mpi_median_us() / median_us(); }
   double ratio(int ranks) const {  ///< 0 where there is nothing to send
     if (wire_bytes == 0) return 0;
@@ -134,13 +156,14 @@ class AllreduceSuite {
       : session_(session),
         arguments_(std::move(arguments)),
         layout_(ranks_per_host(session)),
+        plain_(session, arguments_.baseline),
         table_(columns()),
         progress_(session.is_root() ? Progress::Use::on_terminal : Progress::Use::off) {
     arguments_.sampling.shaped = layout_.size() > 1;
   }
 
   int run() {
-    const Memory memory = agreed(session_, [&] { return allocate(session_, arguments_.common); });
+    const Memory memory = agreed(session_, [&] { return allocate(session_.rank, arguments_.common); });
     Communicator communicator(session_.comm);
     if (session_.is_root()) print_title();
     for (const NamedCodec& codec : arguments_.common.codecs) {
@@ -160,19 +183,22 @@ class AllreduceSuite {
     std::size_t longest = 0;
     for (const NamedCodec& codec : arguments_.common.codecs) longest = std::max(longest, codec.spec.size());
     using Align = Column::Align;
-    return {{"codec", longest, Align::left},
-            {"bytes", 7},
-            {"median", 8},
-            {"p95", 8},
-            {"MPI", 8},
-            {"speedup", 7},
-            {"wire/rank", 8},
-            {"ratio", 5},
-            {"error", 6},
-            {"20 calls", 6},
-            {"bits", 4},
-            {"exact", 6}};
+    std::vector<Column> columns = {
+        {"codec", longest, Align::left}, {"bytes", 7}, {"median", 8}, {"p95", 8}, {"MPI", 8}};
+    if (has_choice()) {
+      std::size_t longest_name = 0;
+      for (const auto& entry : plain_.entries()) {
+        longest_name = std::max(longest_name, entry.algorithm.name.size());
+      }
+      columns.push_back({"MPI by", longest_name, Align::left});
+    }
+    columns.insert(columns.end(), {{"speedup", 7}, {"wire/rank", 8}});
+    columns.insert(columns.end(), {{"ratio", 5}, {"error", 6}, {"20 calls", 6}, {"bits", 4}, {"exact", 6}});
+    return columns;
   }
+
+  /// Whether the baseline is the fastest of several algorithms.
+  bool has_choice() const { return plain_.entries().size() > 1; }
 
   /// "f32, average, algorithm auto, 4 ranks on 2 hosts"
   std::string describe() const {
@@ -182,7 +208,16 @@ class AllreduceSuite {
     return std::string(name(arguments_.common.dtype)) + ", " + std::string(name(*arguments_.options.op)) +
            ", algorithm " + arguments_.options.algorithm + (arguments_.feedback ? "" : ", no feedback") +
            ", " + counted(static_cast<std::size_t>(session_.size), "rank") + " on " +
-           counted(layout_.size(), "host");
+           counted(layout_.size(), "host") + describe_choice();
+  }
+
+  /// ", baseline best", ", baseline ring (4)"; nothing for the default.
+  std::string describe_choice() const {
+    std::string names = arguments_.baseline.text;
+    if (!arguments_.baseline.is_best) {
+      names = tools::list_names(plain_.entries(), [](const auto& entry) { return entry.algorithm.name; });
+    }
+    return names == "default" ? "" : ", baseline " + names;
   }
 
   void print_title() const {
@@ -210,30 +245,67 @@ class AllreduceSuite {
       allreduce();
       return row.outcome.result != Outcome::Result::exact;
     });
-    row.samples = sample_in_turn(
-        session_, arguments_.sampling, allreduce, [&] { memory.baseline.run(row.count); },
-        [&](std::size_t done, std::size_t of) {
-          progress_.show(label + "sample " + std::to_string(done + 1) + " of " + std::to_string(of));
-        });
+    time(row, memory.baseline, allreduce, label);
     progress_.clear();
     row.wire_bytes = max_over_ranks(session_, static_cast<double>(row.outcome.bytes_sent));
     row.algorithm = row.outcome.algorithm;
     return row;
   }
 
+  /// Chooses the row's baseline and times it and the compressed call.
+  void time(Row& row, const Baseline& baseline, const std::function<void()>& allreduce,
+            const std::string& label) {
+    const auto& entries = plain_.entries();
+    const auto call_of = [&](const PlainCommunicators::Entry& entry) {
+      return std::function<void()>([&, comm = entry.comm] { baseline.run(row.count, comm); });
+    };
+    const auto progress = [&](const std::string& what) {
+      return [this, what](std::size_t done, std::size_t of) {
+        progress_.show(what + "sample " + std::to_string(done + 1) + " of " + std::to_string(of));
+      };
+    };
+    const auto* fastest = &entries.front();
+    if (has_choice()) {
+      std::vector<std::function<void()>> calls{allreduce};
+      for (const auto& entry : entries) calls.push_back(call_of(entry));
+      const auto trial = sample_in_turn(session_, arguments_.sampling.trial(), calls,
+                                        progress(label + "choosing the baseline, "));
+      for (std::size_t i = 0; i < entries.size(); ++i) {
+        row.candidates.push_back({entries[i].algorithm.name, median(trial[i + 1].us)});
+      }
+      const auto least =
+          std::min_element(row.candidates.begin(), row.candidates.end(),
+                           [](const Candidate& a, const Candidate& b) { return a.median_us < b.median_us; });
+      fastest = &entries[static_cast<std::size_t>(least - row.candidates.begin())];
+    }
+    auto samples =
+        sample_in_turn(session_, arguments_.sampling, {allreduce, call_of(*fastest)}, progress(label));
+    row.measured = std::move(samples[0]);
+    row.plain = std::move(samples[1]);
+    row.baseline = fastest->algorithm.name;
+    if (row.candidates.empty()) row.candidates.push_back({row.baseline, row.mpi_median_us()});
+  }
+
   void print(const Row& row) const {
     const double ratio = row.ratio(session_.size);
-    table_.print_row(
-        {row.codec, format_bytes(static_cast<double>(row.bytes)), format_time(row.median_us()),
-         format_time(quantile(row.samples.measured, 0.95)), format_time(row.mpi_median_us()),
-         format("%.2fx", row.speedup()), format_bytes(row.wire_bytes),
-         ratio == 0 ? "-" : format("%.2f", ratio), format_error(row.accuracy.rel_error),
-         format_error(row.accuracy.mean_error), row.accuracy.same_bits ? "same" : "DIFFER",
-         row.outcome.reason == Outcome::Reason::none ? "" : std::string(name(row.outcome.reason))});
+    std::vector<std::string> cells = {
+        row.codec, format_bytes(static_cast<double>(row.bytes)), format_time(row.median_us()),
+        format_time(quantile(row.measured.us, 0.95)), format_time(row.mpi_median_us())};
+    if (has_choice()) cells.push_back(row.baseline);
+    cells.insert(cells.end(), {format("%.2fx", row.speedup()), format_bytes(row.wire_bytes)});
+    cells.insert(cells.end(),
+                 {ratio == 0 ? "-" : format("%.2f", ratio), format_error(row.accuracy.rel_error),
+                  format_error(row.accuracy.mean_error), row.accuracy.same_bits ? "same" : "DIFFER",
+                  row.outcome.reason == Outcome::Reason::none ? "" : std::string(name(row.outcome.reason))});
+    table_.print_row(cells);
   }
 
   Json to_json(const Row& row) const {
     const double ratio = row.ratio(session_.size);
+    Json candidates = Json::array();
+    for (const Candidate& candidate : row.candidates) {
+      candidates.push_back({{"name", candidate.name}, {"median_us", candidate.median_us}});
+    }
     return {{"suite", "allreduce"},
             {"codec", row.codec},
             {"algorithm", row.algorithm},
@@ -243,13 +315,15 @@ class AllreduceSuite {
             {"ranks", session_.size},
             {"hosts", layout_.size()},
             {"reason", name(row.outcome.reason)},
-            {"iterations", row.samples.measured.size()},
-            {"calls_per_sample", row.samples.measured_batch},
-            {"mpi_calls_per_sample", row.samples.baseline_batch},
-            {"min_us", smallest(row.samples.measured)},
+            {"iterations", row.measured.us.size()},
+            {"calls_per_sample", row.measured.batch},
+            {"mpi_calls_per_sample", row.plain.batch},
+            {"min_us", smallest(row.measured.us)},
             {"median_us", row.median_us()},
-            {"p95_us", quantile(row.samples.measured, 0.95)},
+            {"p95_us", quantile(row.measured.us, 0.95)},
             {"mpi_median_us", row.mpi_median_us()},
+            {"baseline", row.baseline},
+            {"baseline_candidates", candidates},
             {"speedup", row.speedup()},
             {"wire_bytes_per_rank", static_cast<std::size_t>(row.wire_bytes)},
             {"ratio", ratio == 0 ? Json() : Json(ratio)},
@@ -264,6 +338,7 @@ class AllreduceSuite {
     if (size_of(arguments_.common.dtype) < 4) {
       notes.push_back("MPI is " + describe_baseline(arguments_.common.dtype) + ".");
     }
+    if (!plain_.shortfall().empty()) notes.push_back(plain_.shortfall());
     for (const NamedCodec& named : arguments_.common.codecs) {
       if (arguments_.feedback && !named.takes_feedback() && !named.codec->traits().lossless) {
         notes.push_back(named.spec +
@@ -310,7 +385,8 @@ class AllreduceSuite {
       }
       curves.push_back(std::move(curve));
     }
-    Curve plain{.label = describe_baseline(arguments_.common.dtype), .role = Curve::Role::baseline};
+    Curve plain{.label = describe_baseline(arguments_.common.dtype) + describe_choice(),
+                .role = Curve::Role::baseline};
     for (const std::size_t bytes : arguments_.common.sizes) {
       std::vector<double> beside_each_codec;
       for (const Row& row : rows_) {
@@ -354,6 +430,7 @@ class AllreduceSuite {
   Session session_;
   Arguments arguments_;
   std::vector<int> layout_;
+  PlainCommunicators plain_;
   Table table_;
   Progress progress_;
   std::vector<Row> rows_;

@@ -12,7 +12,7 @@ DType baseline_dtype(DType dtype) { return size_of(dtype) < 4 ? DType::f32 : dty
 
 }  // namespace
 
-Baseline::Baseline(const Session& session, ConstView in, View out) : session_(session), in_(in), out_(out) {
+Baseline::Baseline(ConstView in, View out) : in_(in), out_(out) {
   const DType wide = baseline_dtype(in.dtype);
   if (wide == in.dtype) return;
   wide_in_ = Tensor(in.count, wide);
@@ -25,12 +25,12 @@ Baseline::Baseline(const Session& session, ConstView in, View out) : session_(se
   out_ = wide_out_.view();
 }
 
-void Baseline::run(std::size_t count) const {
+void Baseline::run(std::size_t count, MPI_Comm comm) const {
   const MPI_Datatype type = in_.dtype == DType::f64 ? MPI_DOUBLE : MPI_FLOAT;
   for (std::size_t begin = 0; begin < count; begin += kMostPerCall) {
     const std::size_t n = std::min(kMostPerCall, count - begin);
     MPI_Allreduce(in_.slice(begin, n).data, out_.slice(begin, n).data, static_cast<int>(n), type, MPI_SUM,
-                  session_.comm);
+                  comm);
   }
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <mpi.h>
+
 #include <string>
 #include <terse/types.hpp>
 
-#include "session.hpp"
 #include "tensors.hpp"
 
 namespace terse::bench {
@@ -16,13 +17,12 @@ namespace terse::bench {
 class Baseline {
  public:
   /// For up to in.count elements. `in` and `out` outlive it; 16-bit ones are copied. Errors: std::bad_alloc.
-  Baseline(const Session& session, ConstView in, View out);
+  Baseline(ConstView in, View out);
 
-  /// Sums the first `count` elements over all ranks. Collective.
-  void run(std::size_t count) const;
+  /// Sums the first `count` elements over all ranks of `comm`. Collective.
+  void run(std::size_t count, MPI_Comm comm) const;
 
  private:
-  Session session_;
   Tensor wide_in_;
   Tensor wide_out_;
   ConstView in_;

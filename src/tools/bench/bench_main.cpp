@@ -8,10 +8,12 @@
 #include <cstdlib>
 #include <iostream>
 #include <string>
+#include <string_view>
 #include <terse/terse.hpp>
 #include <vector>
 
 #include "../command_line.hpp"
+#include "plain_algorithms.hpp"
 #include "session.hpp"
 #include "suite.hpp"
 
@@ -65,6 +67,9 @@ class Start {
 
   void start_mpi() {
     if (session_.comm != MPI_COMM_NULL) return;
+    const bool chooses_baseline = std::any_of(
+        argv_, argv_ + argc_, [](std::string_view word) { return word.starts_with("--baseline"); });
+    if (chooses_baseline) permit_plain_algorithms();
     MPI_Init(&argc_, &argv_);
     session_.comm = MPI_COMM_WORLD;
     MPI_Comm_rank(session_.comm, &session_.rank);

@@ -4,18 +4,19 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 
 namespace terse::bench {
 namespace {
 
-// Without a plan: kUsualSeconds or at least kFewSamples samples, but no longer than kLongestSeconds. Batches
+// Without a plan: kUsualSeconds or at least the few samples, but no longer than kLongestSeconds. Batches
 // become shorter before samples become fewer.
-constexpr std::size_t kFewSamples = 9;
 constexpr std::size_t kManySamples = 51;
 constexpr std::size_t kFewestSamples = 3;
-constexpr std::size_t kMostSamples = 100'000;
+constexpr std::size_t kMostOfTrial = 9;
 constexpr double kUsualSeconds = 5;
 constexpr double kLongestSeconds = 90;
+constexpr double kTrialSeconds = 60;
 
 // A sample is long enough for the clock and, where links are shaped, for their buckets to be a few percent of
 // it.
@@ -24,7 +25,7 @@ constexpr double kShapedSampleSeconds = 0.05;
 constexpr std::size_t kShapedBatch = 4;
 constexpr std::size_t kLargestBatch = 4096;
 
-/// One of the two calls.
+/// One of the calls.
 struct Timed {
   const std::function<void()>& call;
   std::size_t batch = 1;
@@ -68,34 +69,52 @@ std::size_t fitting(double seconds, double of_one, std::size_t low, std::size_t 
 
 }  // namespace
 
-PairedSamples sample_in_turn(const Session& session, const SamplingPlan& plan,
-                             const std::function<void()>& measured, const std::function<void()>& baseline,
-                             const std::function<void(std::size_t done, std::size_t of)>& progress) {
-  Timed first{measured};
-  Timed second{baseline};
-  calibrate(session, plan.shaped, first);
-  calibrate(session, plan.shaped, second);
+SamplingPlan SamplingPlan::trial() const {
+  // Few samples rather than short batches: a call that follows a barrier can be far from the next one.
+  SamplingPlan plan;
+  plan.seconds = std::min(seconds.value_or(kTrialSeconds), kTrialSeconds);
+  plan.few = kFewestSamples;
+  plan.most = kMostOfTrial;
+  plan.shaped = shaped;
+  return plan;
+}
 
-  const auto of_pair = [&] { return first.seconds + second.seconds; };
+std::vector<Samples> sample_in_turn(const Session& session, const SamplingPlan& plan,
+                                    const std::vector<std::function<void()>>& calls,
+                                    const std::function<void(std::size_t done, std::size_t of)>& progress) {
+  std::vector<Timed> timed;
+  for (const auto& call : calls) calibrate(session, plan.shaped, timed.emplace_back(Timed{call}));
+
+  const auto of_round = [&] {
+    return std::accumulate(timed.begin(), timed.end(), 0.0,
+                           [](double sum, const Timed& call) { return sum + call.seconds; });
+  };
+  /// The one that takes longest of those that can be shortened.
+  const auto longest_batch = [&]() -> Timed* {
+    Timed* result = nullptr;
+    for (Timed& call : timed) {
+      if (call.batch > 1 && (result == nullptr || call.seconds > result->seconds)) result = &call;
+    }
+    return result;
+  };
   std::size_t samples = plan.iterations.value_or(0);
   if (!plan.iterations) {
+    const auto few = static_cast<double>(plan.few);
     const double longest = plan.seconds.value_or(kLongestSeconds);
-    while (kFewSamples * of_pair() > longest && std::max(first.batch, second.batch) > 1) {
-      shorten(second.batch == 1 || (first.batch > 1 && first.seconds > second.seconds) ? first : second);
-    }
-    samples = plan.seconds ? fitting(longest, of_pair(), kFewestSamples, kMostSamples)
-              : kFewSamples * of_pair() > kUsualSeconds
-                  ? fitting(longest, of_pair(), kFewestSamples, kFewSamples)
-                  : fitting(kUsualSeconds, of_pair(), kFewSamples, kManySamples);
+    while (few * of_round() > longest && longest_batch() != nullptr) shorten(*longest_batch());
+    samples = plan.seconds                       ? fitting(longest, of_round(), kFewestSamples, plan.most)
+              : few * of_round() > kUsualSeconds ? fitting(longest, of_round(), kFewestSamples, plan.few)
+                                                 : fitting(kUsualSeconds, of_round(), plan.few, kManySamples);
   }
 
-  PairedSamples result;
-  result.measured_batch = first.batch;
-  result.baseline_batch = second.batch;
+  std::vector<Samples> result(timed.size());
   for (std::size_t i = 0; i < samples; ++i) {
     progress(i, samples);
-    result.measured.push_back(first.sample(session) * 1e6 / static_cast<double>(first.batch));
-    result.baseline.push_back(second.sample(session) * 1e6 / static_cast<double>(second.batch));
+    for (std::size_t call = 0; call < timed.size(); ++call) {
+      const std::size_t batch = timed[call].batch;
+      result[call].batch = batch;
+      result[call].us.push_back(timed[call].sample(session) * 1e6 / static_cast<double>(batch));
+    }
   }
   return result;
 }
