@@ -2,8 +2,10 @@
 //
 // allreduce: a compressed allreduce beside MPI_Allreduce on the same tensor, in turn.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <terse/terse.hpp>
@@ -15,6 +17,7 @@
 #include "arguments.hpp"
 #include "baseline.hpp"
 #include "environment.hpp"
+#include "interfaces.hpp"
 #include "plain_algorithms.hpp"
 #include "plot.hpp"
 #include "report.hpp"
@@ -49,12 +52,17 @@ beforehand, in a minute or little more. Further algorithms: basic_linear (1), no
   MPI by        the algorithm that was the fastest of several
   wire/rank     bytes that a call sends, of the rank that sends most; for an exact row, where MPI
                 does not tell, the least that any algorithm sends
+  on wire       on several hosts: bytes that a host sends in a call, of the host that sends most, by
+                its network interfaces' counters: all that its ranks send to others, with headers,
+                and other programs' bytes too, but none of RDMA's
   ratio         bytes that the best plain algorithm sends, 2 (P - 1) / P of the tensor, over wire/rank
   error         relative L2 error of one call
   20 calls      relative L2 error of the mean of 20 calls on the same input
   bits          whether all ranks end with the same bits
   exact         why the library called plain MPI instead: small, slower, or asked for
 )";
+
+constexpr std::size_t kFewestCounted = 4;  // calls, so that barriers are little of their bytes on the wire
 
 struct Arguments {
   CommonArguments common;
@@ -137,9 +145,10 @@ struct Row {
   Accuracy accuracy;
   Samples measured;
   Samples plain;
-  std::string baseline;               ///< the algorithm of `plain`
-  std::vector<Candidate> candidates;  ///< what it was chosen from
-  double wire_bytes = 0;              ///< of the rank that sends most
+  std::string baseline;                   ///< the algorithm of `plain`
+  std::vector<Candidate> candidates;      ///< what it was chosen from
+  double wire_bytes = 0;                  ///< of the rank that sends most
+  std::optional<double> interface_bytes;  ///< of the host that sends most
 
   double median_us() const { return median(measured.us); }
   double mpi_median_us() const { return median(plain.us); }
@@ -193,12 +202,15 @@ class AllreduceSuite {
       columns.push_back({"MPI by", longest_name, Align::left});
     }
     columns.insert(columns.end(), {{"speedup", 7}, {"wire/rank", 8}});
+    if (has_links()) columns.push_back({"on wire", 8});
     columns.insert(columns.end(), {{"ratio", 5}, {"error", 6}, {"20 calls", 6}, {"bits", 4}, {"exact", 6}});
     return columns;
   }
 
   /// Whether the baseline is the fastest of several algorithms.
   bool has_choice() const { return plain_.entries().size() > 1; }
+  /// Whether there is something between the ranks that has counters.
+  bool has_links() const { return layout_.size() > 1; }
 
   /// "f32, average, algorithm auto, 4 ranks on 2 hosts"
   std::string describe() const {
@@ -246,6 +258,11 @@ class AllreduceSuite {
       return row.outcome.result != Outcome::Result::exact;
     });
     time(row, memory.baseline, allreduce, label);
+    if (has_links()) {
+      progress_.show(label + "counting bytes");
+      const std::size_t calls = std::max(kFewestCounted, row.measured.batch);
+      row.interface_bytes = interface_bytes_per_call(session_, calls, allreduce);
+    }
     progress_.clear();
     row.wire_bytes = max_over_ranks(session_, static_cast<double>(row.outcome.bytes_sent));
     row.algorithm = row.outcome.algorithm;
@@ -293,6 +310,8 @@ class AllreduceSuite {
         format_time(quantile(row.measured.us, 0.95)), format_time(row.mpi_median_us())};
     if (has_choice()) cells.push_back(row.baseline);
     cells.insert(cells.end(), {format("%.2fx", row.speedup()), format_bytes(row.wire_bytes)});
+    if (has_links())
+      cells.push_back(row.interface_bytes ? format_bytes(std::round(*row.interface_bytes)) : "-");
     cells.insert(cells.end(),
                  {ratio == 0 ? "-" : format("%.2f", ratio), format_error(row.accuracy.rel_error),
                   format_error(row.accuracy.mean_error), row.accuracy.same_bits ? "same" : "DIFFER",
@@ -306,30 +325,32 @@ class AllreduceSuite {
     for (const Candidate& candidate : row.candidates) {
       candidates.push_back({{"name", candidate.name}, {"median_us", candidate.median_us}});
     }
-    return {{"suite", "allreduce"},
-            {"codec", row.codec},
-            {"algorithm", row.algorithm},
-            {"dtype", name(arguments_.common.dtype)},
-            {"count", row.count},
-            {"bytes", row.bytes},
-            {"ranks", session_.size},
-            {"hosts", layout_.size()},
-            {"reason", name(row.outcome.reason)},
-            {"iterations", row.measured.us.size()},
-            {"calls_per_sample", row.measured.batch},
-            {"mpi_calls_per_sample", row.plain.batch},
-            {"min_us", smallest(row.measured.us)},
-            {"median_us", row.median_us()},
-            {"p95_us", quantile(row.measured.us, 0.95)},
-            {"mpi_median_us", row.mpi_median_us()},
-            {"baseline", row.baseline},
-            {"baseline_candidates", candidates},
-            {"speedup", row.speedup()},
-            {"wire_bytes_per_rank", static_cast<std::size_t>(row.wire_bytes)},
-            {"ratio", ratio == 0 ? Json() : Json(ratio)},
-            {"rel_error", row.accuracy.rel_error},
-            {"mean_error", row.accuracy.mean_error},
-            {"same_bits", row.accuracy.same_bits}};
+    return {
+        {"suite", "allreduce"},
+        {"codec", row.codec},
+        {"algorithm", row.algorithm},
+        {"dtype", name(arguments_.common.dtype)},
+        {"count", row.count},
+        {"bytes", row.bytes},
+        {"ranks", session_.size},
+        {"hosts", layout_.size()},
+        {"reason", name(row.outcome.reason)},
+        {"iterations", row.measured.us.size()},
+        {"calls_per_sample", row.measured.batch},
+        {"mpi_calls_per_sample", row.plain.batch},
+        {"min_us", smallest(row.measured.us)},
+        {"median_us", row.median_us()},
+        {"p95_us", quantile(row.measured.us, 0.95)},
+        {"mpi_median_us", row.mpi_median_us()},
+        {"baseline", row.baseline},
+        {"baseline_candidates", candidates},
+        {"speedup", row.speedup()},
+        {"wire_bytes_per_rank", static_cast<std::size_t>(row.wire_bytes)},
+        {"interface_bytes_per_call", row.interface_bytes ? Json(std::llround(*row.interface_bytes)) : Json()},
+        {"ratio", ratio == 0 ? Json() : Json(ratio)},
+        {"rel_error", row.accuracy.rel_error},
+        {"mean_error", row.accuracy.mean_error},
+        {"same_bits", row.accuracy.same_bits}};
   }
 
   /// What the table's reader must know besides.
