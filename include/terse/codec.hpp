@@ -102,6 +102,7 @@ class TERSE_API Codec {
                 double factor) const;
 
  private:
+  friend class PieceCoder;
   friend struct Contents;  // a message that has been opened: the library's own way in
 
   virtual bool do_supports(DType dtype) const noexcept = 0;

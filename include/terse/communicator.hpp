@@ -46,6 +46,13 @@ inline constexpr std::size_t kAutoBytes = std::numeric_limits<std::size_t>::max(
 /// `payload`, also a checksum of every message.
 enum class Check : std::uint8_t { call, all, payload };
 
+/// Who makes progress with nonblocking calls: the calls of the Communicator, or a thread of its own beside
+/// them.
+enum class Progress : std::uint8_t { calls, thread };
+
+/// The value of segment_bytes for auto.
+inline constexpr std::size_t kAutoSegment = 0;
+
 /// Options of one call. What is not set comes from the Communicator's options, then from the environment
 /// (TERSE_CODEC,
 /// ...), then from the table's defaults: see options().
@@ -55,14 +62,33 @@ struct AllreduceOptions {
   std::optional<Op> op{};                  ///< sum by default, as in MPI
   Feedback* feedback = nullptr;            ///< this tensor's residuals; without one, what is left out is lost
   std::optional<std::size_t> min_bytes{};  ///< tensors of fewer bytes go exactly; kAutoBytes by default
-  std::optional<std::size_t>
-      segment_bytes{};  ///< elements on their way at once, in bytes over all ranks' chunks
+  /// Elements on their way at once, in bytes over all ranks' chunks; kAutoSegment by default.
+  std::optional<std::size_t> segment_bytes{};
   std::optional<Check> check{};
+  /// Threads that encode and decode, the caller's own included: 1 by default, for one rank a core. A
+  /// Communicator's option, not a call's; results do not depend on it.
+  std::optional<std::size_t> threads{};
+  /// Who makes progress with calls that are under way. A Communicator's option, not a call's; thread needs
+  /// MPI_THREAD_MULTIPLE.
+  std::optional<Progress> progress{};
   /// Names the tensor where ranks could mean different ones: a difference is an error that names both.
   std::string tensor{};
   /// What this rank has found wrong with its arguments before it could make the call, as a binding for
   /// another language may: all ranks throw it, as they throw what Terse finds.
   std::optional<Error> failure{};
+};
+
+/// One tensor of a fused call. `in` and `out` have the same count and dtype and are disjoint or the same
+/// memory.
+struct FusedTensor {
+  ConstView in;
+  View out;
+  Feedback* feedback = nullptr;  ///< this tensor's residuals
+
+  FusedTensor(ConstView from, View to, Feedback* residuals = nullptr)
+      : in(from), out(to), feedback(residuals) {}
+  /// In place.
+  FusedTensor(View data, Feedback* residuals = nullptr) : in(data), out(data), feedback(residuals) {}
 };
 
 /// What a call did.
@@ -107,6 +133,67 @@ struct AlgorithmInfo {
 };
 TERSE_API std::span<const AlgorithmInfo> algorithms() noexcept;
 
+class Execution;
+struct CommunicatorState;
+
+/// An allreduce under way, for the thread that uses its Communicator.
+class TERSE_API Request {
+ public:
+  /// None.
+  Request() noexcept;
+  Request(Request&& other) noexcept;
+  Request& operator=(Request&& other) noexcept;
+  /// Waits for the end, whatever that is; while an exception unwinds or after MPI_Finalize it does not
+  /// communicate, and the Communicator is not usable any more.
+  ~Request();
+
+  /// Whether a call is under way, or has ended and nobody has waited for it yet.
+  bool active() const noexcept { return communicator_ != nullptr; }
+  /// Whether it is over, well or not. Does what can be done without waiting, for all calls that are under way
+  /// on the Communicator: without a progress thread, nothing else does. True for none.
+  bool test();
+  /// Waits, and says what the call did. Then the request is none. Errors: those of Communicator::allreduce;
+  /// invalid_state for none.
+  Outcome wait();
+
+ private:
+  friend struct CommunicatorState;
+  std::shared_ptr<CommunicatorState> communicator_;
+  Execution* execution_ = nullptr;
+  Outcome outcome_{};  // as far as it is known before the end; exact_count is all that there is
+  std::size_t bytes_ = 0;
+  bool agreed_ = false;
+};
+
+/// An allreduce that is made again and again, on the same buffers: all choices are made once.
+///
+/// Keeps residuals of its own for each tensor that comes without a Feedback. For the thread that uses its
+/// Communicator. Nothing is allocated by a call after the first.
+class TERSE_API Plan {
+ public:
+  Plan(Plan&&) noexcept;
+  Plan& operator=(Plan&&) noexcept;
+  /// As Request's.
+  ~Plan();
+
+  /// Begins a call; collective, in the same order on all ranks. Errors: invalid_state where one is under way;
+  /// what else is wrong is told by wait().
+  void start();
+  /// As Request's. True where none was started.
+  bool test();
+  /// As Request's.
+  Outcome wait();
+  /// The residuals of a tensor, to save, load or reset between calls. Errors: invalid_argument where there is
+  /// no such tensor, invalid_state for a plan that was moved from.
+  Feedback& feedback(std::size_t tensor = 0);
+
+ private:
+  friend class Communicator;
+  struct [[gnu::visibility("hidden")]] Impl;
+  explicit Plan(std::unique_ptr<Impl> impl) noexcept;
+  std::unique_ptr<Impl> impl_;
+};
+
 /// Collectives over the ranks of an MPI communicator.
 ///
 /// One thread at a time per Communicator, different ones concurrently under MPI_THREAD_MULTIPLE.
@@ -122,7 +209,8 @@ class TERSE_API Communicator {
   /// As free(), except after MPI_Finalize or while an exception unwinds: then it does not communicate.
   ~Communicator();
 
-  /// Gives the duplicate back. Collective.
+  /// Waits for calls that are under way, whose requests keep what became of them, and gives the duplicate
+  /// back. Collective.
   void free();
 
   int rank() const;
@@ -145,10 +233,34 @@ class TERSE_API Communicator {
   Outcome allreduce(ConstView in, View out, const AllreduceOptions& options = {});
   /// In place.
   Outcome allreduce(View data, const AllreduceOptions& options = {});
+  /// Several tensors of one dtype as one message; the results are those of one call for each, to the bit,
+  /// where it is compressed. All ranks pass as many, of the same counts in the same order.
+  /// options.feedback is not used: each tensor names its own. A small list is one whose sum is small.
+  Outcome allreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options = {});
+
+  /// The same, begun: `in` and `out` belong to the call until Request::wait has returned, options.feedback
+  /// too. Any number may be under way on a Communicator; all ranks begin them, and blocking calls between
+  /// them, in the same order, and may end them in any. A call that is nonblocking on one rank is so on all.
+  /// What is wrong is told by wait(); but for invalid_state and out_of_memory nothing is thrown here.
+  ///
+  /// Progress is made by calls on this Communicator, or with progress=thread beside them. So, without such a
+  /// thread, a rank that waits for something else than this Communicator may keep others waiting.
+  Request iallreduce(ConstView in, View out, const AllreduceOptions& options = {});
+  Request iallreduce(View data, const AllreduceOptions& options = {});
+  Request iallreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options = {});
+
+  /// A plan for calls on these buffers. Collective: where `auto` has a choice to make, it is made here.
+  /// Errors: those of allreduce, for what is wrong with the arguments.
+  Plan allreduce_init(ConstView in, View out, const AllreduceOptions& options = {});
+  Plan allreduce_init(View data, const AllreduceOptions& options = {});
+  Plan allreduce_init(std::span<const FusedTensor> tensors, const AllreduceOptions& options = {});
+
+  /// Bytes of memory that this Communicator keeps for calls to come: for each that was ever under way at the
+  /// same time, 12 messages a rank of a segment (see segment_bytes).
+  std::size_t scratch_bytes() const;
 
  private:
-  struct [[gnu::visibility("hidden")]] Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<CommunicatorState> state_;
 };
 
 }  // namespace terse::inline v0_1

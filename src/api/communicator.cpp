@@ -13,6 +13,7 @@
 #include "codec/feedback_state.hpp"
 #include "collective/algorithms.hpp"
 #include "collective/allreduce.hpp"
+#include "collective/engine.hpp"
 #include "transport/mpi_transport.hpp"
 
 namespace terse::inline v0_1 {
@@ -25,10 +26,10 @@ bool overlap(ConstView in, View out) {
   return in.data != out.data && before(in.data, out_end) && before(out.data, in_end);
 }
 
-std::optional<Error> find_fault(ConstView in, View out) {
-  const auto fault = [](ErrorCode code, const std::string& what) {
-    return Error(code, "allreduce: " + what);
-  };
+std::optional<Error> find_fault(const CallTensor& tensor, const std::string& where) {
+  const ConstView in = tensor.in;
+  const View out = tensor.out;
+  const auto fault = [&](ErrorCode code, const std::string& what) { return Error(code, where + ": " + what); };
   if (in.count != out.count || in.dtype != out.dtype) {
     return fault(ErrorCode::invalid_argument, "the input has " + std::to_string(in.count) + " elements of " +
                                                   std::string(name(in.dtype)) + ", the output " +
@@ -56,6 +57,23 @@ std::optional<Error> find_fault(ConstView in, View out) {
   return std::nullopt;
 }
 
+std::optional<Error> find_fault(const Call& call) {
+  const std::string where(call.style);
+  if (call.tensors.empty()) return find_fault({call.in, call.out}, where);
+  for (std::size_t t = 0; t < call.tensors.size(); ++t) {
+    const std::string which = where + ", tensor " + std::to_string(t);
+    if (auto fault = find_fault(call.tensors[t], which)) return fault;
+    if (call.tensors[t].in.dtype != call.dtype()) {
+      return Error(ErrorCode::invalid_argument, which + ": it holds " +
+                                                    std::string(name(call.tensors[t].in.dtype)) +
+                                                    " where the first one holds " +
+                                                    std::string(name(call.dtype())) +
+                                                    ": make one call for each type");
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::string_view name(Outcome::Result result) noexcept {
@@ -76,43 +94,53 @@ std::span<const AlgorithmInfo> algorithms() noexcept {
   return infos;
 }
 
-struct Communicator::Impl {
-  Impl(MPI_Comm comm, const AllreduceOptions& given) : transport(comm) {
+/// What a Communicator is; its requests keep it.
+struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
+  CommunicatorState(MPI_Comm comm, const AllreduceOptions& given) : transport(comm) {
     std::optional<Error> failure;
-    Agreement::Fields fields;
+    Words::Fields fields;
     try {
       if (given.failure) throw *given.failure;
       defaults = overlay(overlay(given, options_from_environment()), default_options());
       if (!defaults.codec.codec()) defaults.codec = make_codec(defaults.codec.spec());
       if (defaults.algorithm != "auto") find_algorithm(defaults.algorithm);
-      fields = terms_of(defaults);
-      fields.emplace_back("call", "making a Communicator");
-      fields.emplace_back("codec", defaults.codec.codec()->spec());
-      fields.emplace_back("op", name(*defaults.op));
-      fields.emplace_back("segment_bytes", std::to_string(*defaults.segment_bytes));
-      fields.emplace_back("check", get_option(defaults, "check"));
+      if (*defaults.progress == terse::Progress::thread && !MpiTransport::serves_threads()) {
+        throw Error(ErrorCode::unsupported,
+                    "progress=thread needs MPI_THREAD_MULTIPLE, and MPI was not initialised with it: ask "
+                    "MPI_Init_thread for it");
+      }
+      fields = {{"call", "making a Communicator"},
+                {"algorithm", defaults.algorithm},
+                {"min_bytes", get_option(defaults, "min_bytes")},
+                {"codec", defaults.codec.codec()->spec()},
+                {"op", std::string(name(*defaults.op))},
+                {"segment_bytes", get_option(defaults, "segment_bytes")},
+                {"check", get_option(defaults, "check")}};
+      engine.emplace(transport, Engine::Options{.threads = *defaults.threads,
+                                                .progress = *defaults.progress == terse::Progress::thread
+                                                                ? Engine::Progress::thread
+                                                                : Engine::Progress::calls});
     } catch (...) {
       failure = current_error();
     }
     try {
-      Agreement(transport, fields, failure).require();
+      require_agreement(transport, fields, failure);
     } catch (...) {
+      engine.reset();
       if (!transport.abandoned()) transport.free();  // on all ranks
       throw;
     }
   }
-  ~Impl() {
-    if (transport.abandoned()) workspace.leak();
-  }
-  Impl(const Impl&) = delete;
-  Impl& operator=(const Impl&) = delete;
+  CommunicatorState(const CommunicatorState&) = delete;
+  CommunicatorState& operator=(const CommunicatorState&) = delete;
 
   MpiTransport transport;
   AllreduceOptions defaults;
-  Workspace workspace;
+  std::optional<Engine> engine;
   std::optional<Error> broken;  // a call failed half way: every later one tells the others so
   Tuning tuning;
   std::map<std::string, std::shared_ptr<const Codec>, std::less<>> codecs_by_spec;
+  std::vector<CallTensor> list;  // of a fused call while it begins
 
   const std::shared_ptr<const Codec>& codec_of(const CodecChoice& choice) {
     if (choice.codec()) return choice.codec();
@@ -128,60 +156,62 @@ struct Communicator::Impl {
                        std::string(error.what()));
   }
 
-  // What a choice of the algorithm rests on, beside the tensor and the codec.
-  static Agreement::Fields terms_of(const AllreduceOptions& options) {
-    return {{"algorithm", options.algorithm}, {"min_bytes", get_option(options, "min_bytes")}};
-  }
-
-  // Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays.
-  // Says why in the call's terms, since that too must be the same on all ranks.
-  bool compression_pays(Call& call) {
-    const auto because = [&](bool pays, const char* why) {
-      call.terms.emplace_back("auto", std::string(pays ? "compresses" : "takes plain MPI") + why);
-      return pays;
-    };
-    if (call.feedback) {
-      const FeedbackState& held = call.feedback->state();
-      if (held.calls != 0) return because(true, " as before");
-      if (held.declined && held.shape.ranks == static_cast<std::uint32_t>(transport.size()) &&
-          held.shape.count == call.in.count && held.shape.dtype == call.in.dtype &&
-          held.shape.codec == call.codec->spec()) {
-        return because(false, " as before");
-      }
-    }
-    if (transport.size() == 1) return false;
-    return because(tuning.compression_pays(transport, call, workspace), " after a trial");
-  }
-
-  Outcome allreduce(ConstView in, View out, const AllreduceOptions& given);
-  Outcome allreduce(const AllreduceOptions& options, Call& call);
+  bool compression_pays(Call& call);
+  /// The call of these arguments, with all choices made, or its failure noted; and what is known of its
+  /// outcome. Collective where a trial is needed.
+  Outcome choose(const AllreduceOptions& given, Call& call);
+  Outcome complete(Outcome outcome, const CallResult& result, std::size_t bytes, std::size_t count) const;
+  Outcome allreduce(const AllreduceOptions& given, Call call);
+  Request begin(const AllreduceOptions& given, Call call);
+  Outcome conclude(Request& request);
+  std::span<const CallTensor> listed(std::span<const FusedTensor> tensors);
 };
 
-Outcome Communicator::Impl::allreduce(ConstView in, View out, const AllreduceOptions& given) {
-  const AllreduceOptions options = overlay(given, defaults);
-  Call call{.in = in,
-            .out = out,
-            .terms = terms_of(options),
-            .op = *options.op,
-            .feedback = options.feedback,
-            .segment_bytes = *options.segment_bytes,
-            .tensor = options.tensor,
-            .checksum = *options.check == Check::payload,
-            .failure = options.failure};
-  try {
-    return allreduce(options, call);
-  } catch (const AgreedError& error) {
-    if (error.code() == ErrorCode::corrupt_data) note_broken(error);
-    throw;
-  } catch (...) {
-    if (transport.abandoned() || (call.agree && transport.size() > 1)) note_broken(current_error());
-    throw;
+// Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays.
+// Says why in the call's terms, since that too must be the same on all ranks.
+bool CommunicatorState::compression_pays(Call& call) {
+  const auto because = [&](bool pays, std::string_view why) {
+    call.found = why;
+    return pays;
+  };
+  const auto held = [&](const Feedback* feedback, std::size_t count) -> std::optional<bool> {
+    if (!feedback) return std::nullopt;
+    const FeedbackState& state = feedback->state();
+    if (state.calls != 0) return true;
+    if (state.declined && state.shape.ranks == static_cast<std::uint32_t>(transport.size()) &&
+        state.shape.count == count && state.shape.dtype == call.dtype() &&
+        state.shape.codec == call.codec->spec()) {
+      return false;
+    }
+    return std::nullopt;
+  };
+  std::optional<bool> before = held(call.feedback, call.in.count);
+  for (const CallTensor& tensor : call.tensors) {
+    const auto one = held(tensor.feedback, tensor.in.count);
+    if (one && !before.value_or(false)) before = one;
   }
+  if (before) return because(*before, *before ? "compresses as before" : "takes plain MPI as before");
+  if (transport.size() == 1) return false;
+  return tuning.compression_pays(*engine, call) ? because(true, "compresses after a trial")
+                                                : because(false, "takes plain MPI after a trial");
 }
 
-Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& call) {
+Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
+  const auto value_of = [&](auto member) {
+    return (given.*member) ? *(given.*member) : *(defaults.*member);
+  };
+  const std::string& algorithm = given.algorithm.empty() ? defaults.algorithm : given.algorithm;
+  const std::size_t min_bytes = value_of(&AllreduceOptions::min_bytes);
+  const Check check = value_of(&AllreduceOptions::check);
   const Algorithm& exact = find_algorithm("exact");
-  const bool automatic = options.algorithm == "auto";
+  const bool automatic = algorithm == "auto";
+  const bool trials = min_bytes == kAutoBytes;
+  call.op = value_of(&AllreduceOptions::op);
+  call.asked_algorithm = algorithm;
+  if (!trials) call.min_bytes = min_bytes;
+  call.tensor = given.tensor.empty() ? defaults.tensor : given.tensor;
+  call.checksum = check == Check::payload;
+  call.failure = given.failure;
   call.algorithm = &find_algorithm("two_phase");  // where it is not known what was asked for
   const auto note = [&](auto&& make) {
     try {
@@ -190,18 +220,22 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
       if (!call.failure) call.failure = current_error();
     }
   };
-  note([&] { call.codec = codec_of(options.codec); });
+  note([&] { call.codec = codec_of(given.codec.chosen() ? given.codec : defaults.codec); });
   if (!automatic) {
-    note([&] { call.algorithm = &find_algorithm(options.algorithm); });
+    note([&] { call.algorithm = &find_algorithm(algorithm); });
   } else if (call.codec) {
     call.algorithm = &algorithm_for(*call.codec);
   }
-  if (*options.segment_bytes == 0) {
-    note([] { throw Error(ErrorCode::invalid_argument, "segment_bytes is 0: use at least 1, such as 4M"); });
-  }
   if (call.feedback) note([&] { static_cast<void>(call.feedback->state()); });  // moved from?
-  if (!call.failure) call.failure = find_fault(call.in, call.out);
+  for (const CallTensor& tensor : call.tensors) {
+    if (tensor.feedback) note([&] { static_cast<void>(tensor.feedback->state()); });
+  }
+  if (!call.failure) call.failure = find_fault(call);
   if (!call.failure) note([&] { check_pair(transport, call); });
+  call.segment_bytes = value_of(&AllreduceOptions::segment_bytes);
+  if (call.segment_bytes == kAutoSegment) {
+    call.segment_bytes = model_segment_bytes(call.bytes(), transport.size());
+  }
 
   // What follows depends only on what all ranks have in common: the tensor, the options, earlier calls.
   Outcome outcome{.result = Outcome::Result::compressed};
@@ -211,8 +245,7 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
   };
   const bool plain = call.algorithm == &exact;
   const bool lossless = call.codec && call.codec->traits().lossless;
-  const bool trials = *options.min_bytes == kAutoBytes;
-  const bool small = call.in.bytes() < (!trials ? *options.min_bytes : automatic || plain ? kAlwaysExact : 0);
+  const bool small = call.bytes() < (!trials ? min_bytes : automatic || plain ? kAlwaysExact : 0);
   if (plain || (automatic && lossless)) {
     be_exact(Outcome::Reason::asked);
   } else if (small) {
@@ -224,71 +257,260 @@ Outcome Communicator::Impl::allreduce(const AllreduceOptions& options, Call& cal
   }
   // Another rank may be about to compress, by mistake: exact calls are agreed upon too, unless they are
   // small.
-  call.agree = !small || *options.check != Check::call;
-
+  call.agree = !small || check != Check::call;
   // An earlier call failed, perhaps here alone. Where there is an agreement, all ranks hear of that; where
   // there is none they would wait for this one, so it takes part and refuses afterwards.
   if (broken && call.agree) call.failure = broken;
-  const CallResult result = terse::allreduce(transport, call, workspace);
-  if (broken) throw *broken;
   outcome.algorithm = call.algorithm->name;
-  outcome.bytes_sent = result.bytes_sent;
-  outcome.exact_count = result.exact_count;
-  if (result.exact_count != 0) outcome.reason = Outcome::Reason::non_finite;
-  if (call.algorithm == &exact) {
-    const auto ranks = static_cast<std::size_t>(transport.size());
-    outcome.bytes_sent = 2 * (ranks - 1) * call.in.bytes() / ranks;
-  }
-  if (outcome.result == Outcome::Result::exact) outcome.exact_count = call.in.count;
-  if (outcome.reason == Outcome::Reason::slower && call.feedback) decline(transport, call);
   return outcome;
 }
 
-Communicator::Communicator(MPI_Comm comm, const AllreduceOptions& defaults)
-    : impl_(std::make_unique<Impl>(comm, defaults)) {}
-
-Communicator::Communicator(Communicator&& other) noexcept = default;
-
-Communicator& Communicator::operator=(Communicator&& other) noexcept {
-  Communicator old(std::move(*this));
-  impl_ = std::move(other.impl_);
-  return *this;
+Outcome CommunicatorState::complete(Outcome outcome, const CallResult& result, std::size_t bytes,
+                                    std::size_t count) const {
+  outcome.bytes_sent = result.bytes_sent;
+  outcome.exact_count = result.exact_count;
+  if (result.exact_count != 0) outcome.reason = Outcome::Reason::non_finite;
+  if (!find_algorithm(outcome.algorithm).compresses) {
+    const auto ranks = static_cast<std::size_t>(transport.size());
+    outcome.bytes_sent = 2 * (ranks - 1) * bytes / ranks;
+  }
+  if (outcome.result == Outcome::Result::exact) outcome.exact_count = count;
+  return outcome;
 }
 
-Communicator::~Communicator() {
-  if (impl_ && MpiTransport::mpi_is_up() && std::uncaught_exceptions() == 0) free();
+Request CommunicatorState::begin(const AllreduceOptions& given, Call call) {
+  Request request;
+  try {
+    request.outcome_ = choose(given, call);
+  } catch (...) {
+    if (transport.abandoned()) note_broken(current_error());
+    throw;
+  }
+  request.outcome_.exact_count = call.count();
+  request.bytes_ = call.bytes();
+  request.agreed_ = call.agree && transport.size() > 1;
+  if (request.outcome_.reason == Outcome::Reason::slower && !call.failure) decline(transport, call);
+  request.execution_ = &engine->start(call);
+  request.communicator_ = shared_from_this();
+  return request;
 }
 
-void Communicator::free() {
-  if (impl_ && MpiTransport::mpi_is_up()) impl_->transport.free();
-  impl_.reset();
+// Ends a request whose call is over.
+Outcome CommunicatorState::conclude(Request& request) {
+  const std::shared_ptr<CommunicatorState> self = std::move(request.communicator_);
+  Execution& execution = *std::exchange(request.execution_, nullptr);
+  try {
+    const CallResult result = engine->finish(execution);
+    if (broken && !request.agreed_) throw *broken;
+    return complete(request.outcome_, result, request.bytes_, request.outcome_.exact_count);
+  } catch (const AgreedError& error) {
+    if (error.code() == ErrorCode::corrupt_data) note_broken(error);
+    throw;
+  } catch (...) {
+    if (transport.abandoned() || request.agreed_) note_broken(current_error());
+    throw;
+  }
+}
+
+Outcome CommunicatorState::allreduce(const AllreduceOptions& given, Call call) {
+  engine->drain();
+  call.blocks = true;
+  Request request = begin(given, call);
+  return conclude(request);
+}
+
+std::span<const CallTensor> CommunicatorState::listed(std::span<const FusedTensor> tensors) {
+  list.clear();
+  for (const FusedTensor& tensor : tensors) list.push_back({tensor.in, tensor.out, tensor.feedback});
+  return list;
 }
 
 namespace {
 
-template <class Impl>
-Impl& alive(const std::unique_ptr<Impl>& impl) {
-  if (!impl) {
+CommunicatorState& alive(const std::shared_ptr<CommunicatorState>& state) {
+  if (!state || !state->engine) {
     throw Error(ErrorCode::invalid_state, "this Communicator was freed or moved from: make a new one");
   }
   if (!MpiTransport::mpi_is_up()) {
     throw Error(ErrorCode::invalid_state, "a Communicator was used after MPI_Finalize: free() it before");
   }
-  return *impl;
+  return *state;
+}
+
+// One tensor, or a list: of none, an empty tensor.
+Call call_of(CommunicatorState& state, std::span<const FusedTensor> tensors, std::string_view style) {
+  Call call{.style = style};
+  if (tensors.size() == 1) {
+    call.in = tensors[0].in;
+    call.out = tensors[0].out;
+    call.feedback = tensors[0].feedback;
+  } else {
+    call.tensors = state.listed(tensors);
+  }
+  return call;
 }
 
 }  // namespace
 
-int Communicator::rank() const { return alive(impl_).transport.rank(); }
-int Communicator::size() const { return alive(impl_).transport.size(); }
-const AllreduceOptions& Communicator::defaults() const { return alive(impl_).defaults; }
+Communicator::Communicator(MPI_Comm comm, const AllreduceOptions& defaults)
+    : state_(std::make_shared<CommunicatorState>(comm, defaults)) {}
+
+Communicator::Communicator(Communicator&& other) noexcept = default;
+
+Communicator& Communicator::operator=(Communicator&& other) noexcept {
+  Communicator old(std::move(*this));
+  state_ = std::move(other.state_);
+  return *this;
+}
+
+Communicator::~Communicator() {
+  if (state_ && MpiTransport::mpi_is_up() && std::uncaught_exceptions() == 0) free();
+}
+
+void Communicator::free() {
+  if (!state_) return;
+  if (MpiTransport::mpi_is_up()) {
+    state_->engine->drain();
+    state_->transport.free();
+  }
+  state_.reset();
+}
+
+int Communicator::rank() const { return alive(state_).transport.rank(); }
+int Communicator::size() const { return alive(state_).transport.size(); }
+const AllreduceOptions& Communicator::defaults() const { return alive(state_).defaults; }
+std::size_t Communicator::scratch_bytes() const { return alive(state_).engine->scratch_bytes(); }
 
 Outcome Communicator::allreduce(ConstView in, View out, const AllreduceOptions& options) {
-  return alive(impl_).allreduce(in, out, options);
+  return alive(state_).allreduce(options, {.in = in, .out = out, .feedback = options.feedback});
 }
 
 Outcome Communicator::allreduce(View data, const AllreduceOptions& options) {
-  return alive(impl_).allreduce(data, data, options);
+  return allreduce(data, data, options);
+}
+
+Outcome Communicator::allreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options) {
+  CommunicatorState& state = alive(state_);
+  return state.allreduce(options, call_of(state, tensors, "allreduce"));
+}
+
+Request Communicator::iallreduce(ConstView in, View out, const AllreduceOptions& options) {
+  return alive(state_).begin(options,
+                             {.in = in, .out = out, .feedback = options.feedback, .style = "iallreduce"});
+}
+
+Request Communicator::iallreduce(View data, const AllreduceOptions& options) {
+  return iallreduce(data, data, options);
+}
+
+Request Communicator::iallreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options) {
+  CommunicatorState& state = alive(state_);
+  return state.begin(options, call_of(state, tensors, "iallreduce"));
+}
+
+Request::Request() noexcept = default;
+
+Request::Request(Request&& other) noexcept { *this = std::move(other); }
+
+Request& Request::operator=(Request&& other) noexcept {
+  std::swap(communicator_, other.communicator_);
+  std::swap(execution_, other.execution_);
+  std::swap(outcome_, other.outcome_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(agreed_, other.agreed_);
+  return *this;
+}
+
+Request::~Request() {
+  if (!communicator_) return;
+  if (!execution_->done() && (!MpiTransport::mpi_is_up() || std::uncaught_exceptions() != 0)) return;
+  try {
+    wait();
+  } catch (...) {
+    // nobody is left to hear of it but the next call, which a broken Communicator tells
+  }
+}
+
+bool Request::test() { return !communicator_ || communicator_->engine->test(*execution_); }
+
+Outcome Request::wait() {
+  if (!communicator_) {
+    throw Error(ErrorCode::invalid_state, "this Request is none: there is nothing to wait for");
+  }
+  return communicator_->conclude(*this);
+}
+
+struct Plan::Impl {
+  std::shared_ptr<CommunicatorState> communicator;
+  AllreduceOptions options;
+  std::vector<FusedTensor> tensors;
+  std::vector<std::unique_ptr<Feedback>> own;  // residuals of tensors that came without
+  Request request;
+};
+
+Plan::Plan(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+Plan::Plan(Plan&&) noexcept = default;
+Plan& Plan::operator=(Plan&&) noexcept = default;
+Plan::~Plan() = default;
+
+Plan Communicator::allreduce_init(std::span<const FusedTensor> tensors, const AllreduceOptions& options) {
+  CommunicatorState& state = alive(state_);
+  auto plan = std::make_unique<Plan::Impl>();
+  plan->communicator = state_;
+  plan->options = options;
+  plan->options.failure.reset();
+  plan->tensors.assign(tensors.begin(), tensors.end());
+  for (FusedTensor& tensor : plan->tensors) {
+    if (tensor.feedback) continue;
+    plan->own.push_back(std::make_unique<Feedback>());
+    tensor.feedback = plan->own.back().get();
+  }
+  Call call = call_of(state, plan->tensors, "allreduce_init");
+  state.choose(options, call);
+  call.agree = true;
+  require_agreement(state.transport, call);
+  return Plan(std::move(plan));
+}
+
+Plan Communicator::allreduce_init(ConstView in, View out, const AllreduceOptions& options) {
+  const FusedTensor tensor(in, out, options.feedback);
+  return allreduce_init({&tensor, 1}, options);
+}
+
+Plan Communicator::allreduce_init(View data, const AllreduceOptions& options) {
+  return allreduce_init(data, data, options);
+}
+
+namespace {
+
+template <class Impl>
+Impl& there(const std::unique_ptr<Impl>& plan) {
+  if (!plan) throw Error(ErrorCode::invalid_state, "this Plan was moved from: make a new one");
+  return *plan;
+}
+
+}  // namespace
+
+void Plan::start() {
+  Impl& plan = there(impl_);
+  if (plan.request.active()) {
+    throw Error(ErrorCode::invalid_state, "this Plan has a call under way: wait for it before the next");
+  }
+  CommunicatorState& state = alive(plan.communicator);
+  plan.request = state.begin(plan.options, call_of(state, plan.tensors, "plan"));
+}
+
+bool Plan::test() { return there(impl_).request.test(); }
+
+Outcome Plan::wait() { return there(impl_).request.wait(); }
+
+Feedback& Plan::feedback(std::size_t tensor) {
+  Impl& plan = there(impl_);
+  if (tensor >= plan.tensors.size()) {
+    throw Error(ErrorCode::invalid_argument, "this Plan has " + std::to_string(plan.tensors.size()) +
+                                                 " tensors: there is no tensor " + std::to_string(tensor));
+  }
+  return *plan.tensors[tensor].feedback;
 }
 
 }  // namespace terse::inline v0_1

@@ -23,13 +23,15 @@ struct Row {
 std::string text_of(const std::optional<std::size_t>& bytes) { return bytes ? std::to_string(*bytes) : ""; }
 
 constexpr std::array<std::string_view, 3> kChecks = {"call", "all", "payload"};
+constexpr std::array<std::string_view, 2> kProgress = {"calls", "thread"};
+constexpr std::size_t kMostThreads = 1024;
 
 [[noreturn]] void refuse(std::string_view option, std::string_view value, const std::string& allowed) {
   throw Error(ErrorCode::invalid_argument,
               std::string(option) + "=" + std::string(value) + " makes no sense: " + allowed);
 }
 
-constexpr std::array<Row, 5> kRows = {{
+constexpr std::array<Row, 7> kRows = {{
     {{"codec", "identity", "codec and its options, such as onebit or cast:bf16 (see `terse codecs`)"},
      [](AllreduceOptions& o, std::string_view v) { o.codec = make_codec(v); },
      [](const AllreduceOptions& o) { return o.codec.codec() ? o.codec.codec()->spec() : o.codec.spec(); }},
@@ -47,14 +49,17 @@ constexpr std::array<Row, 5> kRows = {{
        o.min_bytes = v == "auto" ? kAutoBytes : parse_bytes("min_bytes", v);
      },
      [](const AllreduceOptions& o) { return o.min_bytes == kAutoBytes ? "auto" : text_of(o.min_bytes); }},
-    {{"segment_bytes", "4M",
-      "bytes of elements in one segment of the pipeline, over all ranks; results do not depend on it"},
+    {{"segment_bytes", "auto",
+      "bytes of elements in one segment of the pipeline, over all ranks: auto, or bytes such as 4M; results do "
+      "not depend on it"},
      [](AllreduceOptions& o, std::string_view v) {
-       const std::size_t bytes = parse_bytes("segment_bytes", v);
-       if (bytes == 0) refuse("segment_bytes", v, "use at least 1");
+       const std::size_t bytes = v == "auto" ? kAutoSegment : parse_bytes("segment_bytes", v);
+       if (bytes == 0 && v != "auto") refuse("segment_bytes", v, "use auto, or at least 1");
        o.segment_bytes = bytes;
      },
-     [](const AllreduceOptions& o) { return text_of(o.segment_bytes); }},
+     [](const AllreduceOptions& o) {
+       return o.segment_bytes == kAutoSegment ? "auto" : text_of(o.segment_bytes);
+     }},
     {{"check", "call", "call (all ranks make the same call), all (small calls too), payload (checksums too)"},
      [](AllreduceOptions& o, std::string_view v) {
        const auto found = std::find(kChecks.begin(), kChecks.end(), v);
@@ -63,6 +68,27 @@ constexpr std::array<Row, 5> kRows = {{
      },
      [](const AllreduceOptions& o) {
        return std::string(o.check ? kChecks[static_cast<std::size_t>(*o.check)] : "");
+     }},
+    {{"threads", "1",
+      "threads of a rank that encode and decode, for ranks with idle cores; results do not depend on it"},
+     [](AllreduceOptions& o, std::string_view v) {
+       std::size_t threads = 0;
+       const auto [end, error] = std::from_chars(v.data(), v.data() + v.size(), threads);
+       if (error != std::errc{} || end != v.data() + v.size() || threads == 0 || threads > kMostThreads) {
+         refuse("threads", v, "use a number from 1 to " + std::to_string(kMostThreads));
+       }
+       o.threads = threads;
+     },
+     [](const AllreduceOptions& o) { return text_of(o.threads); }},
+    {{"progress", "calls",
+      "who makes progress with nonblocking calls: calls, or thread (needs MPI_THREAD_MULTIPLE)"},
+     [](AllreduceOptions& o, std::string_view v) {
+       const auto found = std::find(kProgress.begin(), kProgress.end(), v);
+       if (found == kProgress.end()) refuse("progress", v, "use calls or thread");
+       o.progress = static_cast<Progress>(found - kProgress.begin());
+     },
+     [](const AllreduceOptions& o) {
+       return std::string(o.progress ? kProgress[static_cast<std::size_t>(*o.progress)] : "");
      }},
 }};
 
@@ -150,6 +176,8 @@ AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& 
   if (!merged.min_bytes) merged.min_bytes = second.min_bytes;
   if (!merged.segment_bytes) merged.segment_bytes = second.segment_bytes;
   if (!merged.check) merged.check = second.check;
+  if (!merged.threads) merged.threads = second.threads;
+  if (!merged.progress) merged.progress = second.progress;
   if (merged.tensor.empty()) merged.tensor = second.tensor;
   if (!merged.failure) merged.failure = second.failure;
   return merged;

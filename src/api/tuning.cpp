@@ -20,11 +20,15 @@ std::uint64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count());
 }
 
-// The slowest rank's, or any rank's.
-void reduce_max(Transport& transport, std::span<std::uint64_t> values) {
-  Operation operation;
-  transport.start_max(values, operation);
-  while (!operation.done) transport.progress(Transport::Wait::yes);
+bool has_feedback(const Call& call) {
+  return call.feedback || std::any_of(call.tensors.begin(), call.tensors.end(),
+                                      [](const CallTensor& tensor) { return tensor.feedback; });
+}
+
+bool in_place(const Call& call) {
+  return call.in.data == call.out.data &&
+         std::all_of(call.tensors.begin(), call.tensors.end(),
+                     [](const CallTensor& tensor) { return tensor.in.data == tensor.out.data; });
 }
 
 // Two buffers for the largest trial, or one where the call is in place.
@@ -33,17 +37,17 @@ struct Buffers {
   std::vector<std::byte> out;
 };
 
-Trial try_class(Transport& transport, const Call& call, std::size_t size_class, Buffers& buffers,
-                Workspace& workspace) {
+Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffers& buffers) {
   const std::size_t bytes = trial_bytes(size_class);
   const int calls = bytes <= 8192 ? 8 : bytes <= 131072 ? 2 : 1;  // back to back, so that a clock can tell
   const int rounds = bytes <= 131072 ? 5 : 3;
   Feedback feedback;
   Call compressed = call;
-  compressed.out = {buffers.out.data(), bytes / size_of(call.in.dtype), call.in.dtype};
+  compressed.tensors = {};
+  compressed.out = {buffers.out.data(), bytes / size_of(call.dtype()), call.dtype()};
   compressed.in = buffers.in.empty() ? compressed.out
                                      : View{buffers.in.data(), compressed.out.count, compressed.out.dtype};
-  compressed.feedback = call.feedback ? &feedback : nullptr;
+  compressed.feedback = has_feedback(call) ? &feedback : nullptr;
   compressed.agree = true;
   Call plain = compressed;
   plain.algorithm = &find_algorithm("exact");
@@ -57,7 +61,7 @@ Trial try_class(Transport& transport, const Call& call, std::size_t size_class, 
   const auto run = [&](Call& trial) {
     trial.failure = failure;
     try {
-      allreduce(transport, trial, workspace);
+      engine.run(trial);
     } catch (const AgreedError&) {
       throw;
     } catch (...) {
@@ -72,7 +76,7 @@ Trial try_class(Transport& transport, const Call& call, std::size_t size_class, 
     }
   }
   if (failure) throw *failure;  // the transport's own: there is no other rank to talk to
-  reduce_max(transport, best);
+  max_of_ranks(engine.transport(), best);
   return {1e-3 * static_cast<double>(best[0]) / calls, 1e-3 * static_cast<double>(best[1]) / calls};
 }
 
@@ -100,29 +104,30 @@ bool pays(std::span<const Trial> trials, std::size_t size_class) noexcept {
   return nearest.compressed_us < nearest.plain_us;
 }
 
-bool Tuning::compression_pays(Transport& transport, const Call& call, Workspace& workspace) {
-  const std::size_t wanted = size_class(call.in.bytes());
+bool Tuning::compression_pays(Engine& engine, const Call& call) {
+  Transport& transport = engine.transport();
+  const std::size_t wanted = size_class(call.bytes());
   std::string kind = call.codec->spec() + ' ' + std::string(call.algorithm->name) + ' ' +
-                     std::string(name(call.in.dtype)) + ' ' + std::to_string(call.segment_bytes);
-  if (call.feedback) kind += " feedback";
+                     std::string(name(call.dtype())) + ' ' + std::to_string(call.segment_bytes);
+  if (has_feedback(call)) kind += " feedback";
   if (call.checksum) kind += " checksums";
   std::vector<Trial>& trials = trials_[kind];
   if (trials.size() <= wanted && !is_settled(trials)) {
     Call first = call;
-    first.terms.emplace_back("auto", "has a trial to make");
+    first.found = "has a trial to make";
     require_agreement(transport, first);
     Buffers buffers;
     std::uint64_t no_memory = 0;
     try {
       buffers.out.resize(trial_bytes(wanted));
-      if (call.in.data != call.out.data) buffers.in.resize(trial_bytes(wanted));
+      if (!in_place(call)) buffers.in.resize(trial_bytes(wanted));
     } catch (const std::bad_alloc&) {
       no_memory = 1;
     }
-    reduce_max(transport, {&no_memory, 1});
+    max_of_ranks(transport, {&no_memory, 1});
     if (no_memory != 0) return false;
     while (trials.size() <= wanted && !is_settled(trials)) {
-      trials.push_back(try_class(transport, call, trials.size(), buffers, workspace));
+      trials.push_back(try_class(engine, call, trials.size(), buffers));
     }
   }
   return pays(trials, wanted);

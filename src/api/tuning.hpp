@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "collective/allreduce.hpp"
+#include "collective/engine.hpp"
 
 namespace terse::inline v0_1 {
 
@@ -41,7 +41,7 @@ class Tuning {
   /// Whether the call's codec and algorithm take less time than plain MPI, with feedback if the call has it.
   /// Tries what is not known yet, class by class; then it is collective and begins with the agreement. Where
   /// a rank has no memory for that, plain MPI takes the call.
-  bool compression_pays(Transport& transport, const Call& call, Workspace& workspace);
+  bool compression_pays(Engine& engine, const Call& call);
 
  private:
   // by codec, algorithm, dtype and whatever else changes the time: a trial a class

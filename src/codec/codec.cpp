@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <limits>
 #include <terse/codec.hpp>
-#include <vector>
 
 #include "codec/elements.hpp"
 #include "codec/message.hpp"
+#include "core/scratch.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -13,13 +13,6 @@ namespace {
 constexpr std::size_t kWholeMessage = std::numeric_limits<std::size_t>::max();
 constexpr std::size_t kRunTarget =
     4096;  // elements worked on at a time where a codec allows it: fits a first-level cache
-
-/// Memory for `count` elements of an accumulator type, kept by the thread between calls.
-View scratch(std::vector<double>& memory, std::size_t count, DType dtype) {
-  const std::size_t bytes = count * size_of(dtype);
-  if (memory.size() * sizeof(double) < bytes) memory.resize((bytes + sizeof(double) - 1) / sizeof(double));
-  return {memory.data(), count, dtype};
-}
 
 [[noreturn]] void refuse(const Codec& codec, ErrorCode code, const std::string& what) {
   throw Error(code, "codec " + codec.spec() + ": " + what);
@@ -155,10 +148,10 @@ std::size_t Codec::run_elements(std::size_t count) const noexcept {
 
 bool Codec::decode_as_received(std::span<const std::byte> payload, DType as, DType values, double factor,
                                View out) const {
-  thread_local std::vector<double> memory;
+  thread_local Scratch memory;
   do_decode(payload, as, out, Into::overwrite, factor);
   if (values == as && factor == 1.0) return true;  // on its way to a sum, which is kept in out's type
-  const View received = scratch(memory, out.count, as);
+  const View received = memory.view(out.count, as);
   const bool finite = round_to(out, received);
   convert(received, out, Into::overwrite, 1.0);
   divide(out, factor);
@@ -167,11 +160,11 @@ bool Codec::decode_as_received(std::span<const std::byte> payload, DType as, DTy
 
 void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual,
                      double factor) const {
-  thread_local std::vector<double> memory;
+  thread_local Scratch memory;
   const std::size_t run = run_elements(values.count);
   for (std::size_t begin = 0; begin < values.count; begin += run) {
     const std::size_t n = std::min(run, values.count - begin);
-    const View decoded = scratch(memory, n, residual.dtype);
+    const View decoded = memory.view(n, residual.dtype);
     const std::size_t bytes = traits_.fixed_size ? do_max_bytes(n, as) : payload.size();
     decode_as_received(payload.first(bytes), as, values.dtype, factor, decoded);
     payload = payload.subspan(bytes);
@@ -185,16 +178,16 @@ void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView val
 
 std::optional<std::size_t> Codec::do_encode_feedback(ConstView values, View residual, DType as, double factor,
                                                      std::span<std::byte> payload) const {
-  thread_local std::vector<double> sum_memory;
-  thread_local std::vector<double> decoded_memory;
+  thread_local Scratch sum_memory;
+  thread_local Scratch decoded_memory;
   const bool feedback = residual.data != nullptr;
   const DType accumulator = accumulator_of(as);
   const std::size_t run = run_elements(values.count);
   std::size_t written = 0;
   for (std::size_t begin = 0; begin < values.count; begin += run) {
     const std::size_t n = std::min(run, values.count - begin);
-    const View v = scratch(sum_memory, n, accumulator);
-    const View decoded = scratch(decoded_memory, n, accumulator);
+    const View v = sum_memory.view(n, accumulator);
+    const View decoded = decoded_memory.view(n, accumulator);
     convert(values.slice(begin, n), v, Into::overwrite, 1.0);
     if (feedback) add(v, residual.slice(begin, n), v);
     const auto bytes = do_encode(v, as, payload.subspan(written));

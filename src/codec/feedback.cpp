@@ -123,7 +123,21 @@ std::string describe(const FeedbackShape& shape) {
 
 }  // namespace
 
-void FeedbackState::bind(const FeedbackShape& wanted) {
+FeedbackShape owned(const FeedbackShapeView& view) {
+  return {.count = view.count,
+          .dtype = view.dtype,
+          .codec = std::string(view.codec),
+          .algorithm = std::string(view.algorithm),
+          .rank = view.rank,
+          .ranks = view.ranks,
+          .worker_count = view.worker_count,
+          .server_begin = view.server_begin,
+          .server_count = view.server_count};
+}
+
+void FeedbackState::bind(const FeedbackShapeView& view) {
+  if (bound && owed.empty() && shape == view) return;
+  const FeedbackShape wanted = owned(view);
   try {
     if (!owed.empty()) {
       FeedbackShape same = wanted;
@@ -167,10 +181,6 @@ void FeedbackState::bind(const FeedbackShape& wanted) {
                                               "; this call has " + describe(wanted) +
                                               ": use one Feedback per tensor, or reset() it first");
   }
-}
-
-std::string FeedbackState::summary() const {
-  return declined ? "with plain MPI chosen by auto" : "after " + std::to_string(calls) + " calls";
 }
 
 FeedbackState& Feedback::state() const {

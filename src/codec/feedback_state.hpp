@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <terse/types.hpp>
 #include <vector>
 
@@ -12,19 +13,34 @@
 namespace terse::inline v0_1 {
 
 /// What a Feedback is bound to. Which rank of how many is only a label here.
-struct FeedbackShape {
+template <class Text>
+struct BasicFeedbackShape {
   std::uint64_t count = 0;  ///< elements of the tensor
   DType dtype = DType::f32;
-  std::string codec;      ///< the canonical spec
-  std::string algorithm;  ///< the row's name
+  Text codec;      ///< the canonical spec
+  Text algorithm;  ///< the row's name
   std::uint32_t rank = 0;
   std::uint32_t ranks = 0;
   std::uint64_t worker_count = 0;  ///< elements of the worker residual: more than count where that is padded
   std::uint64_t server_begin = 0;  ///< the own chunk
   std::uint64_t server_count = 0;
 
-  bool operator==(const FeedbackShape&) const = default;
+  template <class OtherText>
+  bool operator==(const BasicFeedbackShape<OtherText>& other) const noexcept {
+    return count == other.count && dtype == other.dtype && codec == other.codec &&
+           algorithm == other.algorithm && rank == other.rank && ranks == other.ranks &&
+           worker_count == other.worker_count && server_begin == other.server_begin &&
+           server_count == other.server_count;
+  }
 };
+using FeedbackShape = BasicFeedbackShape<std::string>;
+/// The same without memory of its own, for a call.
+using FeedbackShapeView = BasicFeedbackShape<std::string_view>;
+FeedbackShape owned(const FeedbackShapeView& shape);
+inline FeedbackShapeView view_of(const FeedbackShape& shape) {
+  return {shape.count, shape.dtype,        shape.codec,        shape.algorithm,   shape.rank,
+          shape.ranks, shape.worker_count, shape.server_begin, shape.server_count};
+}
 
 struct FeedbackState {
   bool bound = false;
@@ -44,9 +60,7 @@ struct FeedbackState {
 
   /// Makes the residuals fit `wanted`: zeros at first use, what was held before if it is the same.
   /// Errors: invalid_state where it is bound to something else, out_of_memory.
-  void bind(const FeedbackShape& wanted);
-  /// What ranks must have in common.
-  std::string summary() const;
+  void bind(const FeedbackShapeView& wanted);
 };
 
 }  // namespace terse::inline v0_1

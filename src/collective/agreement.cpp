@@ -2,8 +2,10 @@
 #include "collective/agreement.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <set>
 #include <span>
 
@@ -24,6 +26,18 @@ struct Party {
   ErrorCode code = ErrorCode::mismatch;
   std::string text;
 };
+
+std::span<std::byte> write_record(std::span<std::byte> memory, const std::string& text,
+                                  const std::optional<Error>& failure, std::uint64_t place) {
+  const std::size_t length = std::min(text.size(), kTextBytes);
+  const std::size_t body = kTextAt + length;
+  memory[0] = std::byte{failure.has_value()};
+  memory[1] = std::byte{static_cast<std::uint8_t>(failure ? failure->code() : ErrorCode::mismatch)};
+  store(memory.data() + 2, static_cast<std::uint16_t>(length));
+  std::memcpy(memory.data() + kTextAt, text.data(), length);
+  store(memory.data() + body, hash(memory.first(body), place));
+  return memory.first(body + sizeof(std::uint64_t));
+}
 
 Party read_record(std::span<const std::byte> record, std::uint64_t place) {
   Party unheard = {
@@ -138,122 +152,109 @@ Error mismatch_of(const std::vector<Party>& parties) {
 
 }  // namespace
 
-Agreement::Agreement(Transport& transport, const Fields& fields, const std::optional<Error>& failure)
-    : transport_(transport) {
+void Agreement::start(std::uint64_t digest, bool failed, int tag) {
+  const std::array<std::uint64_t, 3> words = {digest, ~digest, failed ? 1u : 0u};
+  maximum_.start(words, tag);
+}
+
+bool Agreement::reached() const noexcept {
+  const auto words = maximum_.values();
+  return words[0] == ~words[1] && words[2] == 0;
+}
+
+Words::~Words() {
+  if (!done()) transport_.abandon();
+}
+
+std::size_t Words::bytes(int ranks) noexcept { return kRecordBytes * static_cast<std::size_t>(ranks); }
+
+void Words::start(const Fields& fields, const std::optional<Error>& failure, int tag,
+                  std::span<std::byte> memory, Hears hears) {
+  std::string text;
   if (failure) {
-    failure_ = failure->code();
-    text_ = failure->what();
+    text = failure->what();
   } else {
-    for (const auto& [name, value] : fields) text_ += std::string(name) + "=" + value + "\n";
+    for (const auto& [name, value] : fields) text.append(name).append("=").append(value).append("\n");
   }
-}
-
-Agreement::~Agreement() {
-  if ((started_ && !operation_.done) || exchanging_) transport_.abandon();
-}
-
-void Agreement::start() {
-  const std::uint64_t h = hash(std::as_bytes(std::span(text_)));
-  words_ = {h, ~h, failure_ ? 1u : 0u};
-  transport_.start_max(words_, operation_);
-  started_ = true;
-}
-
-void Agreement::require() {
-  if (transport_.size() > 1) {
-    start();
-    while (!done()) transport_.progress(Transport::Wait::yes);
-    if (!reached()) explain();
-  } else if (failure_) {
-    throw AgreedError({*failure_, text_});
-  }
-}
-
-bool Agreement::reached() const noexcept { return words_[0] == ~words_[1] && words_[2] == 0; }
-
-std::span<std::byte> Agreement::write_record(std::span<std::byte> memory, std::uint64_t place) const {
-  const std::size_t length = std::min(text_.size(), kTextBytes);
-  const std::size_t body = kTextAt + length;
-  memory[0] = std::byte{failure_.has_value()};
-  memory[1] = std::byte{static_cast<std::uint8_t>(failure_.value_or(ErrorCode::mismatch))};
-  store(memory.data() + 2, static_cast<std::uint16_t>(length));
-  std::memcpy(memory.data() + kTextAt, text_.data(), length);
-  store(memory.data() + body, hash(memory.first(body), place));
-  return memory.first(body + sizeof(std::uint64_t));
-}
-
-void Agreement::explain() {
-  std::vector<std::byte> mine(kRecordBytes);
-  write_record(mine, 0);
-  std::vector<std::byte> all(kRecordBytes * static_cast<std::size_t>(transport_.size()));
-  transport_.all_gather(mine, all);
-
-  std::vector<Party> parties;
-  for (int r = 0; r < transport_.size(); ++r) {
-    const auto record = record_of(all, r);
-    const std::size_t bytes = kTextAt + load<std::uint16_t>(record.data() + 2) + sizeof(std::uint64_t);
-    parties.push_back(read_record(record.first(std::min(bytes, kRecordBytes)), 0));
-  }
-  if (std::any_of(parties.begin(), parties.end(), [](const Party& p) { return p.failed; })) {
-    throw AgreedError(failures_of(parties));
-  }
-  throw AgreedError(mismatch_of(parties));
-}
-
-std::size_t Agreement::part_bytes(int ranks) noexcept {
-  return kRecordBytes * static_cast<std::size_t>(ranks);
-}
-
-std::vector<std::size_t> Agreement::exchange(int tag, std::span<std::byte> memory, Hears hears) {
   const int me = transport_.rank();
-  const auto mine = write_record(record_of(memory, me), place_of(tag, me));
+  tag_ = tag;
+  memory_ = memory;
+  const auto mine = write_record(record_of(memory, me), text, failure, place_of(tag, me));
+  own_bytes_ = mine.size();
+  bytes_sent_ = 0;
   const auto ranks = static_cast<std::size_t>(transport_.size());
-  std::vector<Operation> sent(ranks, Operation{.done = true});
-  std::vector<Operation> heard(ranks, Operation{.done = true});
-  exchanging_ = true;
+  sent_.assign(ranks, Operation{.done = true});
+  heard_.assign(ranks, Operation{.done = true});
   for (int r = 0; r < transport_.size(); ++r) {
     if (r == me) continue;
     const auto at = static_cast<std::size_t>(r);
-    if (hears == Hears::yes) transport_.receive(record_of(memory, r), r, tag, heard[at]);
-    transport_.send(mine, r, tag, sent[at]);
+    if (hears == Hears::yes) transport_.receive(record_of(memory, r), r, tag, heard_[at]);
+    transport_.send(mine, r, tag, sent_[at]);
     bytes_sent_ += mine.size();
   }
-  for (const auto* operations : {&sent, &heard}) {
-    for (const Operation& operation : *operations) {
-      while (!operation.done) transport_.progress(Transport::Wait::yes);
-    }
-  }
-  exchanging_ = false;
-  std::vector<std::size_t> bytes(ranks, mine.size());
-  for (int r = 0; r < transport_.size(); ++r) {
-    const auto at = static_cast<std::size_t>(r);
-    if (r != me) bytes[at] = heard[at].bytes;
-  }
-  return bytes;
 }
 
-void Agreement::tell(int tag, std::span<std::byte> memory) { exchange(tag, memory, Hears::no); }
+bool Words::done() const noexcept {
+  const auto ended = [](const Operation& operation) { return operation.done; };
+  return std::all_of(sent_.begin(), sent_.end(), ended) && std::all_of(heard_.begin(), heard_.end(), ended);
+}
 
-std::optional<Error> Agreement::tell_and_hear(int tag, std::span<std::byte> memory) {
-  const auto bytes = exchange(tag, memory, Hears::yes);
+Error Words::Verdict::agreed() const {
+  if (error) return *error;
+  if (unheard) return *unheard;
+  return {ErrorCode::mismatch, "ranks make different calls, in arguments too long to tell apart here"};
+}
+
+Words::Verdict Words::verdict() const {
   std::vector<Party> parties;
   for (int r = 0; r < transport_.size(); ++r) {
-    const auto record = record_of(memory, r).first(bytes[static_cast<std::size_t>(r)]);
-    parties.push_back(read_record(record, place_of(tag, r)));
+    const std::size_t bytes =
+        r == transport_.rank() ? own_bytes_ : heard_[static_cast<std::size_t>(r)].bytes;
+    parties.push_back(read_record(record_of(memory_, r).first(bytes), place_of(tag_, r)));
   }
   if (std::any_of(parties.begin(), parties.end(), [](const Party& p) { return p.heard && p.failed; })) {
-    throw failures_of(parties);
+    return {.error = failures_of(parties)};
   }
   for (std::size_t r = 0; r < parties.size(); ++r) {
     if (!parties[r].heard) {
-      return Error(parties[r].code, "of rank " + std::to_string(r) + ": " + parties[r].text);
+      return {.unheard = Error(parties[r].code, "of rank " + std::to_string(r) + ": " + parties[r].text)};
     }
   }
   if (std::any_of(parties.begin(), parties.end(),
                   [&](const Party& p) { return p.text != parties[0].text; })) {
-    throw mismatch_of(parties);
+    return {.error = mismatch_of(parties)};
   }
-  return std::nullopt;
+  return {};
+}
+
+void require_agreement(Transport& transport, const Words::Fields& fields,
+                       const std::optional<Error>& failure) {
+  if (transport.size() == 1) {
+    if (failure) throw AgreedError(*failure);
+    return;
+  }
+  struct Parts {
+    Agreement agreement;
+    Words words;
+    std::vector<std::byte> memory;
+  };
+  auto parts = std::unique_ptr<Parts>(
+      new Parts{Agreement(transport), Words(transport), std::vector<std::byte>(Words::bytes(transport.size()))});
+  std::string text;
+  for (const auto& [name, value] : fields) text.append(name).append("=").append(value).append("\n");
+  const int tag = transport.take_tags(2);
+  try {
+    parts->agreement.start(hash(std::as_bytes(std::span(text))), failure.has_value(), tag);
+    while (parts->agreement.advance(), !parts->agreement.done()) transport.progress(Transport::Wait::yes);
+    if (parts->agreement.reached()) return;
+    parts->words.start(fields, failure, tag + 1, parts->memory, Words::Hears::yes);
+    while (!parts->words.done()) transport.progress(Transport::Wait::yes);
+  } catch (...) {
+    transport.abandon();
+    static_cast<void>(parts.release());  // messages may still be on their way
+    throw;
+  }
+  throw AgreedError(parts->words.verdict().agreed());
 }
 
 }  // namespace terse::inline v0_1

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -12,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "collective/max_reduction.hpp"
 #include "transport/transport.hpp"
 
 namespace terse::inline v0_1 {
@@ -23,56 +23,72 @@ class AgreedError : public Error {
 };
 
 /// Whether all ranks make the same call, or have come to the same end of it: one small reduction, which may
-/// travel while something else is done.
+/// travel while something else is done. Used again and again.
 class Agreement {
  public:
-  /// What the ranks must have in common, by name; or what this rank has found wrong with its own arguments.
-  using Fields = std::vector<std::pair<std::string_view, std::string>>;
-  Agreement(Transport& transport, const Fields& fields, const std::optional<Error>& failure);
-  /// Left before its end, it takes the transport with it.
-  ~Agreement();
-  Agreement(const Agreement&) = delete;
-  Agreement& operator=(const Agreement&) = delete;
+  explicit Agreement(Transport& transport) : maximum_(transport) {}
 
-  /// The whole of it: collective; throws AgreedError on all ranks alike unless all agree and none has failed.
-  void require();
-
-  // The same in parts, for those who have something to do meanwhile.
-  /// Starts the reduction: collective, in start order.
-  void start();
-  bool done() const noexcept { return operation_.done; }
-  /// When done: whether all ranks agree and none has failed.
+  /// Begins with what the ranks must have in common, as a number, and whether this rank has failed.
+  /// Collective.
+  void start(std::uint64_t digest, bool failed, int tag);
+  /// Collects what the transport has done and goes on.
+  void advance() { maximum_.advance(); }
+  bool done() const noexcept { return maximum_.done(); }
+  /// When done: whether all ranks agree and none has failed. All ranks get the same answer.
   bool reached() const noexcept;
-  /// When done and not reached: collective; throws the same AgreedError on all ranks, which names ranks and
-  /// values.
-  [[noreturn]] void explain();
+  std::size_t bytes_sent() const noexcept { return maximum_.bytes_sent(); }
 
-  // The same by messages under a tag, where it is not known whether all ranks take part: a rank may have
-  // failed without knowing whether the others have reason to stop. The memory, part_bytes() of it, stays in
-  // place even if the transport gives up.
-  static std::size_t part_bytes(int ranks) noexcept;
-  /// Leaves word of this rank with all others. Needs nobody to listen: a word is a message of the kind that
-  /// MPI libraries keep for who asks for it later, or never.
-  void tell(int tag, std::span<std::byte> memory);
-  /// The same, and hears the others' words: throws Error where require() would throw AgreedError. A word that
-  /// came corrupt says nothing: where nobody else is known to have failed, it is returned as an error, and
-  /// those who heard all words go on.
-  std::optional<Error> tell_and_hear(int tag, std::span<std::byte> memory);
+ private:
+  MaxReduction maximum_;
+};
+
+/// What each rank has to say to all others, by messages: what it thinks the ranks have in common, or what it
+/// has found wrong.
+class Words {
+ public:
+  /// Names and values.
+  using Fields = std::vector<std::pair<std::string_view, std::string>>;
+
+  explicit Words(Transport& transport) : transport_(transport) {}
+  /// Left before its end, it takes the transport with it.
+  ~Words();
+  Words(const Words&) = delete;
+  Words& operator=(const Words&) = delete;
+
+  /// Memory that start() needs, which stays in place even if the transport gives up.
+  static std::size_t bytes(int ranks) noexcept;
+  enum class Hears : std::uint8_t { no, yes };
+  /// Leaves word of this rank with all others. With Hears::no it needs nobody to listen: a word is a message
+  /// of the kind that MPI libraries keep for who asks for it later, or never.
+  void start(const Fields& fields, const std::optional<Error>& failure, int tag, std::span<std::byte> memory,
+             Hears hears);
+  bool done() const noexcept;
+  /// When done, with Hears::yes.
+  struct Verdict {
+    /// The same on all ranks that heard all words: who has failed, or how ranks differ.
+    std::optional<Error> error{};
+    /// A word that came corrupt says nothing. Where nobody else is known to have failed and those that were
+    /// heard agree, this is what keeps this rank from knowing.
+    std::optional<Error> unheard{};
+    /// What to throw where it is known that all is not well.
+    Error agreed() const;
+  };
+  Verdict verdict() const;
   /// Bytes of this rank's words.
   std::size_t bytes_sent() const noexcept { return bytes_sent_; }
 
  private:
-  std::span<std::byte> write_record(std::span<std::byte> memory, std::uint64_t place) const;
-  enum class Hears : std::uint8_t { no, yes };
-  std::vector<std::size_t> exchange(int tag, std::span<std::byte> memory, Hears hears);
   Transport& transport_;
-  std::string text_;  // name=value lines, or the sentence of a failure
-  std::optional<ErrorCode> failure_;
-  std::array<std::uint64_t, 3> words_{};  // hash, its complement, failed
-  bool started_ = false;
-  bool exchanging_ = false;
+  int tag_ = 0;
   std::size_t bytes_sent_ = 0;
-  Operation operation_;
+  std::size_t own_bytes_ = 0;
+  std::span<std::byte> memory_{};
+  std::vector<Operation> sent_;
+  std::vector<Operation> heard_;
 };
+
+/// The whole of it at once: collective; throws AgreedError on all ranks alike unless all agree and none has
+/// failed.
+void require_agreement(Transport& transport, const Words::Fields& fields, const std::optional<Error>& failure);
 
 }  // namespace terse::inline v0_1

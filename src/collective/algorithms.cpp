@@ -7,6 +7,13 @@
 
 namespace terse::inline v0_1 {
 
+bool Problem::operator==(const Problem& other) const noexcept {
+  return rank == other.rank && ranks == other.ranks && count == other.count && dtype == other.dtype &&
+         op == other.op && codec == other.codec && feedback == other.feedback &&
+         segment_bytes == other.segment_bytes && trailer_bytes == other.trailer_bytes &&
+         std::equal(tensors.begin(), tensors.end(), other.tensors.begin(), other.tensors.end());
+}
+
 std::span<const Algorithm> algorithm_table() noexcept {
   static constexpr std::array<Algorithm, 3> kTable = {{
       {.name = "exact", .summary = "plain MPI_Allreduce: nothing is encoded", .build = build_exact},
@@ -39,13 +46,15 @@ void check_pair(const Algorithm& algorithm, const Problem& problem) {
   if (!algorithm.compresses) return;
   const Codec& codec = *problem.codec;
   const auto refuse = [&](const std::string& sentence) { throw Error(ErrorCode::unsupported, sentence); };
-  const std::string both =
-      "algorithm " + std::string(algorithm.name) + " does not go with codec " + codec.spec();
   if (algorithm.whole != codec.traits().whole) {
-    refuse(both +
+    refuse("algorithm " + std::string(algorithm.name) + " does not go with codec " + codec.spec() +
            (algorithm.whole ? ": it is for codecs that encode a tensor as a whole, such as onebit:deepspeed"
                             : ": the codec encodes a tensor only as a whole") +
            ". Use algorithm " + std::string(algorithm_for(codec).name) + ", or auto");
+  }
+  if (algorithm.whole && problem.tensors.size() > 1) {
+    refuse("algorithm " + std::string(algorithm.name) +
+           " takes one tensor a call: its codec has one scale for all of it. Call it for each tensor");
   }
   if (!codec.supports(problem.dtype)) {
     refuse("codec " + codec.spec() + " cannot encode " + std::string(name(problem.dtype)) +

@@ -17,6 +17,9 @@ struct Problem {
   int rank = 0;
   int ranks = 1;
   std::size_t count = 0;  ///< elements that the schedule deals with: the padded tensor's, where it is padded
+  /// Where there are several: how they lie one behind the other, as append() lays them; `count` is the last
+  /// one's end.
+  std::span<const Range> tensors{};
   DType dtype = DType::f32;
   Op op = Op::sum;
   const Codec* codec = nullptr;
@@ -24,7 +27,7 @@ struct Problem {
   std::size_t segment_bytes = 0;
   std::size_t trailer_bytes = 0;  ///< what a message may grow by after encoding
 
-  bool operator==(const Problem&) const = default;
+  bool operator==(const Problem& other) const noexcept;
 };
 
 /// A row of the algorithm table.
@@ -62,6 +65,9 @@ Schedule build_two_phase(const Problem& problem);
 std::size_t deepspeed_padded(std::size_t count, int ranks);
 std::vector<Range> deepspeed_chunks(const Problem& problem);
 Schedule build_deepspeed(const Problem& problem);
+
+/// The segments with which the two phases are expected to take least time, for a tensor of some bytes.
+std::size_t model_segment_bytes(std::size_t bytes, int ranks);
 
 /// The two phases over pieces of a tensor. Where a codec encodes only as a whole, a rank encodes all that is
 /// its own at once and sends parts of that message.

@@ -2,126 +2,96 @@
 #include "collective/allreduce.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <charconv>
 #include <cstring>
-#include <string>
+#include <utility>
 
-#include "codec/feedback_state.hpp"
 #include "codec/message.hpp"
-#include "collective/agreement.hpp"
-#include "core/bytes.hpp"
 #include "core/hash.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
 
-// While a call uses a Feedback, no other may.
-class Lease {
+// A number as text, without memory of its own.
+class Digits {
  public:
-  Lease() = default;
-  ~Lease() {
-    if (state_) std::atomic_ref(state_->in_use).store(false);
-  }
-  Lease(const Lease&) = delete;
-  Lease& operator=(const Lease&) = delete;
-
-  /// Errors: invalid_state where another call uses it.
-  void take(FeedbackState& state) {
-    if (std::atomic_ref(state.in_use).exchange(true)) {
-      throw Error(ErrorCode::invalid_state,
-                  "this Feedback is in use by another call: each tensor needs one of its own");
-    }
-    state_ = &state;
+  explicit Digits(std::uint64_t value)
+      : end_(std::to_chars(text_.data(), text_.data() + text_.size(), value).ptr) {}
+  operator std::string_view() const {
+    return {text_.data(), static_cast<std::size_t>(end_ - text_.data())};
   }
 
  private:
-  FeedbackState* state_ = nullptr;
+  std::array<char, 20> text_;
+  char* end_;
 };
 
-// Everything of a call that may fail on one rank alone, done before anything is told to the others.
-struct Prepared {
-  ConstView in;  // the call's, or padded copies in the workspace
-  View out;
-  Lease lease;
-  Feedback* feedback = nullptr;         // in use by this call
-  std::optional<FeedbackState> before;  // what that Feedback was, if it had no residuals
-  std::optional<Runner> runner;
-};
-
-Problem problem_of(const Transport& transport, const Call& call, const Codec& codec) {
-  return {.rank = transport.rank(),
-          .ranks = transport.size(),
-          .count = padded_count(*call.algorithm, call.in.count, transport.size()),
-          .dtype = call.in.dtype,
-          .op = call.op,
-          .codec = &codec,
-          .feedback = call.feedback != nullptr && call.algorithm->compresses && !codec.traits().lossless,
-          .segment_bytes = call.segment_bytes,
-          .trailer_bytes = kTrailerBytes};
+void visit_feedback(const Feedback* feedback, auto&& value) {
+  if (!feedback) return value("none");
+  const FeedbackState& state = feedback->state();
+  if (state.declined) return value("with plain MPI chosen by auto");
+  value("after ");
+  value(Digits(state.calls));
+  value(" calls");
 }
 
-FeedbackShape shape_of(const Transport& transport, const Call& call, std::size_t worker_count, Range own) {
-  return {.count = call.in.count,
-          .dtype = call.in.dtype,
-          .codec = call.codec->spec(),
-          .algorithm = std::string(call.algorithm->name),
-          .rank = static_cast<std::uint32_t>(transport.rank()),
-          .ranks = static_cast<std::uint32_t>(transport.size()),
-          .worker_count = worker_count,
-          .server_begin = own.offset,
-          .server_count = own.count};
-}
-
-// The call's tensor with zeros behind it, as the algorithm wants it.
-void pad(const Call& call, std::size_t count, Workspace& workspace, Prepared& made) {
-  const std::size_t bytes = count * size_of(call.in.dtype);
-  const auto in = workspace.padded_in.reserve(bytes);
-  const auto out = workspace.padded_out.reserve(bytes);
-  std::memcpy(in.data(), call.in.data, call.in.bytes());
-  std::fill(in.begin() + static_cast<std::ptrdiff_t>(call.in.bytes()), in.end(), std::byte{0});
-  made.in = {in.data(), count, call.in.dtype};
-  made.out = {out.data(), count, call.in.dtype};
-}
-
-void prepare(Transport& transport, const Call& call, int tag, Workspace& workspace, Prepared& made) {
-  check_pair(transport, call);
-  const Problem problem = problem_of(transport, call, *call.codec);
-  made.in = call.in;
-  made.out = call.out;
-  if (problem.count != call.in.count) pad(call, problem.count, workspace, made);
-  Binding binding = {.in = made.in,
-                     .out = made.out,
-                     .codec = call.codec.get(),
-                     .factor = call.op == Op::sum && !call.codec->traits().lossless ? transport.size() : 1.0,
-                     .checksum = call.checksum};
-  if (problem.feedback) {
-    const Range own = call.algorithm->chunks(problem)[static_cast<std::size_t>(transport.rank())];
-    FeedbackState& state = call.feedback->state();
-    made.lease.take(state);
-    if (!state.bound && state.owed.empty()) made.before = state;
-    state.bind(shape_of(transport, call, problem.count, own));
-    made.feedback = call.feedback;
-    binding.worker = state.worker_view();
-    binding.server = state.server_view();
-    binding.chunk_begin = own.offset;
+// What ranks must have in common: calls name(...) and then value(...), once or more, for each. For its hash
+// and for its text, and without memory of its own.
+void visit_terms(const Call& call, auto&& name, auto&& value) {
+  const auto field = [&](std::string_view n, std::string_view v) {
+    name(n);
+    value(v);
+  };
+  field("call", call.style);
+  field("count", Digits(call.count()));
+  field("dtype", terse::name(call.dtype()));
+  field("op", terse::name(call.op));
+  field("codec", call.codec->spec());
+  field("segment_bytes", Digits(call.segment_bytes));
+  field("checksums", call.checksum ? "on" : "off");
+  if (call.asked_algorithm.empty()) {
+    field("algorithm", call.algorithm->name);
+  } else {
+    field("algorithm", call.asked_algorithm);
+    name("min_bytes");
+    if (call.min_bytes) {
+      value(Digits(*call.min_bytes));
+    } else {
+      value("auto");
+    }
   }
-  // for what ranks may have to tell each other at the end, where no rank may run out of memory alone
-  workspace.messages.reserve(Agreement::part_bytes(transport.size()));
-  made.runner.emplace(workspace.schedule_for(*call.algorithm, problem), binding, transport, tag, workspace);
+  if (!call.found.empty()) field("auto", call.found);
+  if (!call.tensor.empty()) field("tensor", call.tensor);
+  if (call.tensors.empty()) {
+    name("feedback");
+    visit_feedback(call.feedback, value);
+    return;
+  }
+  field("tensors", Digits(call.tensors.size()));
+  for (const CallTensor& tensor : call.tensors) {
+    name("tensor ");
+    value(Digits(static_cast<std::size_t>(&tensor - call.tensors.data())));
+    value(": ");
+    value(Digits(tensor.in.count));
+    value(" elements, feedback ");
+    visit_feedback(tensor.feedback, value);
+  }
 }
 
-Agreement::Fields describe(const Call& call) {
-  Agreement::Fields fields = {{"call", "allreduce"},
-                              {"count", std::to_string(call.in.count)},
-                              {"dtype", std::string(name(call.in.dtype))},
-                              {"op", std::string(name(call.op))},
-                              {"codec", call.codec->spec()},
-                              {"segment_bytes", std::to_string(call.segment_bytes)},
-                              {"feedback", call.feedback ? call.feedback->state().summary() : "none"},
-                              {"checksums", call.checksum ? "on" : "off"}};
-  if (call.terms.empty()) fields.emplace_back("algorithm", call.algorithm->name);
-  if (!call.tensor.empty()) fields.emplace_back("tensor", call.tensor);
-  fields.insert(fields.end(), call.terms.begin(), call.terms.end());
+std::uint64_t digest_of(const Call& call) {
+  std::uint64_t digest = 0;
+  const auto add = [&](std::string_view text) { digest = hash(std::as_bytes(std::span(text)), digest); };
+  visit_terms(call, add, add);
+  return digest;
+}
+
+Words::Fields fields_of(const Call& call) {
+  Words::Fields fields;
+  visit_terms(
+      call, [&](std::string_view name) { fields.emplace_back(name, ""); },
+      [&](std::string_view value) { fields.back().second += value; });
   return fields;
 }
 
@@ -151,140 +121,389 @@ std::vector<std::vector<Piece>> regroup(std::vector<Piece> flagged, int ranks) {
   return segments;
 }
 
-// The flagged pieces once more, exactly: the same schedule with `identity`.
-struct Again {
-  std::optional<Schedule> schedule;
-  std::optional<Runner> runner;
-};
-
-void prepare_again(Transport& transport, const Call& call, const Prepared& first, int tag,
-                   Workspace& workspace, Again& made) {
-  static const std::shared_ptr<const Codec> identity = make_codec("identity");
-  const Problem problem = problem_of(transport, call, *identity);
-  made.schedule = call.algorithm->build_pieces(problem, regroup(first.runner->flagged(), transport.size()));
-  made.runner.emplace(
-      *made.schedule,
-      Binding{.in = first.in, .out = first.out, .codec = identity.get(), .checksum = call.checksum},
-      transport, tag + kTagsOfAPass, workspace);
+bool keeps_residuals(const Call& call, const Feedback* feedback, const Codec& codec) {
+  return feedback && call.algorithm->compresses && !codec.traits().lossless;
 }
 
-struct Parted {
-  std::size_t bytes_sent = 0;
-  std::optional<Error> unheard;  // what keeps this rank from knowing that all goes well; the others go on
-};
+std::span<const CallTensor> tensors_of(const Call& call, CallTensor& single) {
+  single = {call.in, call.out, call.feedback};
+  return call.tensors.empty() ? std::span<const CallTensor>(&single, 1) : call.tensors;
+}
+
+FeedbackShapeView shape_of(const Transport& transport, const Call& call, std::size_t count,
+                           std::size_t worker_count, Range own) {
+  return {.count = count,
+          .dtype = call.dtype(),
+          .codec = call.codec->spec(),
+          .algorithm = call.algorithm->name,
+          .rank = static_cast<std::uint32_t>(transport.rank()),
+          .ranks = static_cast<std::uint32_t>(transport.size()),
+          .worker_count = worker_count,
+          .server_begin = own.offset,
+          .server_count = own.count};
+}
+
+Range overlap_of(const Range& tensor, const Range& chunk) {
+  const std::size_t begin = std::clamp(chunk.offset, tensor.offset, tensor.end());
+  const std::size_t end = std::clamp(chunk.end(), begin, std::max(begin, tensor.end()));
+  return {begin - tensor.offset, end - begin};
+}
+
+}  // namespace
+
+std::size_t Call::count() const noexcept {
+  if (tensors.empty()) return in.count;
+  std::size_t total = 0;
+  for (const CallTensor& one : tensors) total += one.in.count;
+  return total;
+}
+
+void check_pair(const Transport& transport, const Call& call) {
+  CallTensor single;
+  const auto tensors = tensors_of(call, single);
+  const std::array<Range, 2> several{};
+  check_pair(*call.algorithm, {.rank = transport.rank(),
+                               .ranks = transport.size(),
+                               .count = call.count(),
+                               .tensors = tensors.size() > 1 ? std::span<const Range>(several)
+                                                             : std::span<const Range>(),
+                               .dtype = call.dtype(),
+                               .op = call.op,
+                               .codec = call.codec.get(),
+                               .feedback = std::any_of(tensors.begin(), tensors.end(), [&](const CallTensor& t) {
+                                 return keeps_residuals(call, t.feedback, *call.codec);
+                               })});
+}
+
+void decline(const Transport& transport, const Call& call) {
+  CallTensor single;
+  const auto tensors = tensors_of(call, single);
+  for (const CallTensor& tensor : tensors) {
+    if (!tensor.feedback) continue;
+    const FeedbackState& state = tensor.feedback->state();
+    if (state.bound || !state.owed.empty()) return;
+  }
+  for (const CallTensor& tensor : tensors) {
+    if (!tensor.feedback) continue;
+    FeedbackState& state = tensor.feedback->state();
+    if (!state.declined) state.shape = owned(shape_of(transport, call, tensor.in.count, 0, {}));
+    state.declined = true;
+  }
+}
+
+void require_agreement(Transport& transport, const Call& call) {
+  require_agreement(transport, call.failure ? Words::Fields{} : fields_of(call), call.failure);
+}
+
+Execution::Execution(Transport& transport, ScheduleCache& schedules, StepPool* pool)
+    : transport_(transport),
+      schedules_(schedules),
+      runner_(transport, messages_, pool),
+      agreement_(transport),
+      words_(transport) {
+  words_memory_.reserve(Words::bytes(transport.size()));
+}
+
+Execution::~Execution() { release_feedbacks(); }
+
+std::size_t Execution::scratch_bytes() const noexcept {
+  return messages_.size() + flat_.size() + words_memory_.size();
+}
+
+void Execution::start(const Call& call) noexcept {
+  try {
+    call_ = call;
+    call_.asked_algorithm = asked_algorithm_ = call.asked_algorithm;
+    call_.found = found_ = call.found;
+    call_.tensor = tensor_ = call.tensor;
+    CallTensor single;
+    const auto tensors = tensors_of(call, single);
+    tensors_.assign(tensors.begin(), tensors.end());
+    if (!call.tensors.empty()) call_.tensors = tensors_;
+    result_ = {};
+    error_ = {};
+    sent_ = false;
+    flagged_.clear();
+    tag_ = transport_.take_tags(kTagsOfACall);
+    failure_ = call_.failure;
+    if (!failure_) failure_ = failure_of([&] { prepare(); });
+    agreed_ = !call_.agree || transport_.size() == 1;
+    if (!agreed_) {
+      agreement_.start(failure_ ? 0 : digest_of(call_), failure_.has_value(), tag_ + kBeginning);
+      phase_ = failure_ ? Phase::refusing : Phase::running;
+    } else if (failure_) {
+      throw *failure_;
+    } else {
+      runner_.open_gate();
+      phase_ = Phase::running;
+    }
+  } catch (...) {
+    fail(std::current_exception());
+  }
+}
+
+Problem Execution::problem_of(const Codec& codec) const {
+  return {.rank = transport_.rank(),
+          .ranks = transport_.size(),
+          .count = layout_.back().end(),
+          .tensors = layout_.size() > 1 ? std::span<const Range>(layout_) : std::span<const Range>(),
+          .dtype = call_.dtype(),
+          .op = call_.op,
+          .codec = &codec,
+          .feedback = std::any_of(tensors_.begin(), tensors_.end(),
+                                  [&](const CallTensor& t) { return keeps_residuals(call_, t.feedback, codec); }),
+          .segment_bytes = call_.segment_bytes,
+          .trailer_bytes = kTrailerBytes};
+}
+
+// Everything that may fail on one rank alone, done before anything is told to the others.
+void Execution::prepare() {
+  check_pair(transport_, call_);
+  const bool compresses = call_.algorithm->compresses;
+  layout_.clear();
+  bound_.clear();
+  if (!compresses && tensors_.size() > 1) {
+    pad(call_.count());  // one reduction of all
+  } else if (const std::size_t padded = padded_count(*call_.algorithm, tensors_[0].in.count, transport_.size());
+             padded != tensors_[0].in.count) {
+    pad(padded);
+  } else {
+    for (const CallTensor& tensor : tensors_) {
+      append(layout_, tensor.in.count, call_.codec->traits().block);
+      bound_.push_back({.in = tensor.in, .out = tensor.out});
+    }
+  }
+  const Problem problem = problem_of(*call_.codec);
+  auto schedule = schedules_.schedule_for(*call_.algorithm, problem);
+  if (problem.feedback) {
+    for (std::size_t t = 0; t < tensors_.size(); ++t) {
+      if (!keeps_residuals(call_, tensors_[t].feedback, *call_.codec)) continue;
+      FeedbackState& state = tensors_[t].feedback->state();
+      if (std::atomic_ref(state.in_use).exchange(true)) {
+        throw Error(ErrorCode::invalid_state,
+                    "this Feedback is in use by another call: each tensor needs one of its own");
+      }
+      leases_.push_back({&state, !state.bound && state.owed.empty(), state.declined});
+      const Range own = overlap_of(layout_[t], schedule->chunk);
+      state.bind(shape_of(transport_, call_, tensors_[t].in.count, layout_[t].count, own));
+      bound_[t].worker = state.worker_view();
+      bound_[t].server = state.server_view();
+      bound_[t].server_begin = own.offset;
+    }
+  }
+  runner_.begin(
+      std::move(schedule),
+      {.layout = layout_,
+       .tensors = bound_,
+       .codec = call_.codec.get(),
+       .dtype = call_.dtype(),
+       .factor = call_.op == Op::sum && !call_.codec->traits().lossless ? transport_.size() : 1.0,
+       .checksum = call_.checksum,
+       .blocks = call_.blocks},
+      tag_);
+}
+
+// The tensors one behind the other, with zeros behind them, as one tensor of `count` elements.
+void Execution::pad(std::size_t count) {
+  const DType dtype = call_.dtype();
+  const std::size_t bytes = count * size_of(dtype);
+  const auto memory = flat_.reserve(2 * bytes);
+  std::size_t at = 0;
+  for (const CallTensor& tensor : tensors_) {
+    if (tensor.in.bytes() != 0) std::memcpy(memory.data() + at, tensor.in.data, tensor.in.bytes());
+    at += tensor.in.bytes();
+  }
+  std::fill(memory.begin() + static_cast<std::ptrdiff_t>(at),
+            memory.begin() + static_cast<std::ptrdiff_t>(bytes), std::byte{0});
+  append(layout_, count, 1);
+  bound_.push_back(
+      {.in = {memory.data(), count, dtype}, .out = {memory.data() + bytes, count, dtype}});
+}
+
+void Execution::unpad() {
+  if (bound_[0].out.data == tensors_[0].out.data) return;
+  const auto* from = static_cast<const std::byte*>(bound_[0].out.data);
+  for (const CallTensor& tensor : tensors_) {
+    if (tensor.out.bytes() != 0) std::memcpy(tensor.out.data, from, tensor.out.bytes());
+    from += tensor.out.bytes();
+  }
+}
+
+void Execution::release_feedbacks() noexcept {
+  for (const Lease& lease : leases_) std::atomic_ref(lease.state->in_use).store(false);
+  leases_.clear();
+}
+
+bool Execution::advance(Runner::Collectives collectives) noexcept {
+  try {
+    switch (phase_) {
+      case Phase::done:
+        return false;
+      case Phase::refusing:
+        agreement_.advance();
+        if (agreement_.done()) explain(tag_ + kBeginning + 1);
+        return false;
+      case Phase::running:
+        if (!agreed_) {
+          agreement_.advance();
+          if (agreement_.done()) {
+            if (!agreement_.reached()) {
+              runner_.roll_back();
+              explain(tag_ + kBeginning + 1);
+              return false;
+            }
+            agreed_ = true;
+            result_.bytes_sent += agreement_.bytes_sent();
+            runner_.open_gate();
+          }
+        }
+        [[fallthrough]];
+      case Phase::again: {
+        const bool computed = runner_.advance(collectives);
+        if (runner_.done() && !runner_.gated()) end_pass();
+        return computed;
+      }
+      case Phase::meeting:
+      case Phase::meeting_again:
+        agreement_.advance();
+        if (agreement_.done()) end_meeting();
+        return false;
+      case Phase::explaining:
+        if (words_.done()) throw AgreedError(words_.verdict().agreed());
+        return false;
+      case Phase::parting:
+      case Phase::parting_again:
+        if (words_.done()) end_parting();
+        return false;
+    }
+  } catch (...) {
+    fail(std::current_exception());
+  }
+  return false;
+}
+
+void Execution::explain(int tag) {
+  const bool of_the_call = tag == tag_ + kBeginning + 1;
+  phase_ = Phase::explaining;
+  words_.start(failure_ ? Words::Fields{} : of_the_call ? fields_of(call_) : fields_of_pass(), failure_, tag,
+               words_memory_.reserve(Words::bytes(transport_.size())), Words::Hears::yes);
+}
+
+Words::Fields Execution::fields_of_pass() const {
+  std::vector<std::uint64_t> again;
+  for (const Piece& piece : flagged_) again.push_back(piece.range.offset);
+  std::sort(again.begin(), again.end());
+  return {{"pieces_to_send_again",
+           std::to_string(again.size()) + " (" + std::to_string(hash(std::as_bytes(std::span(again)))) + ")"}};
+}
 
 // The end of a schedule, where all throw what any has found. With checksums, any rank may have found
 // something, so all meet. Without them ranks meet only where all have reason to: an owner has told all of
 // something that went wrong, or of pieces to send again. A rank that has failed by itself, and may have
 // missed just that, leaves word for those who meet.
-Parted require_sound(Transport& transport, const Call& call, const Runner& runner,
-                     const std::optional<Error>& failure, int first_tag, Workspace& workspace) {
-  const bool all_know = runner.told() || !runner.flagged().empty();
-  if (!call.checksum && !all_know && !failure) return {};
-  std::vector<std::uint64_t> again;
-  for (const Piece& piece : runner.flagged()) again.push_back(piece.range.offset);
-  std::sort(again.begin(), again.end());
-  Agreement agreement(
-      transport,
-      {{"pieces_to_send_again",
-        std::to_string(again.size()) + " (" + std::to_string(hash(std::as_bytes(std::span(again)))) + ")"}},
-      failure);
-  if (call.checksum || transport.size() == 1) {
-    agreement.require();
-    return {};
+void Execution::end_pass() {
+  const bool first = phase_ == Phase::running;
+  sent_ = true;
+  result_.bytes_sent += runner_.bytes_sent();
+  flagged_ = runner_.flagged();
+  told_ = runner_.told();
+  failure_ = runner_.failure();
+  // what may fail on one rank alone comes before the ranks meet
+  if (first && !failure_ && !flagged_.empty()) failure_ = failure_of([&] { prepare_again(); });
+  all_know_ = told_ || !flagged_.empty();
+  if (!call_.checksum && !all_know_ && !failure_) return after_pass(first);
+  if (transport_.size() == 1) {
+    if (failure_) throw AgreedError(*failure_);
+    return after_pass(first);
   }
-  const auto memory = workspace.messages.reserve(Agreement::part_bytes(transport.size()));
-  if (all_know) {
-    auto unheard = agreement.tell_and_hear(first_tag + kLastWord, memory);
-    if (unheard && runner.told()) throw *unheard;  // all have something to throw
-    return {agreement.bytes_sent(), unheard};
+  if (call_.checksum) {
+    phase_ = first ? Phase::meeting : Phase::meeting_again;
+    const std::string text = failure_ ? "" : fields_of_pass()[0].second;
+    agreement_.start(hash(std::as_bytes(std::span(text))), failure_.has_value(),
+                     tag_ + kMeeting + (first ? 0 : 2));
+    return;
   }
-  agreement.tell(first_tag + kLastWord, memory);
-  throw *failure;
+  phase_ = first ? Phase::parting : Phase::parting_again;
+  words_.start(failure_ ? Words::Fields{} : fields_of_pass(), failure_,
+               tag_ + kLastWord + (first ? 0 : kTagsOfAPass),
+               words_memory_.reserve(Words::bytes(transport_.size())),
+               all_know_ ? Words::Hears::yes : Words::Hears::no);
 }
 
-CallResult run(Transport& transport, const Call& call, Prepared& made, Agreement* agreement, int tag,
-               Workspace& workspace) {
-  Runner& runner = *made.runner;
-  if (!agreement) runner.open_gate();
-  while (!runner.done() || runner.gated()) {
-    if (runner.gated() && agreement->done()) {
-      if (!agreement->reached()) {
-        runner.roll_back();
-        agreement->explain();
-      }
-      runner.open_gate();
-    } else if (runner.done()) {  // nothing to do here, yet others may think otherwise
-      transport.progress(Transport::Wait::yes);
-    } else {
-      runner.advance(Transport::Wait::yes);
-    }
-  }
-  // What may fail on one rank alone comes before the ranks meet.
-  Again again;
-  std::optional<Error> failure = runner.failure();
-  if (!failure && !runner.flagged().empty()) {
-    failure = failure_of([&] { prepare_again(transport, call, made, tag, workspace, again); });
-  }
-  const Parted parted = require_sound(transport, call, runner, failure, tag, workspace);
-
-  CallResult result{.bytes_sent = runner.bytes_sent() + parted.bytes_sent};
-  if (again.runner) {
-    for (const auto& [owner, range] : runner.flagged()) {
-      result.exact_count += std::min(range.end(), call.in.count) - std::min(range.offset, call.in.count);
-    }
-    if (parted.unheard) again.runner->spoil(*parted.unheard);
-    again.runner->open_gate();
-    while (!again.runner->done()) again.runner->advance(Transport::Wait::yes);
-    require_sound(transport, call, *again.runner, again.runner->failure(), tag + kTagsOfAPass, workspace);
-    result.bytes_sent += again.runner->bytes_sent();
-  }
-  if (made.out.count != call.out.count) std::memcpy(call.out.data, made.out.data, call.out.bytes());
-  return result;
+void Execution::end_meeting() {
+  const bool first = phase_ == Phase::meeting;
+  result_.bytes_sent += agreement_.bytes_sent();
+  if (agreement_.reached()) return after_pass(first);
+  explain(tag_ + kMeeting + (first ? 1 : 3));
 }
 
-}  // namespace
-
-void check_pair(const Transport& transport, const Call& call) {
-  check_pair(*call.algorithm, problem_of(transport, call, *call.codec));
-}
-
-void decline(const Transport& transport, const Call& call) {
-  FeedbackState& state = call.feedback->state();
-  if (state.bound || !state.owed.empty()) return;
-  state.shape = shape_of(transport, call, 0, {});
-  state.declined = true;
-}
-
-void require_agreement(Transport& transport, const Call& call) {
-  transport.take_tags(kTagsOfACall);  // as the call itself, to which other ranks may have gone
-  Agreement(transport, call.failure ? Agreement::Fields{} : describe(call), call.failure).require();
-}
-
-CallResult allreduce(Transport& transport, const Call& call, Workspace& workspace) {
-  const int tag = transport.take_tags(kTagsOfACall);
-  Prepared made;
-  std::optional<Error> failure = call.failure;
-  if (!failure) failure = failure_of([&] { prepare(transport, call, tag, workspace, made); });
-  try {
-    CallResult result;
-    if (!call.agree || transport.size() == 1) {
-      if (failure) throw *failure;
-      result = run(transport, call, made, nullptr, tag, workspace);
-    } else {
-      Agreement agreement(transport, failure ? Agreement::Fields{} : describe(call), failure);
-      if (failure) agreement.require();
-      agreement.start();
-      result = run(transport, call, made, &agreement, tag, workspace);
-    }
-    if (made.feedback) ++made.feedback->state().calls;
-    return result;
-  } catch (...) {
-    // if nothing was sent, nothing is owed yet, and it stays free for any tensor
-    const bool sent = made.runner && !made.runner->gated();
-    if (made.feedback && made.before && !sent) made.feedback->state() = std::move(*made.before);
-    throw;
+void Execution::end_parting() {
+  const bool first = phase_ == Phase::parting;
+  result_.bytes_sent += words_.bytes_sent();
+  if (!all_know_) throw *failure_;
+  const Words::Verdict verdict = words_.verdict();
+  if (verdict.error) throw *verdict.error;
+  if (verdict.unheard && told_) throw *verdict.unheard;  // all have something to throw
+  if (verdict.unheard) {
+    // what keeps this rank from knowing that all goes well; the others go on
+    if (!first) throw *verdict.unheard;
+    runner_.spoil(*verdict.unheard);
   }
+  after_pass(first);
+}
+
+void Execution::after_pass(bool first) {
+  if (!first || flagged_.empty()) return succeed();
+  for (const Piece& piece : flagged_) {
+    for_each_fragment(layout_, piece.range, [&](std::size_t t, const Range& own) {
+      const std::size_t count = layout_.size() == 1 ? call_.count() : layout_[t].count;  // without padding
+      result_.exact_count += std::min(own.end(), count) - std::min(own.offset, count);
+    });
+  }
+  runner_.open_gate();
+  phase_ = Phase::again;
+}
+
+// The flagged pieces once more, exactly: the same schedule with `identity`.
+void Execution::prepare_again() {
+  static const std::shared_ptr<const Codec> identity = make_codec("identity");
+  for (BoundTensor& tensor : bound_) tensor.worker = tensor.server = {};
+  runner_.begin(std::make_shared<const Schedule>(call_.algorithm->build_pieces(
+                    problem_of(*identity), regroup(flagged_, transport_.size()))),
+                {.layout = layout_,
+                 .tensors = bound_,
+                 .codec = identity.get(),
+                 .dtype = call_.dtype(),
+                 .checksum = call_.checksum},
+                tag_ + kTagsOfAPass);
+}
+
+void Execution::succeed() {
+  unpad();
+  for (const Lease& lease : leases_) ++lease.state->calls;
+  release_feedbacks();
+  phase_ = Phase::done;
+}
+
+void Execution::fail(std::exception_ptr error) noexcept {
+  error_ = std::move(error);
+  // if nothing was sent, nothing is owed yet, and a Feedback stays free for any tensor
+  const bool sent = sent_ || (phase_ == Phase::running && !runner_.gated());
+  for (const Lease& lease : leases_) {
+    if (!lease.fresh || sent) continue;
+    lease.state->bound = false;
+    lease.state->declined = lease.declined;
+    lease.state->worker = {};
+    lease.state->server = {};
+  }
+  release_feedbacks();
+  phase_ = Phase::done;
+}
+
+CallResult Execution::finish() {
+  call_.codec.reset();
+  if (error_) std::rethrow_exception(std::exchange(error_, {}));
+  return result_;
 }
 
 }  // namespace terse::inline v0_1

@@ -2,42 +2,69 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <terse/codec.hpp>
 #include <terse/feedback.hpp>
 #include <terse/types.hpp>
+#include <vector>
 
+#include "codec/feedback_state.hpp"
 #include "collective/agreement.hpp"
 #include "collective/algorithms.hpp"
 #include "collective/runner.hpp"
+#include "collective/schedule_cache.hpp"
 #include "transport/transport.hpp"
 
 namespace terse::inline v0_1 {
 
-/// A call's tags: those of its schedule, one for ranks' last words, and as many for what goes again exactly.
+// A call's tags: those of its schedule and one for ranks' last words, as many for what goes again exactly,
+// then those of its agreements.
 inline constexpr int kLastWord = Schedule::kChannels;
 inline constexpr int kTagsOfAPass = kLastWord + 1;
-inline constexpr int kTagsOfACall = 2 * kTagsOfAPass;
+inline constexpr int kTagsOfPasses = 2 * kTagsOfAPass;
+inline constexpr int kBeginning = kTagsOfPasses;  ///< and one for words
+inline constexpr int kMeeting = kBeginning + 2;   ///< of each pass, and one for words
+inline constexpr int kTagsOfACall = kMeeting + 4;
 
-/// One allreduce, all choices made. `in` and `out` have one count and dtype, and are disjoint or the same
-/// memory.
-struct Call {
+/// One tensor of several. `in` and `out` have one count and dtype, and are disjoint or the same memory.
+struct CallTensor {
   ConstView in;
   View out;
+  Feedback* feedback = nullptr;
+};
+
+/// One allreduce, all choices made. What it points to stays in place until its end, but for names.
+struct Call {
+  ConstView in{};  ///< of its tensor, where there is only one
+  View out{};
   std::shared_ptr<const Codec> codec{};
   const Algorithm* algorithm = nullptr;
-  /// What else ranks must have in common, since it led to the choice of the algorithm.
-  Agreement::Fields terms{};
+  /// What else ranks must have in common, since it led to the choice of the algorithm: what was asked for, or
+  /// nothing where that was the algorithm itself; min_bytes, none: auto; and what `auto` found.
+  std::string_view asked_algorithm{};
+  std::optional<std::size_t> min_bytes{};
+  std::string_view found{};
   Op op = Op::sum;
-  Feedback* feedback = nullptr;
+  Feedback* feedback = nullptr;  ///< of the tensor, where there is only one
   std::size_t segment_bytes = std::size_t{4} << 20;
-  std::string tensor{};   ///< its name, where it has one
-  bool agree = true;      ///< begin with the agreement
-  bool checksum = false;  ///< seal every message
+  std::string_view tensor{};              ///< its name, where it has one
+  std::span<const CallTensor> tensors{};  ///< where there are several: of one dtype
+  std::string_view style = "allreduce";   ///< what the caller calls it: all ranks must call it alike
+  bool blocks = false;                    ///< nothing else is under way: MPI may block
+  bool agree = true;                      ///< begin with the agreement
+  bool checksum = false;                  ///< seal every message
   /// What this rank already knows to be wrong with its arguments. With `agree`, all ranks then throw it.
-  std::optional<Error> failure;
+  std::optional<Error> failure{};
+
+  std::size_t count() const noexcept;  ///< elements of all tensors
+  std::size_t bytes() const noexcept { return count() * size_of(dtype()); }
+  DType dtype() const noexcept { return tensors.empty() ? in.dtype : tensors[0].in.dtype; }
 };
 
 struct CallResult {
@@ -52,11 +79,94 @@ void require_agreement(Transport& transport, const Call& call);
 /// Whether algorithm, codec and feedback go together. Errors: unsupported, with a sentence that names them.
 void check_pair(const Transport& transport, const Call& call);
 
-/// Notes in the call's Feedback, unless that holds residuals, that plain MPI was chosen for its tensor.
+/// Notes in the call's Feedbacks, unless one holds residuals, that plain MPI was chosen for its tensor.
 void decline(const Transport& transport, const Call& call);
 
-/// Runs a call to its end. Errors: see Communicator::allreduce. With `agree`, what is no AgreedError was met
-/// half way, perhaps by this rank alone: the next call must tell the others (Call::failure).
-CallResult allreduce(Transport& transport, const Call& call, Workspace& workspace);
+/// One allreduce on its way. Kept from call to call with its scratch.
+class Execution {
+ public:
+  /// All that is passed outlives it; the pool may be missing. Errors: out_of_memory.
+  Execution(Transport& transport, ScheduleCache& schedules, StepPool* pool);
+  ~Execution();
+  Execution(const Execution&) = delete;
+  Execution& operator=(const Execution&) = delete;
+
+  /// Begins a call; collective, in the same order on all ranks. Throws nothing: see finish.
+  void start(const Call& call) noexcept;
+  /// Does at most one step of computation and what the wire allows; the transport's progress is the caller's
+  /// affair. Returns whether there was something to compute.
+  bool advance(Runner::Collectives collectives) noexcept;
+  bool done() const noexcept { return phase_ == Phase::done; }
+  /// Whether it will enter a reduction of the transport's: that has to be done in start order.
+  bool wants_collective() const noexcept { return phase_ == Phase::running && runner_.wants_collective(); }
+  /// When done: what it did. Errors: see Communicator::allreduce. With `agree`, what is no AgreedError was met
+  /// half way, perhaps by this rank alone: the next call must tell the others (Call::failure).
+  CallResult finish();
+
+  /// Ends it with an error of the transport's.
+  void fail(std::exception_ptr error) noexcept;
+
+  /// Memory that it keeps.
+  std::size_t scratch_bytes() const noexcept;
+ private:
+  enum class Phase : std::uint8_t {
+    done,
+    refusing,    // this rank has failed, and the others are told in the agreement
+    explaining,  // the agreement was not reached: why
+    running,     // the first pass
+    meeting,     // its end, where all ranks are sure to meet
+    parting,     // its end, where they are not: words
+    again,       // flagged pieces
+    meeting_again,
+    parting_again
+  };
+
+  void prepare();
+  void prepare_again();
+  void pad(std::size_t count);
+  void unpad();
+  void release_feedbacks() noexcept;
+  Problem problem_of(const Codec& codec) const;
+  void explain(int tag);
+  void end_pass();
+  void end_meeting();
+  void end_parting();
+  void after_pass(bool first);
+  void succeed();
+  Words::Fields fields_of_pass() const;
+
+  Transport& transport_;
+  ScheduleCache& schedules_;
+  Phase phase_ = Phase::done;
+  Call call_;
+  std::string asked_algorithm_;  // what the call's names point to
+  std::string found_;
+  std::string tensor_;
+  std::vector<CallTensor> tensors_;
+  int tag_ = 0;
+  // With residuals that a call uses, no other may; what was `fresh` belongs to nobody if nothing is sent.
+  struct Lease {
+    FeedbackState* state;
+    bool fresh;
+    bool declined;
+  };
+  std::vector<Lease> leases_;
+  std::vector<Range> layout_;
+  std::vector<BoundTensor> bound_;
+  Buffer messages_;
+  Buffer flat_;   // tensors padded, or one behind the other
+  Buffer words_memory_;
+  Runner runner_;
+  Agreement agreement_;
+  Words words_;
+  std::optional<Error> failure_;
+  bool sent_ = false;
+  bool told_ = false;      // at the end of a pass: an owner has told all ranks that something went wrong
+  bool all_know_ = false;  // that there is reason to meet
+  bool agreed_ = false;  // ranks have agreed, or need not
+  std::vector<Piece> flagged_;
+  CallResult result_;
+  std::exception_ptr error_;
+};
 
 }  // namespace terse::inline v0_1

@@ -14,7 +14,7 @@ Schedule build_exact(const Problem& problem) {
   const Range all{0, problem.count};
   const std::uint32_t reduced = schedule.add({.verb = Verb::all_reduce, .elements = all}, {});
   if (problem.op == Op::average) {
-    schedule.add({.verb = Verb::divide, .place = Place::output, .elements = all}, {{reduced}});
+    schedule.add({.verb = Verb::divide, .elements = all}, {{reduced}});
   }
   schedule.seal();
   return schedule;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 #include <vector>
 
 namespace terse::inline v0_1 {
@@ -15,6 +16,27 @@ struct Range {
   std::size_t end() const noexcept { return offset + count; }
   bool operator==(const Range&) const = default;
 };
+
+/// Tensors one behind the other, each beginning at a multiple of the block: so a block never spans two.
+inline void append(std::vector<Range>& layout, std::size_t count, std::size_t block) {
+  const std::size_t end = layout.empty() ? 0 : layout.back().end();
+  layout.push_back({(end + block - 1) / block * block, count});
+}
+
+/// What of each tensor lies in a piece: calls visit(tensor's index, its elements) in order, for those that
+/// have any.
+template <class Visit>
+void for_each_fragment(std::span<const Range> tensors, const Range& piece, Visit&& visit) {
+  auto tensor = std::upper_bound(tensors.begin(), tensors.end(), piece.offset,
+                                 [](std::size_t offset, const Range& t) { return offset < t.end(); });
+  for (; tensor != tensors.end() && tensor->offset < piece.end(); ++tensor) {
+    const std::size_t begin = std::max(piece.offset, tensor->offset);
+    const std::size_t end = std::min(piece.end(), tensor->end());
+    if (begin < end) {
+      visit(static_cast<std::size_t>(tensor - tensors.begin()), Range{begin - tensor->offset, end - begin});
+    }
+  }
+}
 
 /// Deals `count` elements out to `ranks` in chunks of whole blocks: blocks go out in order, as evenly as can
 /// be, the first (blocks mod ranks) ranks holding one more. Chunks may be empty.

@@ -5,9 +5,9 @@
 #include <array>
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "codec/elements.hpp"
-#include "codec/message.hpp"
 #include "core/hash.hpp"
 
 namespace terse::inline v0_1 {
@@ -20,31 +20,40 @@ bool on_wire(Verb verb) { return verb == Verb::send || verb == Verb::receive || 
 
 }  // namespace
 
-Runner::Runner(const Schedule& schedule, const Binding& binding, Transport& transport, int first_tag,
-               Workspace& workspace)
-    : schedule_(schedule),
-      binding_(binding),
-      transport_(transport),
-      workspace_(workspace),
-      first_tag_(first_tag),
-      waits_(schedule.size()),
-      operations_(schedule.size()),
-      message_size_(schedule.messages().size()),
-      sum_flags_(schedule.sums().size()) {
-  workspace_.messages.reserve(schedule.message_bytes());
-  workspace_.sums.reserve(schedule.sum_count() * size_of(accumulator_of(binding.in.dtype)));
-  for (std::uint32_t i = 0; i < schedule.size(); ++i) {
-    waits_[i] = schedule.prerequisites(i);
+Runner::~Runner() {
+  while (lent_ != 0) take_back();
+  if (!in_flight_.empty()) transport_.abandon();
+}
+
+void Runner::begin(std::shared_ptr<const Schedule> schedule, const Binding& binding, int first_tag) {
+  messages_.reserve(schedule->message_bytes());
+  binding_ = binding;
+  first_tag_ = first_tag;
+  gated_ = true;
+  told_ = false;
+  spoilt_ = false;
+  finished_ = 0;
+  bytes_sent_ = 0;
+  collectives_left_ = 0;
+  waits_.resize(schedule->size());
+  operations_.resize(schedule->size());
+  message_size_.resize(schedule->messages().size());
+  ready_.clear();
+  ready_wire_.clear();
+  encoded_behind_gate_.clear();
+  flagged_.clear();
+  failure_.reset();
+  if (pool_) order_ = pool_->next_order();
+  schedule_ = std::move(schedule);
+  for (std::uint32_t i = 0; i < schedule_->size(); ++i) {
+    waits_[i] = schedule_->prerequisites(i);
+    if ((*schedule_)[i].verb == Verb::all_reduce) ++collectives_left_;
     if (waits_[i] == 0) make_ready(i);
   }
 }
 
-Runner::~Runner() {
-  if (!in_flight_.empty()) transport_.abandon();
-}
-
 void Runner::make_ready(std::uint32_t step) {
-  if (on_wire(schedule_[step].verb)) {
+  if (on_wire((*schedule_)[step].verb)) {
     ready_wire_.push_back(step);
   } else {
     ready_.push_back(step);
@@ -54,57 +63,91 @@ void Runner::make_ready(std::uint32_t step) {
 
 void Runner::finish(std::uint32_t step) {
   ++finished_;
-  for (const std::uint32_t next : schedule_.successors(step)) {
+  for (const std::uint32_t next : schedule_->successors(step)) {
     if (--waits_[next] == 0) make_ready(next);
   }
 }
 
-void Runner::advance(Transport::Wait wait) {
-  start_wire();
-  if (!ready_.empty()) {
-    std::pop_heap(ready_.begin(), ready_.end(), std::greater<>());
-    const std::uint32_t step = ready_.back();
-    ready_.pop_back();
-    compute(step);
-    finish(step);
-    start_wire();
-    transport_.progress(Transport::Wait::no);
-  } else if (!done()) {
-    transport_.progress(wait);
-  }
+bool Runner::advance(Collectives collectives) {
   collect();
+  start_wire(collectives);
+  const bool computed = compute_some();
+  if (computed) start_wire(collectives);
+  return computed;
 }
 
-void Runner::open_gate() {
-  gated_ = false;
-  start_wire();
+bool Runner::compute_some() {
+  if (pool_) {
+    while (!ready_.empty()) {
+      std::pop_heap(ready_.begin(), ready_.end(), std::greater<>());
+      ++lent_;
+      pool_->lend(*this, ready_.back());
+      ready_.pop_back();
+    }
+    if (lent_ == 0) return false;
+    pool_->help();
+    take_back();
+    return true;
+  }
+  if (ready_.empty()) return false;
+  std::pop_heap(ready_.begin(), ready_.end(), std::greater<>());
+  const std::uint32_t step = ready_.back();
+  ready_.pop_back();
+  StepResult result = compute(step);
+  apply(step, result);
+  return true;
 }
 
-void Runner::start_wire() {
+void Runner::take_back() {
+  pool_->take_back(*this);
+  lent_ -= taken_back_.size();
+  for (auto& [step, result] : taken_back_) apply(step, result);
+  taken_back_.clear();
+}
+
+void Runner::apply(std::uint32_t step, StepResult& result) {
+  if (result.failure && !failure_) failure_ = std::move(result.failure);
+  told_ = told_ || result.told;
+  if (result.flagged) flagged_.push_back({(*schedule_)[step].peer, (*schedule_)[step].elements});
+  if (gated_ && (*schedule_)[step].verb == Verb::encode) encoded_behind_gate_.push_back(step);
+  finish(step);
+}
+
+void Runner::start_wire(Collectives collectives) {
   if (gated_ || ready_wire_.empty()) return;
   starting_.clear();
   starting_.swap(ready_wire_);  // to which finish() may add
-  std::sort(starting_.begin(),
-            starting_.end());  // messages of one kind between two ranks: in the order of steps
+  // messages of one kind between two ranks: in the order of steps
+  std::sort(starting_.begin(), starting_.end());
   for (const std::uint32_t i : starting_) {
-    const Step& step = schedule_[i];
+    const Step& step = (*schedule_)[i];
     const int tag = first_tag_ + step.channel;
     switch (step.verb) {
       case Verb::send:
         bytes_sent_ += message_size_[step.message];
-        transport_.send(slot(step.message).first(message_size_[step.message]), step.peer, tag,
-                        operations_[i]);
+        transport_.send(message_in(step.message), step.peer, tag, operations_[i]);
         in_flight_.push_back(i);
         break;
       case Verb::receive:
         transport_.receive(slot(step.message), step.peer, tag, operations_[i]);
         in_flight_.push_back(i);
         break;
-      default:
-        transport_.all_reduce(binding_.in.slice(step.elements.offset, step.elements.count),
-                              binding_.out.slice(step.elements.offset, step.elements.count));
-        finish(i);
+      default: {
+        if (collectives == Collectives::wait) {
+          ready_wire_.push_back(i);
+          break;
+        }
+        --collectives_left_;
+        const BoundTensor& tensor = binding_.tensors[0];
+        if (binding_.blocks) {
+          transport_.all_reduce(tensor.in, tensor.out);
+          finish(i);
+        } else {
+          transport_.start_all_reduce(tensor.in, tensor.out, operations_[i]);
+          in_flight_.push_back(i);
+        }
         break;
+      }
     }
   }
 }
@@ -113,157 +156,194 @@ void Runner::collect() {
   // finish() may add to ready_wire_ but not to in_flight_
   std::erase_if(in_flight_, [&](std::uint32_t i) {
     if (!operations_[i].done) return false;
-    if (schedule_[i].verb == Verb::receive) message_size_[schedule_[i].message] = operations_[i].bytes;
+    const Step& step = (*schedule_)[i];
+    if (step.verb == Verb::receive) message_size_[step.message] = operations_[i].bytes;
     finish(i);
     return true;
   });
 }
 
 std::span<std::byte> Runner::slot(std::uint32_t message) const noexcept {
-  const Range& range = schedule_.messages()[message];
-  return {workspace_.messages.data() + range.offset, range.count};
+  const Range& range = schedule_->messages()[message];
+  return {messages_.data() + range.offset, range.count};
 }
 
-View Runner::sum(const Step& step) const noexcept {
-  const DType dtype = accumulator_of(binding_.in.dtype);
-  const std::size_t offset = schedule_.sums()[step.sum].offset;
-  return {workspace_.sums.data() + offset * size_of(dtype), step.elements.count, dtype};
+std::span<const std::byte> Runner::message_in(std::uint32_t message) const noexcept {
+  return slot(message).first(message_size_[message]);
 }
 
-View Runner::residual(const Step& step) const noexcept {
-  switch (step.residual) {
-    case Residual::worker:
-      if (binding_.worker.data != nullptr)
-        return binding_.worker.slice(step.elements.offset, step.elements.count);
-      break;
-    case Residual::server:
-      if (binding_.server.data != nullptr) {
-        return binding_.server.slice(step.elements.offset - binding_.chunk_begin, step.elements.count);
-      }
-      break;
-    case Residual::none:
-      break;
-  }
-  return {};
+// Memory of this thread's, until the next call.
+template <class Make>
+auto Runner::fragments_of(const Range& elements, Make&& make) const {
+  using Made = decltype(make(binding_.tensors[0], elements));
+  thread_local std::vector<Made> made;
+  made.clear();
+  for_each_fragment(binding_.layout, elements, [&](std::size_t t, const Range& own) {
+    made.push_back(make(binding_.tensors[t], own));
+  });
+  return std::span<const Made>(made);
 }
 
-void Runner::compute(std::uint32_t step_id) {
-  const Step& step = schedule_[step_id];
+StepResult Runner::compute(std::uint32_t step_id) noexcept {
+  const Step& step = (*schedule_)[step_id];
+  StepResult result;
   switch (step.verb) {
     case Verb::encode:
-      encode(step);
-      if (gated_) encoded_behind_gate_.push_back(step_id);
+      encode(step, result);
       break;
     case Verb::part:
-      part(step);
+      part(step, result);
+      break;
+    case Verb::reduce:
+      reduce(step, result);
       break;
     case Verb::decode:
-      decode(step);
+      decode(step, result);
       break;
     case Verb::divide:
-      if (step.place == Place::output) {
-        divide(binding_.out.slice(step.elements.offset, step.elements.count), transport_.size());
-      } else if (sum_flags_[step.sum] == 0) {
-        divide(sum(step), transport_.size());
-      }
+      divide(binding_.tensors[0].out, transport_.size());
       break;
     default:
       break;
   }
+  return result;
 }
 
 // What makes a message of these elements fit here and nowhere else: the tag is one of this call and phase.
-std::uint64_t Runner::place(const Step& step, int author) const noexcept {
-  const std::array<std::uint64_t, 3> parts = {static_cast<std::uint64_t>(first_tag_ + step.channel),
-                                              static_cast<std::uint64_t>(author), step.elements.offset};
+std::uint64_t Runner::place(std::uint8_t channel, int author, const Range& elements) const noexcept {
+  const std::array<std::uint64_t, 3> parts = {static_cast<std::uint64_t>(first_tag_ + channel),
+                                              static_cast<std::uint64_t>(author), elements.offset};
   return hash(std::as_bytes(std::span(parts)));
-}
-
-void Runner::encode(const Step& step) {
-  const auto out = slot(step.message);
-  const DType dtype = binding_.in.dtype;
-  const bool from_sum = step.place == Place::sum;
-  std::uint8_t flags = from_sum ? sum_flags_[step.sum] : 0;
-  if (spoilt_) flags = kSpoilt;
-  std::size_t bytes = kHeaderBytes;
-  if (flags == 0) {
-    try {
-      const ConstView values =
-          from_sum ? ConstView(sum(step)) : binding_.in.slice(step.elements.offset, step.elements.count);
-      bytes = binding_.codec->encode(values, residual(step), out, dtype, from_sum ? binding_.factor : 1.0);
-    } catch (...) {
-      fail("encoding with " + binding_.codec->spec());
-      flags = kSpoilt;
-    }
-  }
-  if (flags != 0) write_header(*binding_.codec, step.elements.count, dtype, flags, out);
-  message_size_[step.message] = step.kept ? bytes : address(step, out, bytes);
-}
-
-void Runner::part(const Step& step) {
-  const auto out = slot(step.message);
-  const DType dtype = binding_.in.dtype;
-  std::size_t bytes = kHeaderBytes;
-  try {
-    bytes = binding_.codec->part(slot(step.whole).first(message_size_[step.whole]), binding_.in.count, dtype,
-                                 step.elements.offset, step.elements.count, out);
-  } catch (...) {
-    fail("taking apart what " + binding_.codec->spec() + " encoded");
-    write_header(*binding_.codec, step.elements.count, dtype, kSpoilt, out);
-  }
-  message_size_[step.message] = address(step, out, bytes);
 }
 
 // The last thing that is done to a message of this rank's. What a flag says leads all ranks to meet: none may
 // believe in one that was never sent.
 std::size_t Runner::address(const Step& step, std::span<std::byte> out, std::size_t bytes) const {
   const Sealed sealed = binding_.checksum || is_flagged(out.first(bytes)) ? Sealed::yes : Sealed::no;
-  return terse::address(out, bytes, place(step, transport_.rank()), sealed);
+  return terse::address(out, bytes, place(step.channel, transport_.rank(), step.elements), sealed);
 }
 
-void Runner::decode(const Step& step) {
-  const std::span<const std::byte> message = slot(step.message).first(message_size_[step.message]);
-  const bool into_sum = step.place == Place::sum;
-  if (into_sum && step.into == Into::overwrite) sum_flags_[step.sum] = 0;
-  const bool streams = step.into == Into::overwrite && binding_.out.bytes() >= kStreamedBytes;
-  std::uint8_t flags = 0;
-  try {
-    const bool own = step.peer == transport_.rank();
-    const Contents contents =
-        open_message(*binding_.codec, step.elements.count, binding_.in.dtype, message,
-                     own ? std::optional<std::uint64_t>() : std::optional(place(step, step.peer)));
-    if (!contents.sealed && (binding_.checksum || contents.flags != 0)) {
-      throw Error(ErrorCode::corrupt_data, "corrupt message: its checksum is missing");
+Contents Runner::open(const Step& step, std::uint32_t message, int author, std::uint8_t channel) const {
+  const bool own = author == transport_.rank();
+  const Contents contents =
+      open_message(*binding_.codec, step.elements.count, binding_.dtype, message_in(message),
+                   own ? std::optional<std::uint64_t>() : std::optional(place(channel, author, step.elements)));
+  if (contents.dtype != binding_.dtype) {
+    throw Error(ErrorCode::corrupt_data, "corrupt message: it holds " + std::string(name(contents.dtype)) +
+                                             " where " + std::string(name(binding_.dtype)) + " is due");
+  }
+  if (!contents.sealed && (binding_.checksum || contents.flags != 0)) {
+    throw Error(ErrorCode::corrupt_data, "corrupt message: its checksum is missing");
+  }
+  return contents;
+}
+
+void Runner::encode(const Step& step, StepResult& result) {
+  const auto out = slot(step.message);
+  std::size_t bytes = kHeaderBytes;
+  bool sound = !spoilt_;
+  if (sound) {
+    try {
+      const auto fragments = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own) {
+        return Fragment{tensor.in.slice(own.offset, own.count),
+                        tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}};
+      });
+      bytes =
+          PieceCoder(*binding_.codec, binding_.dtype).encode(fragments, step.elements.count, out);
+    } catch (...) {
+      result.failure = current_error("encoding with " + binding_.codec->spec());
+      sound = false;
     }
-    flags = contents.flags;
-    if (flags & kSpoilt) told_ = told_ || !into_sum;
-    if (flags == 0 && into_sum && sum_flags_[step.sum] == 0) {
-      contents.decode(*binding_.codec, sum(step), step.into, 1.0);
-    } else if (flags == 0 && !into_sum) {
-      contents.decode(*binding_.codec, binding_.out.slice(step.elements.offset, step.elements.count),
-                      streams ? Into::stream : step.into, binding_.factor);
-    } else if (flags == kNonFinite && !into_sum) {
-      flagged_.push_back({step.peer, step.elements});
+  }
+  if (!sound) write_header(*binding_.codec, step.elements.count, binding_.dtype, kSpoilt, out);
+  message_size_[step.message] = step.kept ? bytes : address(step, out, bytes);
+}
+
+void Runner::part(const Step& step, StepResult& result) {
+  const auto out = slot(step.message);
+  std::size_t bytes = kHeaderBytes;
+  try {
+    bytes = binding_.codec->part(message_in(step.whole), binding_.layout[0].count, binding_.dtype,
+                                 step.elements.offset, step.elements.count, out);
+  } catch (...) {
+    result.failure = current_error("taking apart what " + binding_.codec->spec() + " encoded");
+    write_header(*binding_.codec, step.elements.count, binding_.dtype, kSpoilt, out);
+  }
+  message_size_[step.message] = address(step, out, bytes);
+}
+
+void Runner::reduce(const Step& step, StepResult& result) {
+  thread_local std::vector<Contents> messages;
+  thread_local std::vector<std::size_t> counts;
+  const auto out = slot(step.message);
+  std::uint8_t flags = spoilt_ ? kSpoilt : 0;
+  messages.clear();
+  for (int rank = 0; rank < transport_.size(); ++rank) {
+    try {
+      messages.push_back(open(step, step.from + static_cast<std::uint32_t>(rank), rank, step.from_channel));
+      flags |= messages.back().flags;
+    } catch (...) {
+      if (!result.failure) result.failure = current_error("a message from rank " + std::to_string(rank));
+      flags |= kSpoilt;
+    }
+  }
+  std::size_t bytes = kHeaderBytes;
+  if (flags == 0) {
+    std::size_t reading = messages.size();
+    try {
+      const auto residuals = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own) {
+        return tensor.server.data ? tensor.server.slice(own.offset - tensor.server_begin, own.count) : View{};
+      });
+      counts.clear();
+      for_each_fragment(binding_.layout, step.elements,
+                        [&](std::size_t, const Range& own) { counts.push_back(own.count); });
+      bytes = PieceCoder(*binding_.codec, binding_.dtype)
+                  .reduce(messages, counts, residuals, step.average ? transport_.size() : 1.0, binding_.factor,
+                          step.elements.count, out, reading);
+    } catch (...) {
+      result.failure =
+          current_error(reading < messages.size() ? "a message from rank " + std::to_string(reading)
+                                                  : "encoding with " + binding_.codec->spec());
+      flags = kSpoilt;
+    }
+  }
+  if (flags != 0) write_header(*binding_.codec, step.elements.count, binding_.dtype, flags, out);
+  message_size_[step.message] = address(step, out, bytes);
+}
+
+void Runner::decode(const Step& step, StepResult& result) {
+  try {
+    const Contents contents = open(step, step.message, step.peer, step.channel);
+    result.told = (contents.flags & kSpoilt) != 0;
+    if (contents.flags == 0) {
+      bool streams = false;
+      const auto to = fragments_of(step.elements, [&](const BoundTensor& tensor, const Range& own) {
+        streams = streams || tensor.out.bytes() >= kStreamedBytes;
+        return tensor.out.slice(own.offset, own.count);
+      });
+      PieceCoder(*binding_.codec, binding_.dtype)
+          .decode(contents, to, streams ? Into::stream : Into::overwrite, binding_.factor);
+    } else if (contents.flags == kNonFinite) {
+      result.flagged = true;
       undo(step.undo, step.elements);
     }
   } catch (...) {
-    fail("a message from rank " + std::to_string(step.peer));
-    flags = kSpoilt;
+    result.failure = current_error("a message from rank " + std::to_string(step.peer));
   }
-  if (into_sum) sum_flags_[step.sum] |= flags;
 }
 
-void Runner::undo(std::uint32_t message, const Range& elements) {
-  if (binding_.worker.data == nullptr) return;
-  open_message(*binding_.codec, elements.count, binding_.in.dtype,
-               slot(message).first(message_size_[message]), std::nullopt)
-      .undo(*binding_.codec, binding_.in.slice(elements.offset, elements.count),
-            binding_.worker.slice(elements.offset, elements.count));
-}
-
-// In a catch block. The others wait for messages, so they get flagged ones, and all fail at the end.
-void Runner::fail(const std::string& where) {
-  if (!failure_) failure_ = current_error(where);
+void Runner::undo(std::uint32_t message, const Range& elements) const {
+  const auto fragments = fragments_of(elements, [](const BoundTensor& tensor, const Range& own) {
+    return Fragment{tensor.in.slice(own.offset, own.count),
+                    tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}};
+  });
+  if (std::all_of(fragments.begin(), fragments.end(),
+                  [](const Fragment& f) { return f.residual.data == nullptr; })) {
+    return;
+  }
+  const Contents contents =
+      open_message(*binding_.codec, elements.count, binding_.dtype, message_in(message), std::nullopt);
+  PieceCoder(*binding_.codec, binding_.dtype).undo(contents, fragments);
 }
 
 void Runner::spoil(const Error& failure) {
@@ -272,13 +352,15 @@ void Runner::spoil(const Error& failure) {
 }
 
 void Runner::roll_back() {
+  while (lent_ != 0) {
+    pool_->wait_for(*this);
+    take_back();
+  }
   for (const std::uint32_t i : encoded_behind_gate_) {
-    const Step& step = schedule_[i];
-    if (step.residual != Residual::worker) continue;
     try {
-      undo(step.message, step.elements);
+      undo((*schedule_)[i].message, (*schedule_)[i].elements);
     } catch (...) {
-      fail("taking back what " + binding_.codec->spec() + " encoded");
+      if (!failure_) failure_ = current_error("taking back what " + binding_.codec->spec() + " encoded");
     }
   }
   encoded_behind_gate_.clear();

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -10,44 +11,59 @@
 #include <terse/types.hpp>
 #include <vector>
 
+#include "codec/piece.hpp"
 #include "collective/schedule.hpp"
-#include "collective/workspace.hpp"
+#include "collective/step_pool.hpp"
+#include "core/buffer.hpp"
 #include "transport/transport.hpp"
 
 namespace terse::inline v0_1 {
 
-/// What a schedule's names stand for in one call.
-struct Binding {
+/// One tensor of a call.
+struct BoundTensor {
   ConstView in;
   View out;
-  const Codec* codec = nullptr;
-  View worker{};                ///< residual of the whole tensor, or empty
-  View server{};                ///< residual of the own chunk, or empty
-  std::size_t chunk_begin = 0;  ///< where the own chunk begins in the tensor
-  double factor = 1.0;          ///< of the final decode: the number of ranks where a sum is made of averages
-  bool checksum = false;
+  View worker{};                 ///< residual of the whole tensor, or empty
+  View server{};                 ///< residual of what this rank owns of it, or empty
+  std::size_t server_begin = 0;  ///< where that begins in the tensor
 };
 
-/// Advances one schedule. Computation runs as soon as it can, the lowest step first; the wire is served in
-/// between. Nothing is sent, received or reduced before open_gate().
+/// What a schedule's names stand for in one call.
+struct Binding {
+  std::span<const Range> layout{};  ///< where each tensor lies among all
+  std::span<const BoundTensor> tensors{};
+  const Codec* codec = nullptr;
+  DType dtype = DType::f32;
+  double factor = 1.0;  ///< of the final decode: the number of ranks where a sum is made of averages
+  bool checksum = false;
+  bool blocks = false;  ///< the transport's own reduction may block
+};
+
+/// Advances one schedule after another. Computation runs as soon as it can, the lowest step first; the wire is
+/// served in between. Nothing is sent, received or reduced before open_gate().
 class Runner {
  public:
-  /// The schedule, the transport, the workspace and what the binding points to outlive the runner.
-  /// Errors: out_of_memory.
-  Runner(const Schedule& schedule, const Binding& binding, Transport& transport, int first_tag,
-         Workspace& workspace);
+  /// The transport, the scratch for messages and the pool, where there is one, outlive the runner.
+  Runner(Transport& transport, Buffer& messages, StepPool* pool)
+      : transport_(transport), messages_(messages), pool_(pool) {}
   /// Left before its end, it takes the transport with it.
   ~Runner();
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
 
-  /// Does at most one step of computation and what the wire allows. Where there is nothing to compute and
-  /// Wait::yes is given, it waits until some transfer of the transport ends.
-  void advance(Transport::Wait wait);
-  void open_gate();
+  /// Begins a schedule. What the binding points to stays in place until the end. Errors: out_of_memory.
+  void begin(std::shared_ptr<const Schedule> schedule, const Binding& binding, int first_tag);
+
+  enum class Collectives : std::uint8_t { wait, enter };
+  /// Starts what the wire allows, collects what it has done, and does at most one step of computation. The
+  /// transport's progress is the caller's affair. Returns whether it computed, or others do.
+  bool advance(Collectives collectives);
+  void open_gate() noexcept { gated_ = false; }
   bool gated() const noexcept { return gated_; }
-  bool done() const noexcept { return finished_ == schedule_.size(); }
-  /// While the gate is closed: takes back, to rounding, what encoding has done to the worker residual.
+  bool done() const noexcept { return !schedule_ || finished_ == schedule_->size(); }
+  /// Whether it has a reduction of the transport's to enter, now or later.
+  bool wants_collective() const noexcept { return collectives_left_ != 0; }
+  /// While the gate is closed: takes back, to rounding, what encoding has done to the worker residuals.
   void roll_back();
 
   std::size_t bytes_sent() const noexcept { return bytes_sent_; }
@@ -63,43 +79,57 @@ class Runner {
   void spoil(const Error& failure);
 
  private:
+  friend class StepPool;
   void make_ready(std::uint32_t step);
   void finish(std::uint32_t step);
-  void compute(std::uint32_t step);
-  void encode(const Step& step);
-  void part(const Step& step);
-  void decode(const Step& step);
-  void undo(std::uint32_t message, const Range& elements);
-  void fail(const std::string& where);
-  std::uint64_t place(const Step& step, int author) const noexcept;
+  bool compute_some();
+  void take_back();
+  // From here to the next comment: by any thread.
+  StepResult compute(std::uint32_t step) noexcept;
+  void encode(const Step& step, StepResult& result);
+  void part(const Step& step, StepResult& result);
+  void reduce(const Step& step, StepResult& result);
+  void decode(const Step& step, StepResult& result);
+  void undo(std::uint32_t message, const Range& elements) const;
+  Contents open(const Step& step, std::uint32_t message, int author, std::uint8_t channel) const;
+  std::uint64_t place(std::uint8_t channel, int author, const Range& elements) const noexcept;
   std::size_t address(const Step& step, std::span<std::byte> out, std::size_t bytes) const;
-  void start_wire();
-  void collect();
   std::span<std::byte> slot(std::uint32_t message) const noexcept;
-  View sum(const Step& step) const noexcept;
-  View residual(const Step& step) const noexcept;
+  std::span<const std::byte> message_in(std::uint32_t slot) const noexcept;
+  template <class Make>
+  auto fragments_of(const Range& elements, Make&& make) const;
+  // By the caller's thread.
+  void apply(std::uint32_t step, StepResult& result);
+  void start_wire(Collectives collectives);
+  void collect();
 
-  const Schedule& schedule_;
+  std::shared_ptr<const Schedule> schedule_;
   Binding binding_;
   Transport& transport_;
-  Workspace& workspace_;
-  int first_tag_;
+  Buffer& messages_;
+  StepPool* pool_;
+  std::uint64_t order_ = 0;  // among the runners that share the pool
+  int first_tag_ = 0;
   bool gated_ = true;
   bool told_ = false;
   bool spoilt_ = false;
   std::size_t finished_ = 0;
   std::size_t bytes_sent_ = 0;
-  std::vector<std::uint32_t> waits_;       // by step: prerequisites not yet finished
-  std::vector<std::uint32_t> ready_;       // computation, a heap with the lowest step on top
-  std::vector<std::uint32_t> ready_wire_;  // transfers that may start
-  std::vector<std::uint32_t> starting_;    // those that just do
-  std::vector<std::uint32_t> in_flight_;   // transfers that have started
-  std::vector<Operation> operations_;      // by step
-  std::vector<std::size_t> message_size_;  // by message slot: bytes in it
-  std::vector<std::uint8_t> sum_flags_;    // by sum slot: flags of what was added
+  std::size_t collectives_left_ = 0;
+  std::vector<std::uint32_t> waits_;         // by step: prerequisites not yet finished
+  std::vector<std::uint32_t> ready_;         // computation, a heap with the lowest step on top
+  std::vector<std::uint32_t> ready_wire_;    // transfers that may start
+  std::vector<std::uint32_t> starting_;      // those that just do
+  std::vector<std::uint32_t> in_flight_;     // transfers that have started
+  std::vector<Operation> operations_;        // by step
+  std::vector<std::size_t> message_size_;    // by message slot: bytes in it
   std::vector<std::uint32_t> encoded_behind_gate_;
   std::vector<Piece> flagged_;
   std::optional<Error> failure_;
+  // With a pool: steps that others compute, and those that they have done, under the pool's mutex.
+  std::size_t lent_ = 0;
+  std::vector<std::pair<std::uint32_t, StepResult>> returned_;
+  std::vector<std::pair<std::uint32_t, StepResult>> taken_back_;
 };
 
 }  // namespace terse::inline v0_1

@@ -9,12 +9,6 @@ namespace {
 constexpr std::size_t kAlignment = 64;  // slots begin on cache lines
 constexpr std::size_t aligned(std::size_t n) { return (n + kAlignment - 1) / kAlignment * kAlignment; }
 
-std::uint32_t add_slot(std::vector<Range>& slots, std::size_t size) {
-  const std::size_t offset = slots.empty() ? 0 : aligned(slots.back().end());
-  slots.push_back({offset, size});
-  return static_cast<std::uint32_t>(slots.size() - 1);
-}
-
 }  // namespace
 
 std::uint32_t Schedule::add(const Step& step, std::span<const std::uint32_t> after) {
@@ -24,8 +18,10 @@ std::uint32_t Schedule::add(const Step& step, std::span<const std::uint32_t> aft
   return id;
 }
 
-std::uint32_t Schedule::add_message(std::size_t bytes) { return add_slot(messages_, bytes); }
-std::uint32_t Schedule::add_sum(std::size_t count) { return add_slot(sums_, count); }
+std::uint32_t Schedule::add_message(std::size_t bytes) {
+  messages_.push_back({aligned(message_bytes()), bytes});
+  return static_cast<std::uint32_t>(messages_.size() - 1);
+}
 
 void Schedule::seal() {
   std::sort(edges_.begin(), edges_.end());

@@ -14,40 +14,34 @@
 
 namespace terse::inline v0_1 {
 
-/// What a step does. encode, part, decode and divide are computation; send and receive are on the wire.
+/// What a step does. encode, part, reduce, decode and divide are computation; the others are on the wire.
 enum class Verb : std::uint8_t {
-  encode,      ///< elements (and residual) -> message
+  encode,      ///< input and worker residual -> message
   part,        ///< message -> message of a part of its elements
-  decode,      ///< message -> elements
-  divide,      ///< elements /= ranks
+  reduce,      ///< messages of all ranks and server residual -> message of their average, or sum
+  decode,      ///< message -> output
+  divide,      ///< output /= ranks
   send,        ///< message -> peer
   receive,     ///< message <- peer
   all_reduce,  ///< plain sum of the whole input into the output, by the transport
   join         ///< nothing: a point that others wait for
 };
 
-/// Where a step's elements lie. `sum` is scratch of the accumulator's type, one slot of piece size per
-/// segment in flight; the others are the caller's.
-enum class Place : std::uint8_t { input, output, sum };
-/// Which residual an encode step uses; worker residuals lie like the input, server residuals like the chunk.
-enum class Residual : std::uint8_t { none, worker, server };
-
 inline constexpr std::uint32_t kNoSlot = std::numeric_limits<std::uint32_t>::max();
 
-/// One thing to do. Messages and sums are named by slot: an index into Schedule::messages, Schedule::sums.
+/// One thing to do. Messages are named by slot: an index into Schedule::messages.
 struct Step {
   Verb verb = Verb::join;
-  Place place = Place::input;
-  Residual residual = Residual::none;
-  Into into = Into::overwrite;
-  std::uint8_t channel = 0;  ///< which of the call's tags; of encode and decode: that the message goes under
+  std::uint8_t channel = 0;  ///< which of the call's tags; of computation: that the message goes under
   int peer = -1;             ///< of send: to whom; of receive: from whom; of decode: who encoded it
   std::uint32_t message = kNoSlot;
   std::uint32_t whole = kNoSlot;  ///< of a part: the message of the whole tensor
   bool kept = false;              ///< of an encoding: the message stays here, and its parts are sent
-  std::uint32_t sum = kNoSlot;    ///< the slot, where place is sum (or the step passes the sum's flags on)
-  std::uint32_t undo = kNoSlot;   ///< of a decode into the output: this rank's own message of the same piece
-  Range elements{};               ///< in the tensor
+  std::uint32_t from = kNoSlot;   ///< of a reduction: the first of as many slots as ranks, in their order
+  std::uint8_t from_channel = 0;  ///< of a reduction: what those messages went under
+  bool average = false;           ///< of a reduction: divides
+  std::uint32_t undo = kNoSlot;   ///< of a decoding: this rank's own message of the same piece
+  Range elements{};               ///< in the tensor, or in the tensors one behind the other
 };
 
 /// A list of steps and what each must wait for, over scratch that is named but not yet there. Made once, run
@@ -58,9 +52,11 @@ class Schedule {
 
   std::uint32_t add(const Step& step, std::span<const std::uint32_t> after);
   std::uint32_t add_message(std::size_t bytes);  ///< capacity; returns the slot
-  std::uint32_t add_sum(std::size_t count);
   /// To be called once, after the last add.
   void seal();
+
+  /// What the rank owns; empty where ranks own nothing.
+  Range chunk{};
 
   std::size_t size() const noexcept { return steps_.size(); }
   const Step& operator[](std::uint32_t i) const noexcept { return steps_[i]; }
@@ -70,11 +66,9 @@ class Schedule {
   std::span<const std::uint32_t> successors(std::uint32_t i) const noexcept {
     return std::span(successors_).subspan(first_[i], first_[i + 1] - first_[i]);
   }
-  /// Slots: offset (in bytes, or elements for sums) and size within the scratch.
+  /// Slots: offset and size in bytes within the scratch.
   const std::vector<Range>& messages() const noexcept { return messages_; }
-  const std::vector<Range>& sums() const noexcept { return sums_; }
   std::size_t message_bytes() const noexcept { return messages_.empty() ? 0 : messages_.back().end(); }
-  std::size_t sum_count() const noexcept { return sums_.empty() ? 0 : sums_.back().end(); }
 
  private:
   std::vector<Step> steps_;
@@ -83,7 +77,6 @@ class Schedule {
   std::vector<std::uint32_t> first_;
   std::vector<std::uint32_t> successors_;
   std::vector<Range> messages_;
-  std::vector<Range> sums_;
 };
 
 }  // namespace terse::inline v0_1

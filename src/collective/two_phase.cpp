@@ -7,16 +7,20 @@
 // residual and sends it to all; everyone decodes. A few segments are under way at once, so that the wire and
 // the codec work side by side.
 //
-// Steps: for each of ceil(n / segment) segments, on a rank: P encodings and P decode-adds of 1/P of it, P - 1
-// messages out and in; one division and one encoding of 1/P; P - 1 messages out and in; P decodings of 1/P.
+// Several tensors are dealt out as one: chunks and segments run over their blocks, of which none spans two.
+//
+// Steps: for each of ceil(n / segment) segments, on a rank: P encodings of 1/P of it, P - 1 messages out and
+// in; one reduction of 1/P; P - 1 messages out and in; P decodings of 1/P.
 // Bytes a rank: (P - 1) (m(n / P) + m(own chunk)) where m is the size of an encoded chunk: 2 (P - 1) / P of
 // the encoded tensor. Determinism: sums are added in rank order, whatever order messages come in; every rank
 // decodes the owner's one message. The same bits on all ranks, and again on every run; segments change
 // nothing.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string>
 
+#include "codec/piece.hpp"
 #include "collective/algorithms.hpp"
 
 namespace terse::inline v0_1 {
@@ -42,20 +46,24 @@ class Builder {
       states_[k].parts.resize(static_cast<std::size_t>(problem.ranks));
       for (const Piece& piece : segments[k]) {
         states_[k].parts[static_cast<std::size_t>(piece.owner)].range = piece.range;
-        widest_ = std::max(widest_, piece.range.count);
+        most_bytes_ = std::max(most_bytes_, message_bytes(piece.range));
       }
     }
-    const std::size_t bytes = problem.codec->max_bytes(widest_, problem.dtype) + problem.trailer_bytes;
     const auto ranks = static_cast<std::size_t>(problem.ranks);
     if (problem.codec->traits().whole) {
       whole_ = schedule_.add_message(problem.codec->max_bytes(problem.count, problem.dtype));
     }
     slots_.resize(std::min(kWindow, segments.size()));
     for (Slots& slots : slots_) {
-      slots.sum = schedule_.add_sum(widest_);
       for (auto* row : {&slots.mine, &slots.theirs, &slots.result}) {
-        for (std::size_t r = 0; r < ranks; ++r) row->push_back(schedule_.add_message(bytes));
+        for (std::size_t r = 0; r < ranks; ++r) {
+          // what this rank encodes for itself lies among what comes from the others
+          const bool own = row == &slots.theirs && r == static_cast<std::size_t>(me_);
+          const bool there = row == &slots.mine && r == static_cast<std::size_t>(me_);
+          row->push_back(own || !there ? schedule_.add_message(most_bytes_) : kNoSlot);
+        }
       }
+      slots.mine[static_cast<std::size_t>(me_)] = at(slots.theirs, me_);
     }
   }
 
@@ -72,9 +80,8 @@ class Builder {
 
  private:
   struct Slots {
-    std::uint32_t sum = kNoSlot;
     std::vector<std::uint32_t> mine;    // by owner: what this rank encoded for it
-    std::vector<std::uint32_t> theirs;  // by sender: what came for the own piece
+    std::vector<std::uint32_t> theirs;  // by sender: what came for the own piece; consecutive
     std::vector<std::uint32_t> result;  // by owner
   };
   struct Part {
@@ -115,8 +122,6 @@ class Builder {
     }
     if (whole_ != kNoSlot) {
       free_slots.push_back(schedule_.add({.verb = Verb::encode,
-                                          .place = Place::input,
-                                          .residual = Residual::worker,
                                           .message = whole_,
                                           .kept = true,
                                           .elements = {0, problem_.count}},
@@ -128,8 +133,6 @@ class Builder {
       Part& to = part(segment, owner);
       if (to.range.count == 0) continue;
       to.encoded = schedule_.add({.verb = whole_ == kNoSlot ? Verb::encode : Verb::part,
-                                  .place = Place::input,
-                                  .residual = Residual::worker,
                                   .channel = kToOwner,
                                   .message = at(slots.mine, owner),
                                   .whole = whole_,
@@ -149,35 +152,19 @@ class Builder {
     Slots& slots = slots_[k % slots_.size()];
     Part& own = part(segment, me_);
     if (own.range.count == 0) return;
-    std::uint32_t added = 0;
+    std::vector<std::uint32_t> after;
     for (int rank = 0; rank < problem_.ranks; ++rank) {
-      const Part& from = part(segment, rank);
-      const Step step{.verb = Verb::decode,
-                      .place = Place::sum,
-                      .into = rank == 0 ? Into::overwrite : Into::add,
-                      .channel = kToOwner,
-                      .peer = rank,
-                      .message = rank == me_ ? at(slots.mine, me_) : at(slots.theirs, rank),
-                      .sum = slots.sum,
-                      .elements = own.range};
-      const std::uint32_t there = rank == me_ ? own.encoded : from.received;
-      added = rank == 0 ? schedule_.add(step, {{there}}) : schedule_.add(step, {{there, added}});
-    }
-    if (averages(problem_)) {
-      added = schedule_.add(
-          {.verb = Verb::divide, .place = Place::sum, .sum = slots.sum, .elements = own.range}, {{added}});
+      after.push_back(rank == me_ ? own.encoded : part(segment, rank).received);
     }
     // results leave in the order of segments
-    std::vector<std::uint32_t> after{added};
-    if (last_result_ != kNoSlot) after.push_back(last_result_);
-    own.result = schedule_.add({.verb = Verb::encode,
-                                .place = Place::sum,
-                                .residual = Residual::server,
+    own.result = schedule_.add({.verb = Verb::reduce,
                                 .channel = kToAll,
                                 .message = at(slots.result, me_),
-                                .sum = slots.sum,
+                                .from = slots.theirs[0],
+                                .from_channel = kToOwner,
+                                .average = averages(problem_),
                                 .elements = own.range},
-                               after);
+                               with(after, last_result_));
     last_result_ = own.result;
     for (int turn = 1; turn < problem_.ranks; ++turn) {
       const int peer = (me_ + turn) % problem_.ranks;
@@ -196,7 +183,6 @@ class Builder {
       if (from.range.count == 0) continue;
       // in place, the output is the input: it must have been encoded
       segment.last.push_back(schedule_.add({.verb = Verb::decode,
-                                            .place = Place::output,
                                             .channel = kToAll,
                                             .peer = owner,
                                             .message = at(slots.result, owner),
@@ -204,6 +190,14 @@ class Builder {
                                             .elements = from.range},
                                            {{from.result, from.encoded}}));
     }
+  }
+
+  std::size_t message_bytes(const Range& piece) {
+    counts_.clear();
+    if (problem_.tensors.empty()) counts_.push_back(piece.count);
+    for_each_fragment(problem_.tensors, piece,
+                      [&](std::size_t, const Range& elements) { counts_.push_back(elements.count); });
+    return PieceCoder(*problem_.codec, problem_.dtype).max_bytes(counts_) + problem_.trailer_bytes;
   }
 
   static Part& part(Segment& segment, int rank) { return segment.parts[static_cast<std::size_t>(rank)]; }
@@ -221,7 +215,8 @@ class Builder {
 
   const Problem& problem_;
   int me_;
-  std::size_t widest_ = 0;
+  std::size_t most_bytes_ = 0;
+  std::vector<std::size_t> counts_;
   std::uint32_t whole_ = kNoSlot;  // message of the whole tensor, where pieces are parts of that
   std::uint32_t join_ = kNoSlot;
   std::uint32_t last_result_ = kNoSlot;
@@ -237,7 +232,21 @@ std::vector<Range> two_phase_chunks(const Problem& problem) {
 }
 
 Schedule build_two_phase(const Problem& problem) {
-  return build_phases(problem, cut_segments(two_phase_chunks(problem), piece_elements(problem)));
+  const std::vector<Range> chunks = two_phase_chunks(problem);
+  Schedule schedule = build_phases(problem, cut_segments(chunks, piece_elements(problem)));
+  schedule.chunk = chunks[static_cast<std::size_t>(problem.rank)];
+  return schedule;
+}
+
+// A segment costs some time whatever its size, and the first and the last segment are not hidden behind
+// others: n / s * each + s * byte is least at s = sqrt(n * each / byte). Both costs are what a core of a few
+// years ago takes, messages by TCP; the root makes little of a wrong one.
+std::size_t model_segment_bytes(std::size_t bytes, int ranks) {
+  const double each_ns = 15e3 + 30e3 * (ranks - 1);  // steps and messages
+  constexpr double kByteNs = 0.4;                   // to encode, reduce and decode
+  const double best = std::sqrt(static_cast<double>(bytes) * each_ns / kByteNs);
+  constexpr std::size_t kUnit = 4096;
+  return std::max(kUnit, static_cast<std::size_t>(best) / kUnit * kUnit);
 }
 
 Schedule build_phases(const Problem& problem, const std::vector<std::vector<Piece>>& segments) {

@@ -49,6 +49,12 @@ bool MpiTransport::mpi_is_up() noexcept {
   return up && !down;
 }
 
+bool MpiTransport::serves_threads() noexcept {
+  int provided = MPI_THREAD_SINGLE;
+  MPI_Query_thread(&provided);
+  return provided == MPI_THREAD_MULTIPLE;
+}
+
 MpiTransport::MpiTransport(MPI_Comm comm) {
   if (!mpi_is_up()) {
     throw Error(ErrorCode::invalid_state,
@@ -147,16 +153,6 @@ void MpiTransport::receive(std::span<std::byte> bytes, int from, int tag, Operat
   add(request, {.operation = &operation, .received = type});
 }
 
-void MpiTransport::start_max(std::span<std::uint64_t> values, Operation& operation) {
-  require_usable();
-  MPI_Request request = MPI_REQUEST_NULL;
-  auto reduced = std::make_unique<std::vector<std::uint64_t>>(values.begin(), values.end());
-  check(MPI_Iallreduce(MPI_IN_PLACE, reduced->data(), static_cast<int>(values.size()), MPI_UINT64_T, MPI_MAX,
-                       comm_, &request),
-        "MPI_Iallreduce");
-  add(request, {.operation = &operation, .reduced = std::move(reduced), .result = values});
-}
-
 void MpiTransport::progress(Wait wait) {
   require_usable();
   if (requests_.empty()) return;
@@ -185,8 +181,7 @@ void MpiTransport::progress(Wait wait) {
       ended.operation->bytes = bytes < 0 ? 0 : static_cast<std::size_t>(bytes);
       if (ended.received != MPI_BYTE) MPI_Type_free(&ended.received);
     }
-    if (ended.reduced) std::copy(ended.reduced->begin(), ended.reduced->end(), ended.result.begin());
-    ended.operation->done = true;
+    ended.operation->done = --ended.operation->parts == 0;
     ended.operation = nullptr;
   }
   std::size_t kept = 0;
@@ -200,12 +195,6 @@ void MpiTransport::progress(Wait wait) {
   pending_.resize(kept);
 }
 
-void MpiTransport::all_gather(std::span<const std::byte> mine, std::span<std::byte> all) {
-  require_usable();
-  const auto bytes = static_cast<int>(mine.size());
-  check(MPI_Allgather(mine.data(), bytes, MPI_BYTE, all.data(), bytes, MPI_BYTE, comm_), "MPI_Allgather");
-}
-
 MPI_Op MpiTransport::half_sum(DType dtype) {
   MPI_Op& op = half_sums_[dtype == DType::f16 ? 0 : 1];
   if (op == MPI_OP_NULL) {
@@ -215,7 +204,8 @@ MPI_Op MpiTransport::half_sum(DType dtype) {
   return op;
 }
 
-void MpiTransport::all_reduce(ConstView in, View out) {
+template <class Reduce>
+void MpiTransport::reduce_in_parts(ConstView in, View out, Reduce&& reduce) {
   require_usable();
   const bool half = size_of(in.dtype) == 2;
   const MPI_Datatype type = half ? MPI_UINT16_T : in.dtype == DType::f64 ? MPI_DOUBLE : MPI_FLOAT;
@@ -225,10 +215,26 @@ void MpiTransport::all_reduce(ConstView in, View out) {
     const std::size_t n = std::min(kMaxCount, in.count - at);
     const ConstView from = in.slice(at, n);
     const View to = out.slice(at, n);
-    const void* source = from.data == to.data ? MPI_IN_PLACE : from.data;
-    check(MPI_Allreduce(source, to.data, static_cast<int>(n), type, op, comm_), "MPI_Allreduce");
+    reduce(from.data == to.data ? MPI_IN_PLACE : from.data, to.data, static_cast<int>(n), type, op);
     at += n;
   } while (at < in.count);
+}
+
+void MpiTransport::all_reduce(ConstView in, View out) {
+  reduce_in_parts(in, out, [&](const void* from, void* to, int count, MPI_Datatype type, MPI_Op op) {
+    check(MPI_Allreduce(from, to, count, type, op, comm_), "MPI_Allreduce");
+  });
+}
+
+void MpiTransport::start_all_reduce(ConstView in, View out, Operation& operation) {
+  std::size_t parts = 0;
+  reduce_in_parts(in, out, [&](const void* from, void* to, int count, MPI_Datatype type, MPI_Op op) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Iallreduce(from, to, count, type, op, comm_, &request), "MPI_Iallreduce");
+    add(request, {.operation = &operation, .reduction = true});
+    ++parts;
+  });
+  operation.parts = parts;
 }
 
 void MpiTransport::abandon() noexcept {
@@ -237,9 +243,8 @@ void MpiTransport::abandon() noexcept {
   const bool up = mpi_is_up();
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     Pending& left = pending_[i];
-    // MPI has no way to give up a collective: request and numbers are left to the end of the process
-    static_cast<void>(left.reduced.release());
-    if (!up || requests_[i] == MPI_REQUEST_NULL || !left.result.empty()) continue;
+    // MPI has no way to give up a collective: its request is left to the end of the process
+    if (!up || requests_[i] == MPI_REQUEST_NULL || left.reduction) continue;
     if (left.received != MPI_DATATYPE_NULL) {
       MPI_Cancel(&requests_[i]);
       if (left.received != MPI_BYTE) MPI_Type_free(&left.received);

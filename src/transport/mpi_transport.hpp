@@ -6,7 +6,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,6 +27,8 @@ class MpiTransport final : public Transport {
 
   /// Whether MPI may be called: after MPI_Init and before MPI_Finalize.
   static bool mpi_is_up() noexcept;
+  /// Whether several threads may call MPI at once.
+  static bool serves_threads() noexcept;
 
   /// Collective: gives the duplicate back. No operation may be on its way.
   void free();
@@ -37,10 +38,9 @@ class MpiTransport final : public Transport {
   int take_tags(int channels) override;
   void send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) override;
   void receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) override;
-  void start_max(std::span<std::uint64_t> values, Operation& operation) override;
   void progress(Wait wait) override;
-  void all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override;
   void all_reduce(ConstView in, View out) override;
+  void start_all_reduce(ConstView in, View out, Operation& operation) override;
   void abandon() noexcept override;
   bool abandoned() const noexcept { return abandoned_; }
 
@@ -52,11 +52,11 @@ class MpiTransport final : public Transport {
   struct Pending {
     Operation* operation = nullptr;
     MPI_Datatype received = MPI_DATATYPE_NULL;  // the type of a receive
-    // A reduction cannot be given up: its numbers lie where abandon() can leave them behind.
-    std::unique_ptr<std::vector<std::uint64_t>> reduced{};
-    std::span<std::uint64_t> result{};
+    bool reduction = false;
   };
   void add(MPI_Request request, Pending pending);
+  template <class Reduce>
+  void reduce_in_parts(ConstView in, View out, Reduce&& reduce);
   MPI_Op half_sum(DType dtype);
 
   MPI_Comm comm_ = MPI_COMM_NULL;

@@ -12,6 +12,7 @@ namespace terse::inline v0_1 {
 struct Operation {
   bool done = false;
   std::size_t bytes = 0;  ///< when done: bytes sent, or that came
+  std::size_t parts = 1;  ///< of what the transport did in parts: those not done
 };
 
 /// Bytes <-> ranks. Knows nothing of what the bytes mean.
@@ -35,19 +36,13 @@ class Transport {
   virtual void send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) = 0;
   virtual void receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) = 0;
 
-  /// Starts an element-wise maximum over all ranks, in place. Collective, in start order.
-  virtual void start_max(std::span<std::uint64_t> values, Operation& operation) = 0;
-
   /// Completes what can be completed of all started operations; with Wait::yes, at least one if there is any.
   virtual void progress(Wait wait) = 0;
 
-  /// Every rank's `mine` (the same size everywhere), one behind the other in rank order. Collective,
-  /// blocking.
-  virtual void all_gather(std::span<const std::byte> mine, std::span<std::byte> all) = 0;
-
-  /// The plain sum over all ranks, in the order of the layer below. in.data may be out.data. Collective,
-  /// blocking.
+  /// The plain sum over all ranks, in the order of the layer below. in.data may be out.data. Collective: all
+  /// ranks enter these in the same order, and either all of them block or none.
   virtual void all_reduce(ConstView in, View out) = 0;
+  virtual void start_all_reduce(ConstView in, View out, Operation& operation) = 0;
 
   /// Gives up all operations on their way, for good: every later call throws Error(communication). What was
   /// to be sent or received may still be read and written until the process ends: its memory must stay.

@@ -30,10 +30,19 @@ const std::vector<std::pair<std::string, std::function<std::string(const Allredu
              return !o.min_bytes ? "" : *o.min_bytes == kAutoBytes ? "auto" : std::to_string(*o.min_bytes);
            }},
           {"segment_bytes",
-           [](const AllreduceOptions& o) { return std::to_string(o.segment_bytes.value_or(0)); }},
+           [](const AllreduceOptions& o) {
+             return !o.segment_bytes                   ? ""
+                    : *o.segment_bytes == kAutoSegment ? "auto"
+                                                       : std::to_string(*o.segment_bytes);
+           }},
           {"check",
            [](const AllreduceOptions& o) {
              return std::to_string(static_cast<int>(o.check.value_or(Check::call)));
+           }},
+          {"threads", [](const AllreduceOptions& o) { return std::to_string(o.threads.value_or(0)); }},
+          {"progress",
+           [](const AllreduceOptions& o) {
+             return std::to_string(static_cast<int>(o.progress.value_or(Progress::calls)));
            }},
       };
   return list;
@@ -84,11 +93,16 @@ TEST(Options, ValuesAreTakenAsTheyAreMeant) {
                                          {"min_bytes", "64B", "64"},
                                          {"min_bytes", "64kB", "65536"},
                                          {"min_bytes", "64KiB", "65536"},
+                                         {"segment_bytes", "auto", "auto"},
                                          {"segment_bytes", "1", "1"},
                                          {"segment_bytes", "8M", "8388608"},
                                          {"check", "call", "0"},
                                          {"check", "all", "1"},
-                                         {"check", "payload", "2"}}) {
+                                         {"check", "payload", "2"},
+                                         {"threads", "1", "1"},
+                                         {"threads", "1024", "1024"},
+                                         {"progress", "calls", "0"},
+                                         {"progress", "thread", "1"}}) {
     AllreduceOptions options;
     set_option(options, row.name, row.text);
     EXPECT_EQ(read(options, row.name), row.value) << row.name << "=" << row.text;
@@ -139,7 +153,14 @@ TEST(Options, WhatMakesNoSenseIsRefusedByName) {
                         {"min_bytes", "99999999999G", {"min_bytes"}},
                         {"min_bytes", "99999999999999999999", {"min_bytes"}},
                         {"segment_bytes", "0", {"segment_bytes"}},
-                        {"segment_bytes", "auto", {"segment_bytes", "auto"}},
+                        {"segment_bytes", "many", {"segment_bytes", "many", "auto"}},
+                        {"threads", "0", {"threads", "1 to 1024"}},
+                        {"threads", "1025", {"threads", "1025"}},
+                        {"threads", "2x", {"threads", "2x"}},
+                        {"threads", "-1", {"threads"}},
+                        {"threads", "", {"threads"}},
+                        {"progress", "", {"progress", "calls", "thread"}},
+                        {"progress", "threads", {"progress", "threads", "calls or thread"}},
                         {"check", "", {"check", "call", "all", "payload"}},
                         {"check", "none", {"check", "none", "call", "all", "payload"}},
                         {"chunk", "1", {"chunk", "codec", "segment_bytes"}},
@@ -160,6 +181,8 @@ TEST(Options, TheEnvironmentSetsEveryRow) {
     const std::string text = name == "codec"       ? "cast:f16"
                              : name == "algorithm" ? "two_phase"
                              : name == "check"     ? "all"
+                             : name == "progress"  ? "thread"
+                             : name == "threads"   ? "7"
                                                    : "12345";
     AllreduceOptions want;
     set_option(want, row.name, text);
@@ -174,7 +197,7 @@ TEST(Options, TheEnvironmentSetsEveryRow) {
   const AllreduceOptions none = options_from_environment();
   EXPECT_FALSE(none.codec.chosen());
   EXPECT_TRUE(none.algorithm.empty());
-  EXPECT_FALSE(none.min_bytes || none.segment_bytes || none.check || none.op);
+  EXPECT_FALSE(none.min_bytes || none.segment_bytes || none.check || none.threads || none.progress || none.op);
 }
 
 TEST(Options, AlgorithmsAreListed) {

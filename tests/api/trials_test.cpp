@@ -26,14 +26,14 @@ std::size_t try_with_fault(std::size_t nth, bool& altered) {
     FaultyTransport transport(inner, plan);
     std::string& error = errors[static_cast<std::size_t>(inner.rank())];
     std::vector<float> data(1000, 1.0f);
-    Workspace workspace;
+    Engine engine(transport);
     Call call;
     call.in = call.out = view(data);
     call.codec = make_codec("onebit");
     call.algorithm = &algorithm_for(*call.codec);
     Tuning tuning;
     try {
-      tuning.compression_pays(transport, call, workspace);
+      tuning.compression_pays(engine, call);
     } catch (const Error& e) {
       error = e.what();
     }
@@ -43,7 +43,7 @@ std::size_t try_with_fault(std::size_t nth, bool& altered) {
     small.codec = make_codec("identity");
     small.algorithm = &find_algorithm("exact");
     small.agree = false;
-    allreduce(transport, small, workspace);
+    engine.run(small);
     EXPECT_EQ(few[0], 3.0f);
     if (inner.rank() == 1) altered = transport.altered();
     // a rank's word may stay unheard, which the world of threads minds unless somebody has thrown

@@ -40,7 +40,7 @@ static void are_set_and_read(void) {
     expect_option(comm, "terse_codec", "identity", __LINE__);
     expect_option(comm, "terse_algorithm", "auto", __LINE__);
     expect_option(comm, "terse_min_bytes", "auto", __LINE__);
-    expect_option(comm, "terse_segment_bytes", "4", __LINE__);
+    expect_option(comm, "terse_segment_bytes", "auto", __LINE__);
     expect_option(comm, "terse_check", "call", __LINE__);
     expect_call(comm, TERSE_RESULT_EXACT, TERSE_REASON_ASKED, __LINE__);
   }

@@ -115,10 +115,8 @@ void check_spoiled(const Spoiler& spoiler, int ranks, int culprit, bool bound, s
   const auto errors = try_ranks(ranks,
                                 [&](ThreadTransport& t) {
                                   const auto at_rest = [&] {
-                                    Operation done;
                                     std::uint64_t none = 0;
-                                    t.start_max({&none, 1}, done);
-                                    while (!done.done) t.progress(Transport::Wait::yes);
+                                    max_of_ranks(t, {&none, 1});
                                   };
                                   if (bound) rig.call_on(t, before, first);
                                   at_rest();

@@ -181,7 +181,7 @@ void check_all(bool checksum) {
           const Calls sound = make_calls(s, inputs, {.rank = -1});
           if (testing::Test::HasFailure()) return;
           for (const Fault fault : kAllFaults) {
-            for (int channel = 0; channel < kTagsOfACall; ++channel) {
+            for (int channel = 0; channel < kTagsOfPasses; ++channel) {
               if (channel >= kLastWord && !with_nan) continue;
               if ((static_cast<std::uint64_t>(fault) + static_cast<std::uint64_t>(channel) + setting_number) %
                       2 !=

@@ -59,20 +59,15 @@ TEST(ThreadTransport, KeepsTheOrderOfEachPairAndTag) {
 
 TEST(ThreadTransport, Collectives) {
   run_ranks(4, [](ThreadTransport& t) {
-    const auto me = static_cast<std::uint64_t>(t.rank());
-    std::array<std::uint64_t, 3> values = {me, ~me, 7};
-    Operation operation;
-    t.start_max(values, operation);
-    const auto mine = message(2, t.rank());
-    std::vector<std::byte> all(8);
-    t.all_gather(mine, all);
-    finish(t, {&operation});
-    EXPECT_EQ(values, (std::array<std::uint64_t, 3>{3, ~std::uint64_t{0}, 7}));
-    for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(all[i], static_cast<std::byte>(i / 2));
     for (const DType dtype : kAllDTypes) {
+      Tensor started(std::vector<double>{2.0 + t.rank(), 0.25, 1}, dtype);
+      Operation operation;
+      t.start_all_reduce(started.view(), started.view(), operation);
       Tensor data(std::vector<double>{1.0 + t.rank(), 0.5}, dtype);
       t.all_reduce(data.view(), data.view());
       EXPECT_EQ(data.doubles(), (std::vector<double>{10, 2}));
+      finish(t, {&operation});
+      EXPECT_EQ(started.doubles(), (std::vector<double>{14, 1, 4}));
     }
   });
 }
@@ -135,12 +130,12 @@ TEST(ThreadTransport, BrokenRulesAreErrors) {
                {"changed the bytes"});
   expect_names(first_error(2,
                            [](ThreadTransport& t) {
-                             std::vector<std::uint64_t> values(t.rank() == 0 ? 1 : 2);
+                             std::vector<double> values(t.rank() == 0 ? 1 : 2);
                              Operation operation;
-                             t.start_max(values, operation);
+                             t.start_all_reduce(ConstView(view(values)), view(values), operation);
                              finish(t, {&operation});
                            }),
-               {"collective 0", "max of", "8", "16"});
+               {"collective 0", "start_all_reduce of", "8", "16"});
   expect_names(first_error(1,
                            [](ThreadTransport& t) {
                              auto out = message(1, 1);

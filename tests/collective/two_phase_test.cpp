@@ -175,8 +175,8 @@ TEST(TwoPhase, ArrivalOrderChangesNothing) {
   }
 }
 
-/// What several tensors leave in a workspace that they share is of no consequence.
-TEST(TwoPhase, ManyCallsShareTransportAndWorkspace) {
+/// What several tensors leave in scratch that they share is of no consequence.
+TEST(TwoPhase, ManyCallsShareAnEngine) {
   std::vector<Setting> settings;
   for (const std::size_t count : {500u, 20u, 0u, 3000u, 64u}) {
     settings.push_back({.ranks = 3, .count = count, .codec = "onebit:block=64", .segment_bytes = 2000});
@@ -189,8 +189,8 @@ TEST(TwoPhase, ManyCallsShareTransportAndWorkspace) {
     together.emplace_back(s);
   }
   std::vector<std::vector<Rig::Result>> got(3);
-  std::vector<Workspace> workspaces(3);
   run_ranks(3, [&](ThreadTransport& transport) {
+    Engine engine(transport);
     for (std::uint64_t step = 0; step < 3; ++step) {
       for (std::size_t k = 0; k < together.size(); ++k) {
         Rig& rig = together[k];
@@ -206,7 +206,7 @@ TEST(TwoPhase, ManyCallsShareTransportAndWorkspace) {
                   .feedback = &rig.feedback(transport.rank()),
                   .segment_bytes = rig.setting().segment_bytes,
                   .failure = {}};
-        allreduce(transport, call, workspaces[r]);
+        engine.run(call);
         EXPECT_EQ(transport.in_flight(), 0u);
         Rig::Result one;
         one.out.push_back(std::move(out));

@@ -42,8 +42,11 @@ TEST(WireBytes, SmallTensorsStaySmall) {
   const auto result = rig.call(exact_inputs(rig.setting(), 1));
   ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
   ASSERT_NO_FATAL_FAILURE(expect_wire_bytes(rig, result));
-  EXPECT_EQ(result.wire[0], 7u * (16 + 4 + 128)) << "the owner of the one block sends it to seven ranks";
-  for (std::size_t r = 1; r < 8; ++r) EXPECT_EQ(result.wire[r], 16u + 4 + 128) << "the others send it once";
+  EXPECT_EQ(result.wire[0], agreement_bytes(8) + 7u * (16 + 4 + 128))
+      << "the owner of the one block sends it to seven ranks";
+  for (std::size_t r = 1; r < 8; ++r) {
+    EXPECT_EQ(result.wire[r], agreement_bytes(8) + 16 + 4 + 128) << "the others send it once";
+  }
 }
 
 TEST(WireBytes, OneRankAndNoElementsSendNothing) {
@@ -51,7 +54,7 @@ TEST(WireBytes, OneRankAndNoElementsSendNothing) {
     Rig rig({.ranks = ranks, .count = count});
     const auto result = rig.call(exact_inputs(rig.setting(), 1));
     ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
-    for (const std::size_t bytes : result.wire) EXPECT_EQ(bytes, 0u);
+    for (const std::size_t bytes : result.wire) EXPECT_EQ(bytes, agreement_bytes(ranks)) << "nothing else";
   }
 }
 

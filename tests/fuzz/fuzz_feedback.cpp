@@ -42,7 +42,8 @@ Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined) {
     state.shape.worker_count = state.shape.server_begin = state.shape.server_count = 0;
     state.declined = true;
   } else {
-    state.bind(shape(rank, ranks));
+    const FeedbackShape wanted = shape(rank, ranks);
+    state.bind(view_of(wanted));
     state.calls = 3;
   }
   return feedback.save();
@@ -91,7 +92,7 @@ void fuzz_feedback(std::span<const std::byte> bytes) {
   wanted.server_count = wanted.count;
   if (state.owed.empty()) return;
   const std::size_t owed = state.owed.size();
-  feedback.state().bind(wanted);
+  feedback.state().bind(view_of(wanted));
   require(feedback.server().bytes() == owed, "one rank takes up all that is owed");
 }
 

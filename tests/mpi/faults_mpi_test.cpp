@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "collective/allreduce.hpp"
+#include "collective/engine.hpp"
 #include "support/exact.hpp"
 #include "support/faulty_transport.hpp"
 #include "support/mpi_ranks.hpp"
@@ -41,7 +41,7 @@ Result calls(const std::string& spec, bool checksum, bool with_nan, const FaultP
   Result result;
   {
     FaultyTransport t(mpi, plan);
-    Workspace workspace;
+    Engine engine(t);
     Feedback feedback;
     std::optional<Error> broken;
     for (std::size_t c = 0; c < kCalls; ++c) {
@@ -56,7 +56,7 @@ Result calls(const std::string& spec, bool checksum, bool with_nan, const FaultP
       call.segment_bytes = 1200;
       call.checksum = checksum;
       call.failure = broken;
-      result.errors.push_back(error_of([&] { allreduce(t, call, workspace); }));
+      result.errors.push_back(error_of([&] { engine.run(call); }));
       if (!broken && !result.errors.back().empty()) broken.emplace(ErrorCode::communication, "broken");
       result.out.push_back(data);
     }

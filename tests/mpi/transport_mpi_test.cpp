@@ -104,26 +104,23 @@ TEST(MpiTransport, ProgressWithoutOperationsReturns) {
   t.free();
 }
 
-TEST(MpiTransport, MaximumAndGather) {
+TEST(MpiTransport, SumsUnderWay) {
   MpiTransport t(MPI_COMM_WORLD);
-  const auto me = static_cast<std::uint64_t>(t.rank());
-  const auto last = static_cast<std::uint64_t>(t.size() - 1);
-  // several on their way, beside a message and a blocking collective
-  std::array<std::uint64_t, 3> first = {me, ~me, 5};
-  std::array<std::uint64_t, 1> second = {~std::uint64_t{0} - (last - me)};
+  const auto ranks = static_cast<float>(t.size());
+  // several on their way, beside a blocking one
+  std::vector<float> first(1000, static_cast<float>(t.rank()));
+  std::vector<float> second(3, 1.0f);
+  std::vector<float> sums(3);
+  std::vector<float> third(5, 2.0f);
   std::deque<Operation> operations;
-  t.start_max(first, operations.emplace_back());
-  t.start_max(second, operations.emplace_back());
-  const Bytes mine = pattern(24, t.rank(), 0);
-  Bytes all(24 * static_cast<std::size_t>(t.size()));
-  t.all_gather(mine, all);
+  t.start_all_reduce(ConstView(view(first)), view(first), operations.emplace_back());
+  t.start_all_reduce(ConstView(view(second)), view(sums), operations.emplace_back());
+  t.all_reduce(ConstView(view(third)), view(third));
   finish(t, operations);
-  EXPECT_EQ(first, (std::array<std::uint64_t, 3>{last, ~std::uint64_t{0}, 5}));
-  EXPECT_EQ(second[0], ~std::uint64_t{0}) << "beyond 2^63: unsigned";
-  for (int r = 0; r < t.size(); ++r) {
-    const Bytes want = pattern(24, r, 0);
-    EXPECT_TRUE(std::equal(want.begin(), want.end(), all.begin() + 24 * r)) << r;
-  }
+  EXPECT_EQ(first, std::vector<float>(1000, ranks * (ranks - 1) / 2));
+  EXPECT_EQ(second, std::vector<float>(3, 1.0f));
+  EXPECT_EQ(sums, std::vector<float>(3, ranks));
+  EXPECT_EQ(third, std::vector<float>(5, 2 * ranks));
   t.free();
 }
 
@@ -200,7 +197,9 @@ TEST(MpiTransport, AfterAbandonItOnlyRefuses) {
         [&] {
           t.all_reduce(ConstView(in.data(), 2, DType::f32), View{in.data(), 2, DType::f32});
         },
-        [&] { t.all_gather(in, in); },
+        [&] {
+          t.start_all_reduce(ConstView(in.data(), 2, DType::f32), View{in.data(), 2, DType::f32}, operation);
+        },
     };
     for (const auto& call : calls) EXPECT_TRUE(is_error(error_of(call), "communication"));
   }

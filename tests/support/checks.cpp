@@ -190,7 +190,8 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
     return 16 + payload + trailer;
   };
   for (int rank = 0; rank < s.ranks; ++rank) {
-    std::size_t formula = 0;
+    const std::size_t agreements = agreement_bytes(s.ranks) * (s.checksum ? 2 : 1);
+    std::size_t formula = agreements;
     for (const Range& piece : pieces) {
       const Range own = chunks[static_cast<std::size_t>(rank)];
       const bool mine = piece.offset >= own.offset && piece.offset < own.end();
@@ -199,9 +200,9 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
     // sends of the schedule, each with the bytes of the encoding that fills its slot
     const Schedule schedule = rig.algorithm().build(rig.problem(rank));
     std::map<std::uint32_t, std::size_t> slot;
-    std::size_t counted = 0;
+    std::size_t counted = agreements;
     for (const Step& step : schedule.steps()) {
-      if (step.verb == Verb::encode || step.verb == Verb::part) {
+      if (step.verb == Verb::encode || step.verb == Verb::part || step.verb == Verb::reduce) {
         slot[step.message] = rig.codec()->max_bytes(step.elements.count, s.dtype) + trailer;
       }
       if (step.verb == Verb::send) counted += slot.at(step.message);

@@ -61,12 +61,9 @@ class FaultyTransport final : public Transport {
   int take_tags(int channels) override;
   void send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) override;
   void receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) override;
-  void start_max(std::span<std::uint64_t> values, Operation& operation) override;
   void progress(Wait wait) override;
-  void all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override {
-    inner_.all_gather(mine, all);
-  }
   void all_reduce(ConstView in, View out) override { inner_.all_reduce(in, out); }
+  void start_all_reduce(ConstView in, View out, Operation& operation) override;
   void abandon() noexcept override;
 
   /// Whether this rank was handed other bytes than were sent to it.

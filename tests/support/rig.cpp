@@ -29,8 +29,7 @@ bool Rig::Result::failed() const {
 Rig::Rig(const Setting& setting)
     : setting_(setting),
       codec_(make_codec(setting.codec)),
-      feedbacks_(index_of(setting.ranks)),
-      workspaces_(index_of(setting.ranks)) {}
+      feedbacks_(index_of(setting.ranks)) {}
 
 Problem Rig::problem(int rank) const {
   Problem problem;
@@ -69,7 +68,7 @@ void Rig::call_on(Transport& transport, const Matrix& inputs, Result& result, co
   call.checksum = setting_.checksum;
   if (change) change(transport.rank(), call);
   try {
-    result.calls[rank] = allreduce(transport, call, workspaces_[rank]);
+    result.calls[rank] = Engine(transport).run(call);
   } catch (...) {
     result.errors[rank] = sentence_of(std::current_exception());
   }
@@ -124,7 +123,7 @@ std::vector<Range> Rig::pieces() const {
   std::vector<Range> pieces;
   const Schedule schedule = algorithm().build(problem(0));
   for (const Step& step : schedule.steps()) {
-    if (step.verb == Verb::decode && step.place == Place::output) pieces.push_back(step.elements);
+    if (step.verb == Verb::decode) pieces.push_back(step.elements);
   }
   std::sort(pieces.begin(), pieces.end(), [](const Range& a, const Range& b) { return a.offset < b.offset; });
   return pieces;

@@ -10,7 +10,7 @@
 #include <terse/feedback.hpp>
 #include <vector>
 
-#include "collective/allreduce.hpp"
+#include "collective/engine.hpp"
 #include "support/serial_model.hpp"
 #include "support/tensor.hpp"
 #include "support/thread_transport.hpp"
@@ -74,8 +74,15 @@ class Rig {
   Setting setting_;
   std::shared_ptr<const Codec> codec_;
   std::vector<Feedback> feedbacks_;
-  std::vector<Workspace> workspaces_;
 };
+
+/// Bytes that a rank sends to agree with the others, at the beginning of a call or, with checksums, at its
+/// end: three numbers in each round.
+inline std::size_t agreement_bytes(int ranks) {
+  std::size_t bytes = 0;
+  for (int distance = 1; distance < ranks; distance *= 2) bytes += 24;
+  return bytes;
+}
 
 /// Why an algorithm does not serve a codec, dtype and feedback: the sentence; empty if they go together.
 std::string refusal(const Setting& setting);

@@ -33,6 +33,19 @@ void sum_parts(const std::vector<std::byte>& parts, int ranks, View out) {
   }
 }
 
+void sum_parts(const std::vector<std::byte>& parts, int ranks, View out) {
+  switch (out.dtype) {
+    case DType::f32:
+      return sum_parts<float, float>(parts, ranks, out);
+    case DType::f64:
+      return sum_parts<double, double>(parts, ranks, out);
+    case DType::f16:
+      return sum_parts<float16, float>(parts, ranks, out);
+    case DType::bf16:
+      return sum_parts<bfloat16, float>(parts, ranks, out);
+  }
+}
+
 }  // namespace
 
 // --- a rank
@@ -78,12 +91,16 @@ void ThreadTransport::receive(std::span<std::byte> bytes, int from, int tag, Ope
   receives_.push_back({bytes, from, tag, &operation});
 }
 
-void ThreadTransport::start_max(std::span<std::uint64_t> values, Operation& operation) {
+void ThreadTransport::start_all_reduce(ConstView in, View out, Operation& operation) {
   const Lock lock(world_.mutex_);
   check_usable();
+  if (in.count != out.count || in.dtype != out.dtype) {
+    throw communication("start_all_reduce: in and out differ");
+  }
   operation = {};
-  const std::size_t index = world_.join(rank_, next_collective_++, "max", std::as_bytes(values));
-  maxes_.push_back({values, index, &operation});
+  const std::size_t index = world_.join(rank_, next_collective_++, "start_all_reduce",
+                                        {static_cast<const std::byte*>(in.data), in.bytes()});
+  reductions_.push_back({out, index, &operation});
 }
 
 /// Messages of one pair and tag keep their order: what was sent before goes first.
@@ -110,7 +127,7 @@ void ThreadTransport::deliver_all() {
 }
 
 bool ThreadTransport::complete_some(bool at_least_one, std::chrono::steady_clock::time_point& next) {
-  enum class Kind : std::uint8_t { send, receive, max };
+  enum class Kind : std::uint8_t { send, receive, reduction };
   std::vector<std::pair<Kind, std::size_t>> candidates;
   for (std::size_t i = 0; i < sends_.size(); ++i) candidates.emplace_back(Kind::send, i);
   std::map<std::pair<int, int>, std::size_t> taken;  // receives of one source and tag match in order
@@ -130,8 +147,8 @@ bool ThreadTransport::complete_some(bool at_least_one, std::chrono::steady_clock
     }
     ++place;
   }
-  for (std::size_t i = 0; i < maxes_.size(); ++i) {
-    if (world_.complete(maxes_[i].collective)) candidates.emplace_back(Kind::max, i);
+  for (std::size_t i = 0; i < reductions_.size(); ++i) {
+    if (world_.complete(reductions_[i].collective)) candidates.emplace_back(Kind::reduction, i);
   }
   if (candidates.empty()) return false;
 
@@ -139,10 +156,10 @@ bool ThreadTransport::complete_some(bool at_least_one, std::chrono::steady_clock
   const std::size_t least = at_least_one ? 1 : 0;
   candidates.resize(least + random_() % (candidates.size() - least + 1));
   // A receive takes the oldest message, so those before it of its source and tag come with it.
-  std::vector<bool> sent(sends_.size()), received(receives_.size()), reduced(maxes_.size());
+  std::vector<bool> sent(sends_.size()), received(receives_.size()), reduced(reductions_.size());
   for (const auto& [kind, i] : candidates) {
     if (kind == Kind::send) sent[i] = true;
-    if (kind == Kind::max) reduced[i] = true;
+    if (kind == Kind::reduction) reduced[i] = true;
     if (kind != Kind::receive) continue;
     for (std::size_t k = 0; k <= i; ++k) {
       if (receives_[k].from == receives_[i].from && receives_[k].tag == receives_[i].tag) received[k] = true;
@@ -174,17 +191,10 @@ bool ThreadTransport::complete_some(bool at_least_one, std::chrono::steady_clock
     std::copy(bytes.begin(), bytes.end(), receive.bytes.begin());
     *receive.operation = {true, bytes.size()};
   }
-  for (std::size_t i = 0; i < maxes_.size(); ++i) {
+  for (std::size_t i = 0; i < reductions_.size(); ++i) {
     if (!reduced[i]) continue;
-    for (const auto& part : world_.collectives_[maxes_[i].collective].parts) {
-      for (std::size_t k = 0; k < maxes_[i].values.size(); ++k) {
-        std::uint64_t value;
-        std::memcpy(&value, part.data() + k * sizeof value, sizeof value);
-        maxes_[i].values[k] = std::max(maxes_[i].values[k], value);
-      }
-    }
-    world_.leave(maxes_[i].collective);
-    *maxes_[i].operation = {true, maxes_[i].values.size_bytes()};
+    sum_parts(take_parts(reductions_[i].collective), size(), reductions_[i].out);
+    *reductions_[i].operation = {true, reductions_[i].out.bytes()};
   }
   const auto drop = [](auto& list, const std::vector<bool>& done) {
     std::size_t i = 0;
@@ -192,7 +202,7 @@ bool ThreadTransport::complete_some(bool at_least_one, std::chrono::steady_clock
   };
   drop(sends_, sent);
   drop(receives_, received);
-  drop(maxes_, reduced);
+  drop(reductions_, reduced);
   if (!candidates.empty()) ++world_.activity_;
   return !candidates.empty();
 }
@@ -202,7 +212,7 @@ void ThreadTransport::progress(Wait wait) {
   if (wait == Wait::yes) world_.ranks_[index_of(rank_)].inside = "waits";
   while (true) {
     check_usable();
-    if (sends_.empty() && receives_.empty() && maxes_.empty()) break;
+    if (sends_.empty() && receives_.empty() && reductions_.empty()) break;
     auto next = ThreadWorld::Clock::time_point::max();
     if (complete_some(wait == Wait::yes, next) || wait == Wait::no) break;
     world_.block(lock, rank_, next);
@@ -221,33 +231,19 @@ std::vector<std::byte> ThreadTransport::collective(const char* kind, std::span<c
     world_.block(lock, rank_, ThreadWorld::Clock::time_point::max());
   }
   world_.ranks_[index_of(rank_)].inside = nullptr;
+  return take_parts(index);
+}
+
+std::vector<std::byte> ThreadTransport::take_parts(std::size_t index) {
   std::vector<std::byte> all;
   for (const auto& part : world_.collectives_[index].parts) all.insert(all.end(), part.begin(), part.end());
   world_.leave(index);
   return all;
 }
 
-void ThreadTransport::all_gather(std::span<const std::byte> mine, std::span<std::byte> all) {
-  if (all.size() != mine.size() * index_of(size())) {
-    throw communication("all_gather: no room for all ranks' parts");
-  }
-  const auto parts = collective("all_gather", mine);
-  std::copy(parts.begin(), parts.end(), all.begin());
-}
-
 void ThreadTransport::all_reduce(ConstView in, View out) {
   if (in.count != out.count || in.dtype != out.dtype) throw communication("all_reduce: in and out differ");
-  const auto parts = collective("all_reduce", {static_cast<const std::byte*>(in.data), in.bytes()});
-  switch (in.dtype) {
-    case DType::f32:
-      return sum_parts<float, float>(parts, size(), out);
-    case DType::f64:
-      return sum_parts<double, double>(parts, size(), out);
-    case DType::f16:
-      return sum_parts<float16, float>(parts, size(), out);
-    case DType::bf16:
-      return sum_parts<bfloat16, float>(parts, size(), out);
-  }
+  sum_parts(collective("all_reduce", {static_cast<const std::byte*>(in.data), in.bytes()}), size(), out);
 }
 
 void ThreadTransport::abandon() noexcept {
@@ -255,12 +251,12 @@ void ThreadTransport::abandon() noexcept {
   abandoned_ = true;
   sends_.clear();
   receives_.clear();
-  maxes_.clear();
+  reductions_.clear();
 }
 
 std::size_t ThreadTransport::in_flight() const {
   const Lock lock(world_.mutex_);
-  return sends_.size() + receives_.size() + maxes_.size();
+  return sends_.size() + receives_.size() + reductions_.size();
 }
 
 std::string ThreadTransport::waits_for() const {
@@ -270,7 +266,7 @@ std::string ThreadTransport::waits_for() const {
     text += ", a receive from " + to_string(r.from) + " under tag " + to_string(r.tag) + " (" +
             to_string(r.bytes.size()) + " bytes)";
   }
-  for (const Max& m : maxes_) text += ", collective " + to_string(m.collective) + " (max)";
+  for (const Reduction& r : reductions_) text += ", collective " + to_string(r.collective) + " (a sum)";
   return text.empty() ? "nothing started" : text.substr(2);
 }
 

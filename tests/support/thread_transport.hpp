@@ -42,10 +42,9 @@ class ThreadTransport final : public Transport {
   int take_tags(int channels) override;
   void send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) override;
   void receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) override;
-  void start_max(std::span<std::uint64_t> values, Operation& operation) override;
   void progress(Wait wait) override;
-  void all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override;
   void all_reduce(ConstView in, View out) override;
+  void start_all_reduce(ConstView in, View out, Operation& operation) override;
   void abandon() noexcept override;
 
   /// Operations started and not done.
@@ -68,8 +67,8 @@ class ThreadTransport final : public Transport {
     int from, tag;
     Operation* operation;
   };
-  struct Max {
-    std::span<std::uint64_t> values;
+  struct Reduction {
+    View out;
     std::size_t collective;
     Operation* operation;
   };
@@ -80,6 +79,7 @@ class ThreadTransport final : public Transport {
   void deliver_all();
   bool complete_some(bool at_least_one, std::chrono::steady_clock::time_point& next);
   std::vector<std::byte> collective(const char* kind, std::span<const std::byte> mine);
+  std::vector<std::byte> take_parts(std::size_t index);
   std::string waits_for() const;
 
   ThreadWorld& world_;
@@ -92,7 +92,7 @@ class ThreadTransport final : public Transport {
   std::size_t messages_sent_ = 0;
   std::vector<Send> sends_;
   std::vector<Receive> receives_;
-  std::vector<Max> maxes_;
+  std::vector<Reduction> reductions_;
 };
 
 /// Mailboxes and what ranks know of one another; see run_ranks.

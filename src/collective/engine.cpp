@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collective/engine.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace terse::inline v0_1 {
+namespace {
+
+// How the progress thread looks for news: often at first, since much comes soon after something else, then
+// seldom, since it takes a core from those who compute.
+constexpr int kEagerLooks = 64;
+constexpr std::chrono::microseconds kShortest{10};
+constexpr std::chrono::microseconds kLongest{100};
+
+}  // namespace
+
+Engine::Engine(Transport& transport, const Options& options) : transport_(transport) {
+  if (options.threads > 1) pool_ = std::make_unique<StepPool>(options.threads - 1);
+  if (options.progress == Progress::thread) {
+    try {
+      thread_ = std::thread([this] { serve(); });
+    } catch (const std::system_error& error) {
+      throw Error(ErrorCode::out_of_memory, std::string("no thread for progress: ") + error.what());
+    }
+  }
+}
+
+Engine::~Engine() {
+  if (thread_.joinable()) {
+    {
+      const Lock lock(mutex_);
+      ends_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+  if (active_.empty()) return;
+  transport_.abandon();
+  for (auto& execution : executions_) static_cast<void>(execution.release());
+}
+
+bool Engine::advance_all() noexcept {
+  bool computed = false;
+  auto collectives = Runner::Collectives::enter;
+  for (Execution* execution : active_) {
+    computed = execution->advance(collectives) || computed;
+    if (execution->wants_collective()) collectives = Runner::Collectives::wait;
+  }
+  std::erase_if(active_, [](const Execution* execution) { return execution->done(); });
+  return computed;
+}
+
+// An error of the transport is one of all calls that are under way.
+bool Engine::progress(Transport::Wait wait) noexcept {
+  try {
+    transport_.progress(wait);
+    return true;
+  } catch (...) {
+    for (Execution* execution : active_) execution->fail(std::current_exception());
+    active_.clear();
+    return false;
+  }
+}
+
+Execution& Engine::start(const Call& call) {
+  const Lock lock(mutex_);
+  if (free_.empty()) {
+    free_.reserve(executions_.size() + 1);
+    active_.reserve(executions_.size() + 1);
+    executions_.push_back(std::make_unique<Execution>(transport_, schedules_, pool_.get()));
+    free_.push_back(executions_.back().get());
+  }
+  Execution& execution = *free_.back();
+  free_.pop_back();
+  execution.start(call);
+  if (!execution.done()) active_.push_back(&execution);
+  advance_all();
+  changed_.notify_all();
+  return execution;
+}
+
+bool Engine::test(Execution& execution) {
+  Lock lock(mutex_);
+  if (thread_.joinable()) return execution.done();
+  while (!active_.empty() && progress(Transport::Wait::no) && advance_all()) {
+  }
+  return execution.done();
+}
+
+void Engine::wait_for(Execution& execution, Lock&) {
+  while (!execution.done()) {
+    progress(advance_all() ? Transport::Wait::no : Transport::Wait::yes);
+  }
+}
+
+void Engine::wait(Execution& execution) {
+  Lock lock(mutex_);
+  ++waiting_;
+  wait_for(execution, lock);
+  --waiting_;
+  changed_.notify_all();
+}
+
+CallResult Engine::finish(Execution& execution) {
+  wait(execution);
+  const Lock lock(mutex_);
+  free_.push_back(&execution);
+  return execution.finish();
+}
+
+void Engine::drain() {
+  Lock lock(mutex_);
+  while (!active_.empty()) {
+    Execution& first = *active_.front();
+    ++waiting_;
+    wait_for(first, lock);
+    --waiting_;
+  }
+}
+
+CallResult Engine::run(const Call& call) {
+  drain();
+  Call blocking = call;
+  blocking.blocks = true;
+  return finish(start(blocking));
+}
+
+std::size_t Engine::scratch_bytes() const {
+  const Lock lock(mutex_);
+  std::size_t bytes = 0;
+  for (const auto& execution : executions_) bytes += execution->scratch_bytes();
+  return bytes;
+}
+
+void Engine::serve() {
+  Lock lock(mutex_);
+  int idle = 0;
+  while (true) {
+    changed_.wait(lock, [&] { return ends_ || (!active_.empty() && waiting_ == 0); });
+    if (ends_) return;
+    idle = progress(Transport::Wait::no) && advance_all() ? 0 : idle + 1;
+    lock.unlock();
+    if (idle == 0 || idle < kEagerLooks) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(std::min(kLongest, kShortest * (idle / kEagerLooks)));
+    }
+    lock.lock();
+  }
+}
+
+}  // namespace terse::inline v0_1
