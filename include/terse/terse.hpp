@@ -6,5 +6,6 @@
 #include <terse/communicator.hpp>
 #include <terse/error.hpp>
 #include <terse/feedback.hpp>
+#include <terse/gradient_buckets.hpp>
 #include <terse/types.hpp>
 #include <terse/version.hpp>

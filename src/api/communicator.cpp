@@ -26,10 +26,13 @@ bool overlap(ConstView in, View out) {
   return in.data != out.data && before(in.data, out_end) && before(out.data, in_end);
 }
 
-std::optional<Error> find_fault(const CallTensor& tensor, const std::string& where) {
+// where() says which tensor of which call, once there is a fault.
+std::optional<Error> find_fault(const CallTensor& tensor, auto&& where) {
   const ConstView in = tensor.in;
   const View out = tensor.out;
-  const auto fault = [&](ErrorCode code, const std::string& what) { return Error(code, where + ": " + what); };
+  const auto fault = [&](ErrorCode code, const std::string& what) {
+    return Error(code, where() + ": " + what);
+  };
   if (in.count != out.count || in.dtype != out.dtype) {
     return fault(ErrorCode::invalid_argument, "the input has " + std::to_string(in.count) + " elements of " +
                                                   std::string(name(in.dtype)) + ", the output " +
@@ -58,17 +61,16 @@ std::optional<Error> find_fault(const CallTensor& tensor, const std::string& whe
 }
 
 std::optional<Error> find_fault(const Call& call) {
-  const std::string where(call.style);
-  if (call.tensors.empty()) return find_fault({call.in, call.out}, where);
+  const auto the_call = [&] { return std::string(call.style); };
+  if (call.tensors.empty()) return find_fault({call.in, call.out}, the_call);
   for (std::size_t t = 0; t < call.tensors.size(); ++t) {
-    const std::string which = where + ", tensor " + std::to_string(t);
+    const auto which = [&] { return the_call() + ", tensor " + std::to_string(t); };
     if (auto fault = find_fault(call.tensors[t], which)) return fault;
     if (call.tensors[t].in.dtype != call.dtype()) {
-      return Error(ErrorCode::invalid_argument, which + ": it holds " +
-                                                    std::string(name(call.tensors[t].in.dtype)) +
-                                                    " where the first one holds " +
-                                                    std::string(name(call.dtype())) +
-                                                    ": make one call for each type");
+      return Error(ErrorCode::invalid_argument,
+                   which() + ": it holds " + std::string(name(call.tensors[t].in.dtype)) +
+                       " where the first one holds " + std::string(name(call.dtype())) +
+                       ": make one call for each type");
     }
   }
   return std::nullopt;
@@ -197,9 +199,7 @@ bool CommunicatorState::compression_pays(Call& call) {
 }
 
 Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
-  const auto value_of = [&](auto member) {
-    return (given.*member) ? *(given.*member) : *(defaults.*member);
-  };
+  const auto value_of = [&](auto member) { return (given.*member) ? *(given.*member) : *(defaults.*member); };
   const std::string& algorithm = given.algorithm.empty() ? defaults.algorithm : given.algorithm;
   const std::size_t min_bytes = value_of(&AllreduceOptions::min_bytes);
   const Check check = value_of(&AllreduceOptions::check);
@@ -233,7 +233,8 @@ Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
   if (!call.failure) call.failure = find_fault(call);
   if (!call.failure) note([&] { check_pair(transport, call); });
   call.segment_bytes = value_of(&AllreduceOptions::segment_bytes);
-  if (call.segment_bytes == kAutoSegment) {
+  call.models_segments = call.segment_bytes == kAutoSegment;
+  if (call.models_segments) {
     call.segment_bytes = model_segment_bytes(call.bytes(), transport.size());
   }
 

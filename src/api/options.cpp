@@ -50,7 +50,8 @@ constexpr std::array<Row, 7> kRows = {{
      },
      [](const AllreduceOptions& o) { return o.min_bytes == kAutoBytes ? "auto" : text_of(o.min_bytes); }},
     {{"segment_bytes", "auto",
-      "bytes of elements in one segment of the pipeline, over all ranks: auto, or bytes such as 4M; results do "
+      "bytes of elements in one segment of the pipeline, over all ranks: auto, or bytes such as 4M; results "
+      "do "
       "not depend on it"},
      [](AllreduceOptions& o, std::string_view v) {
        const std::size_t bytes = v == "auto" ? kAutoSegment : parse_bytes("segment_bytes", v);

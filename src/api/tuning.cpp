@@ -44,6 +44,9 @@ Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffer
   Feedback feedback;
   Call compressed = call;
   compressed.tensors = {};
+  if (call.models_segments) {
+    compressed.segment_bytes = model_segment_bytes(bytes, engine.transport().size());
+  }
   compressed.out = {buffers.out.data(), bytes / size_of(call.dtype()), call.dtype()};
   compressed.in = buffers.in.empty() ? compressed.out
                                      : View{buffers.in.data(), compressed.out.count, compressed.out.dtype};
@@ -107,11 +110,15 @@ bool pays(std::span<const Trial> trials, std::size_t size_class) noexcept {
 bool Tuning::compression_pays(Engine& engine, const Call& call) {
   Transport& transport = engine.transport();
   const std::size_t wanted = size_class(call.bytes());
-  std::string kind = call.codec->spec() + ' ' + std::string(call.algorithm->name) + ' ' +
-                     std::string(name(call.dtype())) + ' ' + std::to_string(call.segment_bytes);
-  if (has_feedback(call)) kind += " feedback";
-  if (call.checksum) kind += " checksums";
-  std::vector<Trial>& trials = trials_[kind];
+  kind_.assign(call.codec->spec())
+      .append(" ")
+      .append(call.algorithm->name)
+      .append(" ")
+      .append(name(call.dtype()));
+  kind_.append(" ").append(std::to_string(call.models_segments ? 0 : call.segment_bytes));
+  if (has_feedback(call)) kind_.append(" feedback");
+  if (call.checksum) kind_.append(" checksums");
+  std::vector<Trial>& trials = trials_[kind_];
   if (trials.size() <= wanted && !is_settled(trials)) {
     Call first = call;
     first.found = "has a trial to make";

@@ -46,6 +46,7 @@ class Tuning {
  private:
   // by codec, algorithm, dtype and whatever else changes the time: a trial a class
   std::map<std::string, std::vector<Trial>> trials_;
+  std::string kind_;  // the key that is being looked for
 };
 
 }  // namespace terse::inline v0_1

@@ -45,7 +45,8 @@ std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t 
     }
     if (!bytes) {
       write_header(codec_, count, as_, kNonFinite, out);
-      if (f != 0) undo({.dtype = as_, .payload = payload.first(rest.data() - payload.data())}, fragments.first(f));
+      if (f != 0)
+        undo({.dtype = as_, .payload = payload.first(rest.data() - payload.data())}, fragments.first(f));
       return kHeaderBytes;
     }
     if (lengths) store(payload.data() + written - kLengthBytes, static_cast<std::uint64_t>(*bytes));

@@ -208,8 +208,7 @@ Error Words::Verdict::agreed() const {
 Words::Verdict Words::verdict() const {
   std::vector<Party> parties;
   for (int r = 0; r < transport_.size(); ++r) {
-    const std::size_t bytes =
-        r == transport_.rank() ? own_bytes_ : heard_[static_cast<std::size_t>(r)].bytes;
+    const std::size_t bytes = r == transport_.rank() ? own_bytes_ : heard_[static_cast<std::size_t>(r)].bytes;
     parties.push_back(read_record(record_of(memory_, r).first(bytes), place_of(tag_, r)));
   }
   if (std::any_of(parties.begin(), parties.end(), [](const Party& p) { return p.heard && p.failed; })) {
@@ -238,8 +237,8 @@ void require_agreement(Transport& transport, const Words::Fields& fields,
     Words words;
     std::vector<std::byte> memory;
   };
-  auto parts = std::unique_ptr<Parts>(
-      new Parts{Agreement(transport), Words(transport), std::vector<std::byte>(Words::bytes(transport.size()))});
+  auto parts = std::unique_ptr<Parts>(new Parts{Agreement(transport), Words(transport),
+                                                std::vector<std::byte>(Words::bytes(transport.size()))});
   std::string text;
   for (const auto& [name, value] : fields) text.append(name).append("=").append(value).append("\n");
   const int tag = transport.take_tags(2);

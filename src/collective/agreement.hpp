@@ -47,7 +47,7 @@ class Agreement {
 class Words {
  public:
   /// Names and values.
-  using Fields = std::vector<std::pair<std::string_view, std::string>>;
+  using Fields = std::vector<std::pair<std::string, std::string>>;
 
   explicit Words(Transport& transport) : transport_(transport) {}
   /// Left before its end, it takes the transport with it.
@@ -89,6 +89,7 @@ class Words {
 
 /// The whole of it at once: collective; throws AgreedError on all ranks alike unless all agree and none has
 /// failed.
-void require_agreement(Transport& transport, const Words::Fields& fields, const std::optional<Error>& failure);
+void require_agreement(Transport& transport, const Words::Fields& fields,
+                       const std::optional<Error>& failure);
 
 }  // namespace terse::inline v0_1

@@ -19,9 +19,7 @@ class Digits {
  public:
   explicit Digits(std::uint64_t value)
       : end_(std::to_chars(text_.data(), text_.data() + text_.size(), value).ptr) {}
-  operator std::string_view() const {
-    return {text_.data(), static_cast<std::size_t>(end_ - text_.data())};
-  }
+  operator std::string_view() const { return {text_.data(), static_cast<std::size_t>(end_ - text_.data())}; }
 
  private:
   std::array<char, 20> text_;
@@ -37,8 +35,8 @@ void visit_feedback(const Feedback* feedback, auto&& value) {
   value(" calls");
 }
 
-// What ranks must have in common: calls name(...) and then value(...), once or more, for each. For its hash
-// and for its text, and without memory of its own.
+// What ranks must have in common: calls name(...) and then value(...), each once or more, for each. For its
+// hash and for its text, and without memory of its own.
 void visit_terms(const Call& call, auto&& name, auto&& value) {
   const auto field = [&](std::string_view n, std::string_view v) {
     name(n);
@@ -72,8 +70,7 @@ void visit_terms(const Call& call, auto&& name, auto&& value) {
   field("tensors", Digits(call.tensors.size()));
   for (const CallTensor& tensor : call.tensors) {
     name("tensor ");
-    value(Digits(static_cast<std::size_t>(&tensor - call.tensors.data())));
-    value(": ");
+    name(Digits(static_cast<std::size_t>(&tensor - call.tensors.data())));
     value(Digits(tensor.in.count));
     value(" elements, feedback ");
     visit_feedback(tensor.feedback, value);
@@ -89,9 +86,17 @@ std::uint64_t digest_of(const Call& call) {
 
 Words::Fields fields_of(const Call& call) {
   Words::Fields fields;
+  bool named = false;
   visit_terms(
-      call, [&](std::string_view name) { fields.emplace_back(name, ""); },
-      [&](std::string_view value) { fields.back().second += value; });
+      call,
+      [&](std::string_view name) {
+        if (!std::exchange(named, true)) fields.emplace_back();
+        fields.back().first += name;
+      },
+      [&](std::string_view value) {
+        named = false;
+        fields.back().second += value;
+      });
   return fields;
 }
 
@@ -108,9 +113,7 @@ std::optional<Error> failure_of(F&& work) {
 
 // The flagged pieces of one segment, or of several, become segments of their own, in tensor order: the k-th
 // flagged piece of each owner goes into segment k.
-std::vector<std::vector<Piece>> regroup(std::vector<Piece> flagged, int ranks) {
-  std::sort(flagged.begin(), flagged.end(),
-            [](const Piece& a, const Piece& b) { return a.range.offset < b.range.offset; });
+std::vector<std::vector<Piece>> regroup(const std::vector<Piece>& flagged, int ranks) {
   std::vector<std::size_t> next(static_cast<std::size_t>(ranks));
   std::vector<std::vector<Piece>> segments;
   for (const Piece& piece : flagged) {
@@ -162,17 +165,17 @@ void check_pair(const Transport& transport, const Call& call) {
   CallTensor single;
   const auto tensors = tensors_of(call, single);
   const std::array<Range, 2> several{};
-  check_pair(*call.algorithm, {.rank = transport.rank(),
-                               .ranks = transport.size(),
-                               .count = call.count(),
-                               .tensors = tensors.size() > 1 ? std::span<const Range>(several)
-                                                             : std::span<const Range>(),
-                               .dtype = call.dtype(),
-                               .op = call.op,
-                               .codec = call.codec.get(),
-                               .feedback = std::any_of(tensors.begin(), tensors.end(), [&](const CallTensor& t) {
-                                 return keeps_residuals(call, t.feedback, *call.codec);
-                               })});
+  check_pair(*call.algorithm,
+             {.rank = transport.rank(),
+              .ranks = transport.size(),
+              .count = call.count(),
+              .tensors = tensors.size() > 1 ? std::span<const Range>(several) : std::span<const Range>(),
+              .dtype = call.dtype(),
+              .op = call.op,
+              .codec = call.codec.get(),
+              .feedback = std::any_of(tensors.begin(), tensors.end(), [&](const CallTensor& t) {
+                return keeps_residuals(call, t.feedback, *call.codec);
+              })});
 }
 
 void decline(const Transport& transport, const Call& call) {
@@ -243,17 +246,18 @@ void Execution::start(const Call& call) noexcept {
 }
 
 Problem Execution::problem_of(const Codec& codec) const {
-  return {.rank = transport_.rank(),
-          .ranks = transport_.size(),
-          .count = layout_.back().end(),
-          .tensors = layout_.size() > 1 ? std::span<const Range>(layout_) : std::span<const Range>(),
-          .dtype = call_.dtype(),
-          .op = call_.op,
-          .codec = &codec,
-          .feedback = std::any_of(tensors_.begin(), tensors_.end(),
-                                  [&](const CallTensor& t) { return keeps_residuals(call_, t.feedback, codec); }),
-          .segment_bytes = call_.segment_bytes,
-          .trailer_bytes = kTrailerBytes};
+  return {
+      .rank = transport_.rank(),
+      .ranks = transport_.size(),
+      .count = layout_.back().end(),
+      .tensors = layout_.size() > 1 ? std::span<const Range>(layout_) : std::span<const Range>(),
+      .dtype = call_.dtype(),
+      .op = call_.op,
+      .codec = &codec,
+      .feedback = std::any_of(tensors_.begin(), tensors_.end(),
+                              [&](const CallTensor& t) { return keeps_residuals(call_, t.feedback, codec); }),
+      .segment_bytes = call_.segment_bytes,
+      .trailer_bytes = kTrailerBytes};
 }
 
 // Everything that may fail on one rank alone, done before anything is told to the others.
@@ -264,7 +268,8 @@ void Execution::prepare() {
   bound_.clear();
   if (!compresses && tensors_.size() > 1) {
     pad(call_.count());  // one reduction of all
-  } else if (const std::size_t padded = padded_count(*call_.algorithm, tensors_[0].in.count, transport_.size());
+  } else if (const std::size_t padded =
+                 padded_count(*call_.algorithm, tensors_[0].in.count, transport_.size());
              padded != tensors_[0].in.count) {
     pad(padded);
   } else {
@@ -291,16 +296,15 @@ void Execution::prepare() {
       bound_[t].server_begin = own.offset;
     }
   }
-  runner_.begin(
-      std::move(schedule),
-      {.layout = layout_,
-       .tensors = bound_,
-       .codec = call_.codec.get(),
-       .dtype = call_.dtype(),
-       .factor = call_.op == Op::sum && !call_.codec->traits().lossless ? transport_.size() : 1.0,
-       .checksum = call_.checksum,
-       .blocks = call_.blocks},
-      tag_);
+  runner_.begin(std::move(schedule),
+                {.layout = layout_,
+                 .tensors = bound_,
+                 .codec = call_.codec.get(),
+                 .dtype = call_.dtype(),
+                 .factor = call_.op == Op::sum && !call_.codec->traits().lossless ? transport_.size() : 1.0,
+                 .checksum = call_.checksum,
+                 .blocks = call_.blocks},
+                tag_);
 }
 
 // The tensors one behind the other, with zeros behind them, as one tensor of `count` elements.
@@ -316,8 +320,7 @@ void Execution::pad(std::size_t count) {
   std::fill(memory.begin() + static_cast<std::ptrdiff_t>(at),
             memory.begin() + static_cast<std::ptrdiff_t>(bytes), std::byte{0});
   append(layout_, count, 1);
-  bound_.push_back(
-      {.in = {memory.data(), count, dtype}, .out = {memory.data() + bytes, count, dtype}});
+  bound_.push_back({.in = {memory.data(), count, dtype}, .out = {memory.data() + bytes, count, dtype}});
 }
 
 void Execution::unpad() {
@@ -385,16 +388,25 @@ bool Execution::advance(Runner::Collectives collectives) noexcept {
 void Execution::explain(int tag) {
   const bool of_the_call = tag == tag_ + kBeginning + 1;
   phase_ = Phase::explaining;
-  words_.start(failure_ ? Words::Fields{} : of_the_call ? fields_of(call_) : fields_of_pass(), failure_, tag,
-               words_memory_.reserve(Words::bytes(transport_.size())), Words::Hears::yes);
+  words_.start(failure_      ? Words::Fields{}
+               : of_the_call ? fields_of(call_)
+                             : fields_of_pass(),
+               failure_, tag, words_memory_.reserve(Words::bytes(transport_.size())), Words::Hears::yes);
+}
+
+// Of the pieces to send again, which are in tensor order.
+std::uint64_t Execution::digest_of_pass() const {
+  std::uint64_t digest = flagged_.size();
+  for (const Piece& piece : flagged_) {
+    const std::array<std::uint64_t, 1> offset = {piece.range.offset};
+    digest = hash(std::as_bytes(std::span(offset)), digest);
+  }
+  return digest;
 }
 
 Words::Fields Execution::fields_of_pass() const {
-  std::vector<std::uint64_t> again;
-  for (const Piece& piece : flagged_) again.push_back(piece.range.offset);
-  std::sort(again.begin(), again.end());
   return {{"pieces_to_send_again",
-           std::to_string(again.size()) + " (" + std::to_string(hash(std::as_bytes(std::span(again)))) + ")"}};
+           std::to_string(flagged_.size()) + " (" + std::to_string(digest_of_pass()) + ")"}};
 }
 
 // The end of a schedule, where all throw what any has found. With checksums, any rank may have found
@@ -406,6 +418,8 @@ void Execution::end_pass() {
   sent_ = true;
   result_.bytes_sent += runner_.bytes_sent();
   flagged_ = runner_.flagged();
+  std::sort(flagged_.begin(), flagged_.end(),
+            [](const Piece& a, const Piece& b) { return a.range.offset < b.range.offset; });
   told_ = runner_.told();
   failure_ = runner_.failure();
   // what may fail on one rank alone comes before the ranks meet
@@ -418,8 +432,7 @@ void Execution::end_pass() {
   }
   if (call_.checksum) {
     phase_ = first ? Phase::meeting : Phase::meeting_again;
-    const std::string text = failure_ ? "" : fields_of_pass()[0].second;
-    agreement_.start(hash(std::as_bytes(std::span(text))), failure_.has_value(),
+    agreement_.start(failure_ ? 0 : digest_of_pass(), failure_.has_value(),
                      tag_ + kMeeting + (first ? 0 : 2));
     return;
   }

@@ -53,6 +53,7 @@ struct Call {
   Op op = Op::sum;
   Feedback* feedback = nullptr;  ///< of the tensor, where there is only one
   std::size_t segment_bytes = std::size_t{4} << 20;
+  bool models_segments = false;           ///< that is what the model says for this size
   std::string_view tensor{};              ///< its name, where it has one
   std::span<const CallTensor> tensors{};  ///< where there are several: of one dtype
   std::string_view style = "allreduce";   ///< what the caller calls it: all ranks must call it alike
@@ -99,8 +100,8 @@ class Execution {
   bool done() const noexcept { return phase_ == Phase::done; }
   /// Whether it will enter a reduction of the transport's: that has to be done in start order.
   bool wants_collective() const noexcept { return phase_ == Phase::running && runner_.wants_collective(); }
-  /// When done: what it did. Errors: see Communicator::allreduce. With `agree`, what is no AgreedError was met
-  /// half way, perhaps by this rank alone: the next call must tell the others (Call::failure).
+  /// When done: what it did. Errors: see Communicator::allreduce. With `agree`, what is no AgreedError was
+  /// met half way, perhaps by this rank alone: the next call must tell the others (Call::failure).
   CallResult finish();
 
   /// Ends it with an error of the transport's.
@@ -108,6 +109,7 @@ class Execution {
 
   /// Memory that it keeps.
   std::size_t scratch_bytes() const noexcept;
+
  private:
   enum class Phase : std::uint8_t {
     done,
@@ -133,6 +135,7 @@ class Execution {
   void end_parting();
   void after_pass(bool first);
   void succeed();
+  std::uint64_t digest_of_pass() const;
   Words::Fields fields_of_pass() const;
 
   Transport& transport_;
@@ -154,7 +157,7 @@ class Execution {
   std::vector<Range> layout_;
   std::vector<BoundTensor> bound_;
   Buffer messages_;
-  Buffer flat_;   // tensors padded, or one behind the other
+  Buffer flat_;  // tensors padded, or one behind the other
   Buffer words_memory_;
   Runner runner_;
   Agreement agreement_;
@@ -163,7 +166,7 @@ class Execution {
   bool sent_ = false;
   bool told_ = false;      // at the end of a pass: an owner has told all ranks that something went wrong
   bool all_know_ = false;  // that there is reason to meet
-  bool agreed_ = false;  // ranks have agreed, or need not
+  bool agreed_ = false;    // ranks have agreed, or need not
   std::vector<Piece> flagged_;
   CallResult result_;
   std::exception_ptr error_;

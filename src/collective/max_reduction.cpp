@@ -36,8 +36,9 @@ void MaxReduction::begin_round() {
 void MaxReduction::advance() {
   while (!done() && sent_.done && received_.done) {
     if (received_.bytes != count_ * sizeof(std::uint64_t)) {
-      throw Error(ErrorCode::communication, "ranks are in different calls: " + std::to_string(received_.bytes) +
-                                                " bytes came where numbers to agree on were due");
+      throw Error(ErrorCode::communication,
+                  "ranks are in different calls: " + std::to_string(received_.bytes) +
+                      " bytes came where numbers to agree on were due");
     }
     for (std::size_t i = 0; i < count_; ++i) values_[i] = std::max(values_[i], in_[i]);
     distance_ *= 2;

@@ -36,8 +36,12 @@ void Runner::begin(std::shared_ptr<const Schedule> schedule, const Binding& bind
   bytes_sent_ = 0;
   collectives_left_ = 0;
   waits_.resize(schedule->size());
+  started_.assign(schedule->size(), 0);
   operations_.resize(schedule->size());
   message_size_.resize(schedule->messages().size());
+  for (auto* steps : {&ready_, &ready_wire_, &starting_, &in_flight_, &encoded_behind_gate_}) {
+    steps->reserve(schedule->size());  // what they hold depends on when messages come
+  }
   ready_.clear();
   ready_wire_.clear();
   encoded_behind_gate_.clear();
@@ -117,10 +121,15 @@ void Runner::start_wire(Collectives collectives) {
   if (gated_ || ready_wire_.empty()) return;
   starting_.clear();
   starting_.swap(ready_wire_);  // to which finish() may add
-  // messages of one kind between two ranks: in the order of steps
   std::sort(starting_.begin(), starting_.end());
   for (const std::uint32_t i : starting_) {
     const Step& step = (*schedule_)[i];
+    // with several threads, what is to be sent later may be encoded first
+    if (const std::uint32_t before = schedule_->started_after(i); before != kNoSlot && !started_[before]) {
+      ready_wire_.push_back(i);
+      continue;
+    }
+    started_[i] = 1;
     const int tag = first_tag_ + step.channel;
     switch (step.verb) {
       case Verb::send:
@@ -178,9 +187,8 @@ auto Runner::fragments_of(const Range& elements, Make&& make) const {
   using Made = decltype(make(binding_.tensors[0], elements));
   thread_local std::vector<Made> made;
   made.clear();
-  for_each_fragment(binding_.layout, elements, [&](std::size_t t, const Range& own) {
-    made.push_back(make(binding_.tensors[t], own));
-  });
+  for_each_fragment(binding_.layout, elements,
+                    [&](std::size_t t, const Range& own) { made.push_back(make(binding_.tensors[t], own)); });
   return std::span<const Made>(made);
 }
 
@@ -225,9 +233,9 @@ std::size_t Runner::address(const Step& step, std::span<std::byte> out, std::siz
 
 Contents Runner::open(const Step& step, std::uint32_t message, int author, std::uint8_t channel) const {
   const bool own = author == transport_.rank();
-  const Contents contents =
-      open_message(*binding_.codec, step.elements.count, binding_.dtype, message_in(message),
-                   own ? std::optional<std::uint64_t>() : std::optional(place(channel, author, step.elements)));
+  const Contents contents = open_message(
+      *binding_.codec, step.elements.count, binding_.dtype, message_in(message),
+      own ? std::optional<std::uint64_t>() : std::optional(place(channel, author, step.elements)));
   if (contents.dtype != binding_.dtype) {
     throw Error(ErrorCode::corrupt_data, "corrupt message: it holds " + std::string(name(contents.dtype)) +
                                              " where " + std::string(name(binding_.dtype)) + " is due");
@@ -248,8 +256,7 @@ void Runner::encode(const Step& step, StepResult& result) {
         return Fragment{tensor.in.slice(own.offset, own.count),
                         tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}};
       });
-      bytes =
-          PieceCoder(*binding_.codec, binding_.dtype).encode(fragments, step.elements.count, out);
+      bytes = PieceCoder(*binding_.codec, binding_.dtype).encode(fragments, step.elements.count, out);
     } catch (...) {
       result.failure = current_error("encoding with " + binding_.codec->spec());
       sound = false;
@@ -298,8 +305,8 @@ void Runner::reduce(const Step& step, StepResult& result) {
       for_each_fragment(binding_.layout, step.elements,
                         [&](std::size_t, const Range& own) { counts.push_back(own.count); });
       bytes = PieceCoder(*binding_.codec, binding_.dtype)
-                  .reduce(messages, counts, residuals, step.average ? transport_.size() : 1.0, binding_.factor,
-                          step.elements.count, out, reading);
+                  .reduce(messages, counts, residuals, step.average ? transport_.size() : 1.0,
+                          binding_.factor, step.elements.count, out, reading);
     } catch (...) {
       result.failure =
           current_error(reading < messages.size() ? "a message from rank " + std::to_string(reading)

@@ -39,8 +39,8 @@ struct Binding {
   bool blocks = false;  ///< the transport's own reduction may block
 };
 
-/// Advances one schedule after another. Computation runs as soon as it can, the lowest step first; the wire is
-/// served in between. Nothing is sent, received or reduced before open_gate().
+/// Advances one schedule after another. Computation runs as soon as it can, the lowest step first; the wire
+/// is served in between. Nothing is sent, received or reduced before open_gate().
 class Runner {
  public:
   /// The transport, the scratch for messages and the pool, where there is one, outlive the runner.
@@ -116,13 +116,14 @@ class Runner {
   std::size_t finished_ = 0;
   std::size_t bytes_sent_ = 0;
   std::size_t collectives_left_ = 0;
-  std::vector<std::uint32_t> waits_;         // by step: prerequisites not yet finished
-  std::vector<std::uint32_t> ready_;         // computation, a heap with the lowest step on top
-  std::vector<std::uint32_t> ready_wire_;    // transfers that may start
-  std::vector<std::uint32_t> starting_;      // those that just do
-  std::vector<std::uint32_t> in_flight_;     // transfers that have started
-  std::vector<Operation> operations_;        // by step
-  std::vector<std::size_t> message_size_;    // by message slot: bytes in it
+  std::vector<std::uint32_t> waits_;       // by step: prerequisites not yet finished
+  std::vector<std::uint8_t> started_;      // by step, of those on the wire
+  std::vector<std::uint32_t> ready_;       // computation, a heap with the lowest step on top
+  std::vector<std::uint32_t> ready_wire_;  // transfers that may start
+  std::vector<std::uint32_t> starting_;    // those that just do
+  std::vector<std::uint32_t> in_flight_;   // transfers that have started
+  std::vector<Operation> operations_;      // by step
+  std::vector<std::size_t> message_size_;  // by message slot: bytes in it
   std::vector<std::uint32_t> encoded_behind_gate_;
   std::vector<Piece> flagged_;
   std::optional<Error> failure_;

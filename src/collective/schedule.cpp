@@ -2,6 +2,8 @@
 #include "collective/schedule.hpp"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 
 namespace terse::inline v0_1 {
 namespace {
@@ -35,6 +37,14 @@ void Schedule::seal() {
     successors_.push_back(after);
   }
   for (std::size_t i = 1; i < first_.size(); ++i) first_[i] += first_[i - 1];
+  started_after_.assign(steps_.size(), kNoSlot);
+  std::map<std::tuple<Verb, int, std::uint8_t>, std::uint32_t> last;
+  for (std::uint32_t i = 0; i < steps_.size(); ++i) {
+    const Step& step = steps_[i];
+    if (step.verb != Verb::send && step.verb != Verb::receive) continue;
+    const auto [before, first] = last.try_emplace({step.verb, step.peer, step.channel}, i);
+    if (!first) started_after_[i] = std::exchange(before->second, i);
+  }
   edges_.clear();
   edges_.shrink_to_fit();
 }

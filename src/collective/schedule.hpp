@@ -55,6 +55,9 @@ class Schedule {
   /// To be called once, after the last add.
   void seal();
 
+  /// Of a send or receive: the one before it with the same peer and channel, which must start before it,
+  /// since that is how messages find each other. kNoSlot for the first.
+  std::uint32_t started_after(std::uint32_t i) const noexcept { return started_after_[i]; }
   /// What the rank owns; empty where ranks own nothing.
   Range chunk{};
 
@@ -76,6 +79,7 @@ class Schedule {
   std::vector<std::uint32_t> prerequisites_;
   std::vector<std::uint32_t> first_;
   std::vector<std::uint32_t> successors_;
+  std::vector<std::uint32_t> started_after_;
   std::vector<Range> messages_;
 };
 

@@ -121,11 +121,9 @@ class Builder {
       }
     }
     if (whole_ != kNoSlot) {
-      free_slots.push_back(schedule_.add({.verb = Verb::encode,
-                                          .message = whole_,
-                                          .kept = true,
-                                          .elements = {0, problem_.count}},
-                                         free_slots));
+      free_slots.push_back(schedule_.add(
+          {.verb = Verb::encode, .message = whole_, .kept = true, .elements = {0, problem_.count}},
+          free_slots));
     }
     // neighbours first and oneself last, so that no owner is everybody's first
     for (int turn = 1; turn <= problem_.ranks; ++turn) {
@@ -156,7 +154,6 @@ class Builder {
     for (int rank = 0; rank < problem_.ranks; ++rank) {
       after.push_back(rank == me_ ? own.encoded : part(segment, rank).received);
     }
-    // results leave in the order of segments
     own.result = schedule_.add({.verb = Verb::reduce,
                                 .channel = kToAll,
                                 .message = at(slots.result, me_),
@@ -164,8 +161,7 @@ class Builder {
                                 .from_channel = kToOwner,
                                 .average = averages(problem_),
                                 .elements = own.range},
-                               with(after, last_result_));
-    last_result_ = own.result;
+                               after);
     for (int turn = 1; turn < problem_.ranks; ++turn) {
       const int peer = (me_ + turn) % problem_.ranks;
       segment.last.push_back(schedule_.add(
@@ -219,7 +215,6 @@ class Builder {
   std::vector<std::size_t> counts_;
   std::uint32_t whole_ = kNoSlot;  // message of the whole tensor, where pieces are parts of that
   std::uint32_t join_ = kNoSlot;
-  std::uint32_t last_result_ = kNoSlot;
   std::vector<Segment> states_;
   std::vector<Slots> slots_;
   Schedule schedule_;
@@ -243,7 +238,7 @@ Schedule build_two_phase(const Problem& problem) {
 // years ago takes, messages by TCP; the root makes little of a wrong one.
 std::size_t model_segment_bytes(std::size_t bytes, int ranks) {
   const double each_ns = 15e3 + 30e3 * (ranks - 1);  // steps and messages
-  constexpr double kByteNs = 0.4;                   // to encode, reduce and decode
+  constexpr double kByteNs = 0.4;                    // to encode, reduce and decode
   const double best = std::sqrt(static_cast<double>(bytes) * each_ns / kByteNs);
   constexpr std::size_t kUnit = 4096;
   return std::max(kUnit, static_cast<std::size_t>(best) / kUnit * kUnit);

@@ -11,6 +11,8 @@ namespace {
 
 // The one place that knows that MPI 3.1 counts in int.
 constexpr std::size_t kMaxCount = std::size_t{1} << 30;
+// Transfers under way at once, before memory for more is taken.
+constexpr std::size_t kUsual = 64;
 
 // `bytes` bytes as one element of a type, for messages that int cannot count.
 MPI_Datatype large_type(std::size_t bytes) {
@@ -81,6 +83,10 @@ MpiTransport::MpiTransport(MPI_Comm comm) {
   int found = 0;
   check(MPI_Comm_get_attr(comm_, MPI_TAG_UB, &limit, &found), "MPI_Comm_get_attr");
   if (found) tag_limit_ = *static_cast<int*>(limit);
+  requests_.reserve(kUsual);
+  pending_.reserve(kUsual);
+  finished_.reserve(kUsual);
+  statuses_.reserve(kUsual);
 }
 
 // For debuggers, and for the drop-in, which leaves the library's own communicators alone.

@@ -94,6 +94,7 @@ void check_spoiled(const Spoiler& spoiler, int ranks, int culprit, bool bound, s
   Setting setting{.ranks = ranks, .count = 1000, .codec = "onebit:block=64", .segment_bytes = 3000};
   setting.in_place = in_place;
   setting.checksum = seed % 2 == 0;
+  setting.style = style_of(seed);
   Rig rig(setting);
   SCOPED_TRACE(spoiler.name + " on rank " + std::to_string(culprit) + " of " + std::to_string(ranks) +
                (bound ? ", after a call" : ""));

@@ -176,6 +176,7 @@ void check_all(bool checksum) {
           if (!refusal(s).empty()) continue;
           s.in_place = turn % 4 == 1;
           s.segment_bytes = codec->traits().block > 100 ? 1 : 1200;
+          s.style = style_of(turn);
           s.checksum = checksum;
           const auto inputs = inputs_of(s, with_nan);
           const Calls sound = make_calls(s, inputs, {.rank = -1});

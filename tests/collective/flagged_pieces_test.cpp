@@ -73,6 +73,7 @@ TEST(FlaggedPieces, OnAnyRanksDtypesAndOptions) {
           s.in_place = in_place;
           s.feedback = turn % 5 != 0;
           s.checksum = turn % 7 == 0;
+          s.style = style_of(turn);
           s.segment_bytes =
               turn % 3 == 0 ? 1 : std::size_t{64} * 2 * size_of(dtype) * static_cast<std::size_t>(ranks);
           const int rank = static_cast<int>(turn) % ranks;

@@ -86,7 +86,8 @@ TEST(Golden, CollectiveOnThreads) {
     for (const DType dtype : {DType::f32, DType::f64}) {
       if (!make_codec(g.codec())->supports(dtype)) continue;
       for (const Op op : {Op::average, Op::sum}) {
-        for (const std::size_t segment_bytes : {std::size_t{1}, std::size_t{4} << 20}) {
+        for (const Style style : kAllStyles) {
+          const std::size_t segment_bytes = style == Style::blocking ? std::size_t{4} << 20 : 1;
           Rig rig({.ranks = g.ranks,
                    .count = g.count,
                    .dtype = dtype,
@@ -94,7 +95,8 @@ TEST(Golden, CollectiveOnThreads) {
                    .codec = g.codec(),
                    .algorithm = g.algorithm(),
                    .in_place = op == Op::sum,
-                   .segment_bytes = segment_bytes});
+                   .segment_bytes = segment_bytes,
+                   .style = style});
           SCOPED_TRACE(g.name + ": " + text_of(rig.setting()));
           for (const auto& step : g.steps) {
             const auto result = rig.call(step.inputs);

@@ -2,6 +2,8 @@
 #include "support/rig.hpp"
 
 #include <algorithm>
+#include <array>
+#include <thread>
 #include <utility>
 
 #include "support/exact.hpp"
@@ -19,7 +21,41 @@ std::string text_of(const Setting& s) {
   return s.codec + " by " + s.algorithm + " on " + std::to_string(s.ranks) + " ranks, " +
          std::to_string(s.count) + " " + std::string(name(s.dtype)) + ", " + std::string(name(s.op)) +
          (s.feedback ? ", feedback" : "") + (s.in_place ? ", in place" : "") +
-         (s.checksum ? ", checksum" : "") + ", segments of " + std::to_string(s.segment_bytes);
+         (s.checksum ? ", checksum" : "") + ", " + std::string(name(s.style)) + ", segments of " +
+         std::to_string(s.segment_bytes);
+}
+
+std::string_view name(Style style) noexcept {
+  constexpr std::array<std::string_view, std::size(kAllStyles)> kNames = {
+      "blocking", "nonblocking", "in a list", "by three threads", "with a progress thread"};
+  return kNames[static_cast<std::size_t>(style)];
+}
+
+CallResult make_call(Style style, Transport& transport, Call call) {
+  const CallTensor only{call.in, call.out, call.feedback};
+  Engine::Options options;
+  switch (style) {
+    case Style::blocking:
+      break;
+    case Style::list:
+      call.tensors = {&only, 1};
+      call.in = call.out = {};
+      call.feedback = nullptr;
+      break;
+    case Style::threads:
+      options.threads = 3;
+      break;
+    case Style::nonblocking:
+      break;
+    case Style::progress_thread:
+      options.progress = Engine::Progress::thread;
+      break;
+  }
+  Engine engine(transport, options);
+  if (style != Style::nonblocking && style != Style::progress_thread) return engine.run(call);
+  Execution& execution = engine.start(call);
+  for (int i = 0; i < 20 && !engine.test(execution); ++i) std::this_thread::yield();
+  return engine.finish(execution);
 }
 
 bool Rig::Result::failed() const {
@@ -27,9 +63,7 @@ bool Rig::Result::failed() const {
 }
 
 Rig::Rig(const Setting& setting)
-    : setting_(setting),
-      codec_(make_codec(setting.codec)),
-      feedbacks_(index_of(setting.ranks)) {}
+    : setting_(setting), codec_(make_codec(setting.codec)), feedbacks_(index_of(setting.ranks)) {}
 
 Problem Rig::problem(int rank) const {
   Problem problem;
@@ -68,7 +102,7 @@ void Rig::call_on(Transport& transport, const Matrix& inputs, Result& result, co
   call.checksum = setting_.checksum;
   if (change) change(transport.rank(), call);
   try {
-    result.calls[rank] = Engine(transport).run(call);
+    result.calls[rank] = make_call(setting_.style, transport, call);
   } catch (...) {
     result.errors[rank] = sentence_of(std::current_exception());
   }

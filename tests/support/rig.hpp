@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <terse/codec.hpp>
 #include <terse/feedback.hpp>
 #include <vector>
@@ -16,6 +19,20 @@
 #include "support/thread_transport.hpp"
 
 namespace terse::test {
+
+/// How a call is made; what it does does not depend on that.
+enum class Style : std::uint8_t {
+  blocking,
+  nonblocking,      ///< begun, tested and waited for
+  list,             ///< as the only tensor of a list
+  threads,          ///< blocking, with three threads that compute
+  progress_thread,  ///< begun, while a thread makes progress
+};
+inline constexpr Style kAllStyles[] = {Style::blocking, Style::nonblocking, Style::list, Style::threads,
+                                       Style::progress_thread};
+std::string_view name(Style style) noexcept;
+/// They take turns.
+inline Style style_of(std::uint64_t turn) { return kAllStyles[turn % std::size(kAllStyles)]; }
 
 /// What ranks that are threads do together.
 struct Setting {
@@ -30,8 +47,12 @@ struct Setting {
   std::size_t segment_bytes = std::size_t{4} << 20;
   bool checksum = false;
   std::size_t offset = 0;  ///< elements that the tensors lie off their boundary
+  Style style = Style::blocking;
 };
 std::string text_of(const Setting& setting);
+
+/// Makes a call of that style.
+CallResult make_call(Style style, Transport& transport, Call call);
 
 /// The ranks' side of one tensor: feedback and scratch that live from call to call.
 class Rig {

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A call after the first takes no memory from operator new. (What MPI takes is its own.)
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <terse/communicator.hpp>
+#include <vector>
+
+#include "support/mpi_ranks.hpp"
+
+namespace {
+
+std::atomic<std::size_t> taken{0};
+
+void* take(std::size_t bytes, std::size_t alignment) {
+  ++taken;
+  void* memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(std::size_t bytes) { return take(bytes, alignof(std::max_align_t)); }
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return take(bytes, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace terse::test {
+namespace {
+
+/// What a call takes once it has been made a few times.
+template <class Work>
+std::size_t taken_by(Work&& work) {
+  for (int i = 0; i < 3; ++i) work();
+  const std::size_t before = taken;
+  for (int i = 0; i < 10; ++i) work();
+  return taken - before;
+}
+
+TEST(Allocations, NoneAfterTheFirstCalls) {
+  Communicator world(MPI_COMM_WORLD);
+  for (const char* spec : {"onebit:block=1024,scale=l1", "cast:bf16", "identity"}) {
+    for (const char* algorithm : {"two_phase", "exact", "auto"}) {
+      for (const Check check : {Check::call, Check::payload}) {
+        if (std::string(algorithm) == "auto" && (spec[0] != 'o' || check == Check::payload)) continue;
+        SCOPED_TRACE(std::string(spec) + " " + algorithm);
+        std::vector<float> data(30000, 1.0f);
+        std::vector<float> other(3000, 1.0f);
+        Feedback feedback;
+        Feedback second;
+        AllreduceOptions options;
+        options.codec = spec;
+        options.algorithm = algorithm;
+        options.check = check;
+        options.segment_bytes = 32 << 10;
+        if (std::string(spec) != "cast:bf16") options.feedback = &feedback;
+        EXPECT_EQ(taken_by([&] { world.allreduce(view(data), options); }), 0u) << "blocking";
+        EXPECT_EQ(taken_by([&] { world.iallreduce(view(data), options).wait(); }), 0u) << "nonblocking";
+        Plan plan = world.allreduce_init(view(data), options);
+        EXPECT_EQ(taken_by([&] {
+                    plan.start();
+                    plan.wait();
+                  }),
+                  0u)
+            << "persistent";
+        feedback.reset();
+        const std::vector<FusedTensor> list = {{view(data), options.feedback},
+                                               {view(other), options.feedback ? &second : nullptr}};
+        EXPECT_EQ(taken_by([&] { world.allreduce(list, options); }), 0u) << "list";
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace terse::test
