@@ -12,7 +12,7 @@ namespace {
 // The one place that knows that MPI 3.1 counts in int.
 constexpr std::size_t kMaxCount = std::size_t{1} << 30;
 // Transfers under way at once, before memory for more is taken.
-constexpr std::size_t kUsual = 64;
+constexpr std::size_t kUsual = 256;
 
 // `bytes` bytes as one element of a type, for messages that int cannot count.
 MPI_Datatype large_type(std::size_t bytes) {

@@ -365,7 +365,9 @@ TEST(Buckets, SayWhatIsMissing) {
     const std::string error = error_of([&] { buckets.wait(); });
     EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
     if (step == 1) {
-      EXPECT_TRUE(is_error(error, "invalid_state", {"tensor 2", "rank " + std::to_string(world_size() - 1)}));
+      EXPECT_TRUE(is_error(error, "invalid_state", {"tensor 2"}));
+      const std::string culprit = "rank " + std::to_string(world_size() - 1);
+      EXPECT_TRUE(world_size() == 1 || error.find(culprit) != std::string::npos) << error;
     } else {
       EXPECT_EQ(error, "");
       for (const auto& d : data) EXPECT_EQ(d, std::vector<float>(200, static_cast<float>(world_size())));
