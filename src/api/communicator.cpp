@@ -329,7 +329,7 @@ std::span<const CallTensor> CommunicatorState::listed(std::span<const FusedTenso
 namespace {
 
 CommunicatorState& alive(const std::shared_ptr<CommunicatorState>& state) {
-  if (!state || !state->engine) {
+  if (!state || !state->engine || state->transport.freed()) {
     throw Error(ErrorCode::invalid_state, "this Communicator was freed or moved from: make a new one");
   }
   if (!MpiTransport::mpi_is_up()) {
@@ -456,6 +456,7 @@ Plan::~Plan() = default;
 
 Plan Communicator::allreduce_init(std::span<const FusedTensor> tensors, const AllreduceOptions& options) {
   CommunicatorState& state = alive(state_);
+  state.engine->drain();  // ranks that have yet to come here may wait for this one in an earlier call
   auto plan = std::make_unique<Plan::Impl>();
   plan->communicator = state_;
   plan->options = options;

@@ -122,6 +122,7 @@ bool Tuning::compression_pays(Engine& engine, const Call& call) {
   if (trials.size() <= wanted && !is_settled(trials)) {
     Call first = call;
     first.found = "has a trial to make";
+    engine.drain();  // ranks that have yet to come here may wait for this one in an earlier call
     require_agreement(transport, first);
     Buffers buffers;
     std::uint64_t no_memory = 0;

@@ -32,6 +32,7 @@ class MpiTransport final : public Transport {
 
   /// Collective: gives the duplicate back. No operation may be on its way.
   void free();
+  bool freed() const noexcept { return comm_ == MPI_COMM_NULL; }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
