@@ -63,6 +63,7 @@ TEST(Allocations, NoneAfterTheFirstCalls) {
         options.algorithm = algorithm;
         options.check = check;
         options.segment_bytes = 32 << 10;
+        options.op = Op::average;
         if (std::string(spec) != "cast:bf16") options.feedback = &feedback;
         EXPECT_EQ(taken_by([&] { world.allreduce(view(data), options); }), 0u) << "blocking";
         EXPECT_EQ(taken_by([&] { world.iallreduce(view(data), options).wait(); }), 0u) << "nonblocking";
