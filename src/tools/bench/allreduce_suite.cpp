@@ -199,10 +199,9 @@ class AllreduceSuite {
     cells.insert(cells.end(), {format("%.2fx", row.speedup()), format_bytes(row.wire_bytes)});
     if (has_links())
       cells.push_back(row.interface_bytes ? format_bytes(std::round(*row.interface_bytes)) : "-");
-    cells.insert(cells.end(),
-                 {ratio == 0 ? "-" : format("%.2f", ratio), format_error(row.accuracy.rel_error),
-                  format_error(row.accuracy.mean_error), row.accuracy.same_bits ? "same" : "DIFFER",
-                  row.outcome.reason == Outcome::Reason::none ? "" : std::string(name(row.outcome.reason))});
+    cells.insert(cells.end(), {ratio == 0 ? "-" : format("%.2f", ratio), format_error(row.accuracy.rel_error),
+                               format_error(row.accuracy.mean_error), bits_cell(row.accuracy.same_bits),
+                               reason_cell(row.outcome.reason)});
     table_.print_row(cells);
   }
 

@@ -3,21 +3,13 @@
 
 #include <algorithm>
 #include <iostream>
+#include <utility>
 
 #include "../command_line.hpp"
-#include "baseline.hpp"
 #include "environment.hpp"
 #include "statistics.hpp"
 
 namespace terse::bench {
-namespace {
-
-std::string counted(std::size_t count, const std::string& noun) {
-  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
-}
-
-}  // namespace
-
 CallBench::CallBench(const Session& session, std::string_view suite, CallArguments& arguments,
                      const BaselineChoice& baseline)
     : session_(session),
@@ -50,7 +42,7 @@ std::string CallBench::describe() const {
   if (!arguments_.feedback) text += ", no feedback";
   for (const std::string option : {"threads", "progress"}) {
     if (const std::string value = get_option(options, option); !value.empty()) {
-      text += ", " + option + " " + value;
+      text.append(", ").append(option).append(" ").append(value);
     }
   }
   return text + ", " + counted(static_cast<std::size_t>(session_.size), "rank") + " on " +
@@ -65,8 +57,8 @@ std::string CallBench::describe_choice() const {
   return names == "default" ? "" : ", baseline " + names;
 }
 
-void CallBench::print_title() const {
-  if (session_.is_root()) std::cout << "terse-bench " << suite_ << ": " << describe() << std::endl;
+void CallBench::print_title(const std::string& more) const {
+  if (session_.is_root()) std::cout << "terse-bench " << suite_ << ": " << describe() << more << std::endl;
 }
 
 std::string CallBench::label(const std::string& codec, std::size_t bytes) {
@@ -173,6 +165,42 @@ int CallBench::finish(const Report& report) const {
   }
   MPI_Bcast(&status, 1, MPI_INT, 0, session_.comm);
   return status;
+}
+
+CallMemory allocate_call_memory(const Session& session, const CommonArguments& arguments) {
+  return agreed(session, [&]() -> CallMemory {
+    const std::size_t count = arguments.sizes.back() / size_of(arguments.dtype);
+    Tensor in(count, arguments.dtype);
+    Tensor out(count, arguments.dtype);
+    fill_gradient(in.view(), session.rank);
+    Baseline baseline(in.view(), out.view());
+    return {std::move(in), std::move(out), Tensor(count, arguments.dtype), std::move(baseline)};
+  });
+}
+
+bool same_bits(const Session& session, const Way& one, const Way& other) {
+  constexpr int kCalls = 3;  // residuals must be the same, too
+  bool same = true;
+  for (int i = 0; i < kCalls; ++i) {
+    const bool compressed = one.call().result == Outcome::Result::compressed;
+    const bool both = other.call().result == Outcome::Result::compressed && compressed;
+    const std::uint64_t hash = hash_of(one.out);
+    const std::uint64_t other_hash = hash_of(other.out);
+    same = same_on_all_ranks(session, hash) && same;
+    same = same_on_all_ranks(session, other_hash) && same;
+    if (both) same = hash == other_hash && same;
+  }
+  return max_over_ranks(session, same ? 0 : 1) == 0;
+}
+
+std::string counted(std::size_t count, const std::string& noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+std::string bits_cell(bool same) { return same ? "same" : "DIFFER"; }
+
+std::string reason_cell(Outcome::Reason reason) {
+  return reason == Outcome::Reason::none ? "" : std::string(name(reason));
 }
 
 Json candidates_to_json(const ChosenBaseline& chosen, double median_us) {

@@ -6,13 +6,16 @@
 #include <string>
 #include <string_view>
 #include <terse/communicator.hpp>
+#include <terse/types.hpp>
 #include <vector>
 
+#include "baseline.hpp"
 #include "call_arguments.hpp"
 #include "plain_algorithms.hpp"
 #include "report.hpp"
 #include "sampling.hpp"
 #include "session.hpp"
+#include "tensors.hpp"
 
 namespace terse::bench {
 
@@ -51,7 +54,7 @@ class CallBench {
   std::string describe() const;
   /// ", baseline best", ", baseline ring (4)"; nothing for the default.
   std::string describe_choice() const;
-  void print_title() const;
+  void print_title(const std::string& more = "") const;
 
   /// "onebit, 64 KiB: "
   static std::string label(const std::string& codec, std::size_t bytes);
@@ -89,6 +92,31 @@ class CallBench {
   PlainCommunicators plain_;
   Progress progress_;
 };
+
+/// The memory of all rows of one tensor, as long as the longest needs it.
+struct CallMemory {
+  Tensor in;
+  Tensor out;
+  Tensor other_out;  ///< for another way to make the same call
+  Baseline baseline;
+};
+/// Collective. Errors: UsageError, on every rank alike.
+CallMemory allocate_call_memory(const Session& session, const CommonArguments& arguments);
+
+/// A way to make a call, and where its results are.
+struct Way {
+  std::function<Outcome()> call;
+  ConstView out;
+};
+/// Makes a few calls in two ways that must lead to the same results: whether all ranks hold the same bits
+/// and, where both ways compress, both hold the same. Collective.
+bool same_bits(const Session& session, const Way& one, const Way& other);
+
+/// "1 rank", "2 ranks".
+std::string counted(std::size_t count, const std::string& noun);
+/// "same" or "DIFFER"; why the library called plain MPI, or nothing.
+std::string bits_cell(bool same);
+std::string reason_cell(Outcome::Reason reason);
 
 /// The candidates as JSON, `chosen` where there was no choice.
 Json candidates_to_json(const ChosenBaseline& chosen, double median_us);

@@ -25,6 +25,7 @@ struct Suite {
 };
 
 extern const Suite kAllreduceSuite;
+extern const Suite kOverlapSuite;
 extern const Suite kCodecSuite;
 
 }  // namespace terse::bench
