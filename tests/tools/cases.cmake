@@ -24,12 +24,13 @@ macro(terse_tool_cases)
   # --- terse-bench ---
   terse_tool_test(bench.version 0 0 RUN terse-bench --version SAYS "^terse-bench ${PROJECT_VERSION}")
   terse_tool_test(bench.help 0 0 RUN terse-bench --help SAYS "terse-bench allreduce" "terse-bench overlap"
-    "terse-bench codec")
+    "terse-bench persistent" "terse-bench codec")
   terse_tool_test(bench.help_on_ranks 2 0 RUN terse-bench --help SAYS "terse-bench allreduce")
   terse_tool_test(bench.help_of_suite 0 0 RUN terse-bench codec --help SAYS "--codec" "--iterations")
   terse_tool_test(bench.help_of_overlap 0 0 RUN terse-bench overlap --help
     SAYS "--slices" "--progress" "100 - 100 \\(total - compute\\) / pure" "100 \\(1 - waited / waited alone\\)")
-  terse_tool_test(bench.nothing 0 2 RUN terse-bench SAYS "a suite is missing: allreduce, overlap, codec")
+  terse_tool_test(bench.help_of_persistent 0 0 RUN terse-bench persistent --help SAYS "--baseline" "MPI_Allreduce_init")
+  terse_tool_test(bench.nothing 0 2 RUN terse-bench SAYS "a suite is missing: allreduce, overlap, persistent, codec")
   terse_tool_test(bench.no_such_suite 2 2 RUN terse-bench reduce SAYS "there is no suite 'reduce'")
   terse_tool_test(bench.no_such_option 0 2 RUN terse-bench --codec SAYS "there is no option '--codec'")
   terse_tool_test(bench.missing_value 0 2 RUN terse-bench codec --bytes SAYS "--bytes" "see terse-bench codec --help")
@@ -83,6 +84,8 @@ macro(terse_tool_cases)
   terse_tool_test(bench.overlap.no_slices 0 2 ${run} --bytes 4K --slices 0 SAYS "--slices: '0' is not a whole number from 1")
   terse_tool_test(bench.overlap.no_such_progress 0 2 ${run} --bytes 4K --progress magic SAYS "progress.*magic.*calls or thread")
   terse_tool_test(bench.overlap.no_baseline 0 2 ${run} --bytes 4K --baseline best SAYS "there is no option '--baseline'")
+  terse_tool_test(bench.persistent.always_feedback 0 2 RUN terse-bench persistent --codec onebit --bytes 4K --no-feedback
+    SAYS "--no-feedback: a plan always keeps residuals")
 
   # Measurements, as small as they can be.
   terse_tool_test(bench.allreduce 2 0 JSON allreduce.json CHECK check_allreduce
@@ -117,6 +120,10 @@ macro(terse_tool_cases)
     SAYS "progress thread, 2 ranks on 1 host, compute sleep" "onebit +16 KiB" " same")
   terse_tool_test(bench.overlap.exact 2 0 SAYS "small" "small: the tensor is below min_bytes"
     RUN terse-bench overlap --codec onebit --bytes 1K --iterations 1 --dtype bf16 --op sum)
+  terse_tool_test(bench.persistent 2 0 JSON persistent.json CHECK check_persistent
+    RUN terse-bench persistent --codec onebit cast:f16 --sizes 16K,64K --iterations 2 --algorithm two_phase --min-bytes 0
+        --baseline best --json persistent.json
+    SAYS "MPI plan" "onebit +16 KiB" " same" "cast:f16 +64 KiB" " same")
   terse_tool_test(bench.codec 0 0 JSON codec.json CHECK check_codec
     RUN terse-bench codec --codec cast:bf16 --bytes 64K --iterations 11 --json codec.json
     SAYS "cast:bf16 +64 KiB" "part of the traffic")

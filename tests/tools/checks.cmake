@@ -155,6 +155,21 @@ function(check_overlap_of_thread text)
   expect_json("${text}" thread rows 0 progress)
 endfunction()
 
+# terse-bench persistent --codec onebit cast:f16 --sizes 16K,64K --baseline best
+function(check_persistent text)
+  expect_rows("${text}" persistent 4 plan_us plan_min_us plan_p95_us blocking_us mpi_us gain speedup)
+  expect_json("${text}" 16384 rows 0 bytes)
+  expect_json("${text}" cast:f16 rows 3 codec)
+  string(JSON baseline GET "${text}" rows 0 baseline)
+  if(baseline STREQUAL "")
+    message(FATAL_ERROR "JSON: no baseline")
+  endif()
+  string(JSON type TYPE "${text}" rows 0 mpi_plan)
+  if(NOT type STREQUAL "NULL")  # not every MPI has plans
+    expect_json_between("${text}" 0.001 1e9 rows 0 mpi_plan_us)
+  endif()
+endfunction()
+
 # terse-bench codec --codec cast:bf16 --bytes 64K
 function(check_codec text)
   string(JSON count LENGTH "${text}" rows)

@@ -20,7 +20,7 @@
 namespace terse::bench {
 namespace {
 
-constexpr std::array kSuites = {&kAllreduceSuite, &kOverlapSuite, &kCodecSuite};
+constexpr std::array kSuites = {&kAllreduceSuite, &kOverlapSuite, &kPersistentSuite, &kCodecSuite};
 
 void print_help() {
   std::cout << "terse-bench " << version() << ": what compressed collectives take\n\n";

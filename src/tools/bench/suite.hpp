@@ -26,6 +26,7 @@ struct Suite {
 
 extern const Suite kAllreduceSuite;
 extern const Suite kOverlapSuite;
+extern const Suite kPersistentSuite;
 extern const Suite kCodecSuite;
 
 }  // namespace terse::bench
