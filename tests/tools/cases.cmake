@@ -24,13 +24,14 @@ macro(terse_tool_cases)
   # --- terse-bench ---
   terse_tool_test(bench.version 0 0 RUN terse-bench --version SAYS "^terse-bench ${PROJECT_VERSION}")
   terse_tool_test(bench.help 0 0 RUN terse-bench --help SAYS "terse-bench allreduce" "terse-bench overlap"
-    "terse-bench persistent" "terse-bench codec")
+    "terse-bench persistent" "terse-bench fused" "terse-bench codec")
   terse_tool_test(bench.help_on_ranks 2 0 RUN terse-bench --help SAYS "terse-bench allreduce")
   terse_tool_test(bench.help_of_suite 0 0 RUN terse-bench codec --help SAYS "--codec" "--iterations")
   terse_tool_test(bench.help_of_overlap 0 0 RUN terse-bench overlap --help
     SAYS "--slices" "--progress" "100 - 100 \\(total - compute\\) / pure" "100 \\(1 - waited / waited alone\\)")
   terse_tool_test(bench.help_of_persistent 0 0 RUN terse-bench persistent --help SAYS "--baseline" "MPI_Allreduce_init")
-  terse_tool_test(bench.nothing 0 2 RUN terse-bench SAYS "a suite is missing: allreduce, overlap, persistent, codec")
+  terse_tool_test(bench.help_of_fused 0 0 RUN terse-bench fused --help SAYS "the least and the most" "--tensors" "--seed")
+  terse_tool_test(bench.nothing 0 2 RUN terse-bench SAYS "a suite is missing: allreduce, overlap, persistent, fused, codec")
   terse_tool_test(bench.no_such_suite 2 2 RUN terse-bench reduce SAYS "there is no suite 'reduce'")
   terse_tool_test(bench.no_such_option 0 2 RUN terse-bench --codec SAYS "there is no option '--codec'")
   terse_tool_test(bench.missing_value 0 2 RUN terse-bench codec --bytes SAYS "--bytes" "see terse-bench codec --help")
@@ -86,6 +87,13 @@ macro(terse_tool_cases)
   terse_tool_test(bench.overlap.no_baseline 0 2 ${run} --bytes 4K --baseline best SAYS "there is no option '--baseline'")
   terse_tool_test(bench.persistent.always_feedback 0 2 RUN terse-bench persistent --codec onebit --bytes 4K --no-feedback
     SAYS "--no-feedback: a plan always keeps residuals")
+  set(run RUN terse-bench fused --codec onebit)
+  terse_tool_test(bench.fused.no_size 0 2 ${run} SAYS "the tensors' sizes are missing")
+  terse_tool_test(bench.fused.empty_range 2 2 ${run} --sizes 8K:4K SAYS "--sizes: '8K:4K' is an empty range")
+  terse_tool_test(bench.fused.no_number 0 2 ${run} --sizes 4K:many SAYS "--sizes: 'many' is no size")
+  terse_tool_test(bench.fused.no_element 0 2 ${run} --sizes 2:8 SAYS "a tensor of 2 bytes has no f32 element")
+  terse_tool_test(bench.fused.no_tensors 0 2 ${run} --sizes 4K:8K --tensors 0
+    SAYS "--tensors: '0' is not a whole number from 1")
 
   # Measurements, as small as they can be.
   terse_tool_test(bench.allreduce 2 0 JSON allreduce.json CHECK check_allreduce
@@ -124,6 +132,12 @@ macro(terse_tool_cases)
     RUN terse-bench persistent --codec onebit cast:f16 --sizes 16K,64K --iterations 2 --algorithm two_phase --min-bytes 0
         --baseline best --json persistent.json
     SAYS "MPI plan" "onebit +16 KiB" " same" "cast:f16 +64 KiB" " same")
+  terse_tool_test(bench.fused 2 0 JSON fused.json CHECK check_fused
+    RUN terse-bench fused --codec onebit cast:bf16 --sizes 1K:16K --tensors 9 --iterations 2 --algorithm two_phase
+        --min-bytes 0 --json fused.json
+    SAYS "2 ranks on 1 host, 9 tensors, [0-9.]+ KiB" "MPI flat" "onebit" " same" "cast:bf16" " same")
+  terse_tool_test(bench.fused.alone 0 0 RUN terse-bench fused --codec onebit --bytes 4K --tensors 1 --iterations 1
+    SAYS "1 rank on 1 host, 1 tensor, 4 KiB" " same" "One rank has nothing to send")
   terse_tool_test(bench.codec 0 0 JSON codec.json CHECK check_codec
     RUN terse-bench codec --codec cast:bf16 --bytes 64K --iterations 11 --json codec.json
     SAYS "cast:bf16 +64 KiB" "part of the traffic")

@@ -170,6 +170,22 @@ function(check_persistent text)
   endif()
 endfunction()
 
+# terse-bench fused --codec onebit cast:bf16 --sizes 1K:16K --tensors 9 on 2 ranks: a rank sends half of what is encoded,
+# twice, and each message's header.
+function(check_fused text)
+  expect_rows("${text}" fused 2 fused_us separate_us mpi_flat_us mpi_each_us gain speedup speedup_over_each)
+  foreach(row 0 1)
+    expect_json("${text}" 9 rows ${row} tensors)
+    expect_json("${text}" 9 rows ${row} separate_compressed)
+    expect_json_between("${text}" 9216 147456 rows ${row} bytes)
+    string(JSON fused GET "${text}" rows ${row} wire_bytes_per_rank)
+    string(JSON separate GET "${text}" rows ${row} separate_wire_bytes_per_rank)
+    if(NOT separate GREATER fused)
+      message(FATAL_ERROR "JSON: ${separate} bytes in separate calls, ${fused} in a fused one")
+    endif()
+  endforeach()
+endfunction()
+
 # terse-bench codec --codec cast:bf16 --bytes 64K
 function(check_codec text)
   string(JSON count LENGTH "${text}" rows)

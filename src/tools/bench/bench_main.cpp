@@ -20,7 +20,8 @@
 namespace terse::bench {
 namespace {
 
-constexpr std::array kSuites = {&kAllreduceSuite, &kOverlapSuite, &kPersistentSuite, &kCodecSuite};
+constexpr std::array kSuites = {&kAllreduceSuite, &kOverlapSuite, &kPersistentSuite, &kFusedSuite,
+                                &kCodecSuite};
 
 void print_help() {
   std::cout << "terse-bench " << version() << ": what compressed collectives take\n\n";
