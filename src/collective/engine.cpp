@@ -84,8 +84,12 @@ Execution& Engine::start(const Call& call) {
 }
 
 bool Engine::test(Execution& execution) {
-  Lock lock(mutex_);
-  if (thread_.joinable()) return execution.done();
+  if (thread_.joinable()) {
+    // the thread may be in the midst of a step, which is nothing to wait for
+    const Lock lock(mutex_, std::try_to_lock);
+    return lock.owns_lock() && execution.done();
+  }
+  const Lock lock(mutex_);
   while (!active_.empty() && progress(Transport::Wait::no) && advance_all()) {
   }
   return execution.done();

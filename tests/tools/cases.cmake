@@ -23,10 +23,15 @@ macro(terse_tool_cases)
 
   # --- terse-bench ---
   terse_tool_test(bench.version 0 0 RUN terse-bench --version SAYS "^terse-bench ${PROJECT_VERSION}")
-  terse_tool_test(bench.help 0 0 RUN terse-bench --help SAYS "terse-bench allreduce" "terse-bench codec")
+  terse_tool_test(bench.help 0 0 RUN terse-bench --help SAYS "terse-bench allreduce" "terse-bench overlap"
+    "terse-bench persistent" "terse-bench fused" "terse-bench codec")
   terse_tool_test(bench.help_on_ranks 2 0 RUN terse-bench --help SAYS "terse-bench allreduce")
   terse_tool_test(bench.help_of_suite 0 0 RUN terse-bench codec --help SAYS "--codec" "--iterations")
-  terse_tool_test(bench.nothing 0 2 RUN terse-bench SAYS "a suite is missing: allreduce, codec")
+  terse_tool_test(bench.help_of_overlap 0 0 RUN terse-bench overlap --help
+    SAYS "--slices" "--progress" "100 - 100 \\(total - compute\\) / pure" "100 \\(1 - waited / waited alone\\)")
+  terse_tool_test(bench.help_of_persistent 0 0 RUN terse-bench persistent --help SAYS "--baseline" "MPI_Allreduce_init")
+  terse_tool_test(bench.help_of_fused 0 0 RUN terse-bench fused --help SAYS "the least and the most" "--tensors" "--seed")
+  terse_tool_test(bench.nothing 0 2 RUN terse-bench SAYS "a suite is missing: allreduce, overlap, persistent, fused, codec")
   terse_tool_test(bench.no_such_suite 2 2 RUN terse-bench reduce SAYS "there is no suite 'reduce'")
   terse_tool_test(bench.no_such_option 0 2 RUN terse-bench --codec SAYS "there is no option '--codec'")
   terse_tool_test(bench.missing_value 0 2 RUN terse-bench codec --bytes SAYS "--bytes" "see terse-bench codec --help")
@@ -73,6 +78,23 @@ macro(terse_tool_cases)
   terse_tool_test(bench.codec.on_ranks 2 2 RUN terse-bench codec --codec onebit --bytes 4K
     SAYS "terse-bench codec measures one rank: run it without mpirun")
 
+  set(run RUN terse-bench overlap --codec onebit)
+  terse_tool_test(bench.overlap.no_size 0 2 ${run} SAYS "the tensor's size is missing")
+  terse_tool_test(bench.overlap.no_such_computation 2 2 ${run} --bytes 4K --compute hard
+    SAYS "--compute: 'hard' is neither busy nor sleep")
+  terse_tool_test(bench.overlap.no_slices 0 2 ${run} --bytes 4K --slices 0 SAYS "--slices: '0' is not a whole number from 1")
+  terse_tool_test(bench.overlap.no_such_progress 0 2 ${run} --bytes 4K --progress magic SAYS "progress.*magic.*calls or thread")
+  terse_tool_test(bench.overlap.no_baseline 0 2 ${run} --bytes 4K --baseline best SAYS "there is no option '--baseline'")
+  terse_tool_test(bench.persistent.always_feedback 0 2 RUN terse-bench persistent --codec onebit --bytes 4K --no-feedback
+    SAYS "--no-feedback: a plan always keeps residuals")
+  set(run RUN terse-bench fused --codec onebit)
+  terse_tool_test(bench.fused.no_size 0 2 ${run} SAYS "the tensors' sizes are missing")
+  terse_tool_test(bench.fused.empty_range 2 2 ${run} --sizes 8K:4K SAYS "--sizes: '8K:4K' is an empty range")
+  terse_tool_test(bench.fused.no_number 0 2 ${run} --sizes 4K:many SAYS "--sizes: 'many' is no size")
+  terse_tool_test(bench.fused.no_element 0 2 ${run} --sizes 2:8 SAYS "a tensor of 2 bytes has no f32 element")
+  terse_tool_test(bench.fused.no_tensors 0 2 ${run} --sizes 4K:8K --tensors 0
+    SAYS "--tensors: '0' is not a whole number from 1")
+
   # Measurements, as small as they can be.
   terse_tool_test(bench.allreduce 2 0 JSON allreduce.json CHECK check_allreduce
     RUN terse-bench allreduce --codec onebit identity --sizes 64K,256K --iterations 3 --min-bytes 0 --algorithm two_phase
@@ -98,6 +120,24 @@ macro(terse_tool_cases)
     SAYS "f16, sum, algorithm auto, no feedback" "small" "small: the tensor is below min_bytes")
   terse_tool_test(bench.allreduce.alone 0 0 RUN terse-bench allreduce --bytes 4KiB --iterations 1 ENVIRONMENT TERSE_CODEC=onebit
     SAYS "onebit:block=2048[^ ]* +4 KiB" "One rank has nothing to send")
+  set(run RUN terse-bench overlap --codec onebit --sizes 16K,64K --iterations 2 --algorithm two_phase --min-bytes 0)
+  terse_tool_test(bench.overlap 2 0 JSON overlap.json CHECK check_overlap ${run} --slices 5 --json overlap.json
+    SAYS "2 ranks on 1 host, compute busy, 5 slices" "hidden wire" "onebit +16 KiB" " same" "onebit +64 KiB" " same")
+  terse_tool_test(bench.overlap.thread 2 0 JSON thread.json CHECK check_overlap_of_thread
+    ${run} --slices 5 --progress thread --compute sleep --json thread.json
+    SAYS "progress thread, 2 ranks on 1 host, compute sleep" "onebit +16 KiB" " same")
+  terse_tool_test(bench.overlap.exact 2 0 SAYS "small" "small: the tensor is below min_bytes"
+    RUN terse-bench overlap --codec onebit --bytes 1K --iterations 1 --dtype bf16 --op sum)
+  terse_tool_test(bench.persistent 2 0 JSON persistent.json CHECK check_persistent
+    RUN terse-bench persistent --codec onebit cast:f16 --sizes 16K,64K --iterations 2 --algorithm two_phase --min-bytes 0
+        --baseline best --json persistent.json
+    SAYS "MPI plan" "onebit +16 KiB" " same" "cast:f16 +64 KiB" " same")
+  terse_tool_test(bench.fused 2 0 JSON fused.json CHECK check_fused
+    RUN terse-bench fused --codec onebit cast:bf16 --sizes 1K:16K --tensors 9 --iterations 2 --algorithm two_phase
+        --min-bytes 0 --json fused.json
+    SAYS "2 ranks on 1 host, 9 tensors, [0-9.]+ KiB" "MPI flat" "onebit" " same" "cast:bf16" " same")
+  terse_tool_test(bench.fused.alone 0 0 RUN terse-bench fused --codec onebit --bytes 4K --tensors 1 --iterations 1
+    SAYS "1 rank on 1 host, 1 tensor, 4 KiB" " same" "One rank has nothing to send")
   terse_tool_test(bench.codec 0 0 JSON codec.json CHECK check_codec
     RUN terse-bench codec --codec cast:bf16 --bytes 64K --iterations 11 --json codec.json
     SAYS "cast:bf16 +64 KiB" "part of the traffic")

@@ -12,13 +12,10 @@
 #include <utility>
 #include <vector>
 
-#include "../command_line.hpp"
 #include "accuracy.hpp"
-#include "arguments.hpp"
 #include "baseline.hpp"
-#include "environment.hpp"
+#include "call_bench.hpp"
 #include "interfaces.hpp"
-#include "plain_algorithms.hpp"
 #include "plot.hpp"
 #include "report.hpp"
 #include "sampling.hpp"
@@ -64,52 +61,23 @@ beforehand, in a minute or little more. Further algorithms: basic_linear (1), no
 
 constexpr std::size_t kFewestCounted = 4;  // calls, so that barriers are little of their bytes on the wire
 
-struct Arguments {
-  CommonArguments common;
-  AllreduceOptions options;  ///< for every row; op is set
-  bool feedback = true;
+struct Arguments : CallArguments {
   BaselineChoice baseline;
-  SamplingPlan sampling;
   std::string plot;
 };
 
 po::options_description suite_options() {
   po::options_description options("Options", 100);
-  add_common_options(options);
-  auto add = options.add_options();
-  const auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
-  add("op", text("OP")->default_value("average"), "sum or average");
-  add("no-feedback", "without error feedback: what a codec leaves out is lost");
-  add("baseline", text("ALG")->default_value("default"),
-      "what plain MPI goes by: default, best, or Open MPI's algorithm; of a list ALG,ALG the fastest");
-  add("iterations", text("N"), "samples of each call");
-  add("seconds", text("S"), "time for the samples of a row");
-  add("plot", text("FILE"), "draw times over sizes into a .png or .svg file (gnuplot)");
+  add_call_options(options);
+  add_baseline_option(options);
+  options.add_options()("plot", po::value<std::string>()->value_name("FILE"),
+                        "draw times over sizes into a .png or .svg file (gnuplot)");
   add_library_options(options);
   return options;
 }
 
 Arguments parse(const po::variables_map& values) {
-  Arguments arguments;
-  arguments.common = common_arguments(values);
-  arguments.options = library_arguments(values);
-  const AllreduceOptions environment = options_from_environment();
-  arguments.options.op = parse_op(values["op"].as<std::string>());
-  if (arguments.options.algorithm.empty()) arguments.options.algorithm = environment.algorithm;
-  if (arguments.options.algorithm.empty()) arguments.options.algorithm = library_default("algorithm");
-  arguments.feedback = values.count("no-feedback") == 0;
-  arguments.baseline = parse_baseline(values["baseline"].as<std::string>());
-  if (values.count("iterations") != 0 && values.count("seconds") != 0) {
-    throw tools::UsageError("--iterations and --seconds both say how long to measure: give one");
-  }
-  if (values.count("iterations") != 0) {
-    arguments.sampling.iterations = parse_count("--iterations", values["iterations"].as<std::string>(), 1);
-  }
-  if (values.count("seconds") != 0) {
-    arguments.sampling.seconds = parse_seconds("--seconds", values["seconds"].as<std::string>());
-  }
-  arguments.plot = value_or(values, "plot", "");
-  return arguments;
+  return {call_arguments(values), baseline_argument(values), value_or(values, "plot", "")};
 }
 
 /// The memory of all rows, as long as the longest needs it.
@@ -129,24 +97,16 @@ Memory allocate(int rank, const CommonArguments& arguments) {
   return {std::move(in), std::move(out), Tensor(count, DType::f64), std::move(baseline)};
 }
 
-/// A plain algorithm that might have been the baseline.
-struct Candidate {
-  std::string name;
-  double median_us = 0;
-};
-
 /// What one row found.
 struct Row {
   std::string codec;
-  std::string algorithm;
   std::size_t bytes = 0;
   std::size_t count = 0;
   Outcome outcome;
   Accuracy accuracy;
   Samples measured;
   Samples plain;
-  std::string baseline;                   ///< the algorithm of `plain`
-  std::vector<Candidate> candidates;      ///< what it was chosen from
+  ChosenBaseline baseline;                ///< of `plain`
   double wire_bytes = 0;                  ///< of the rank that sends most
   std::optional<double> interface_bytes;  ///< of the host that sends most
 
@@ -164,17 +124,14 @@ class AllreduceSuite {
   AllreduceSuite(const Session& session, Arguments arguments)
       : session_(session),
         arguments_(std::move(arguments)),
-        layout_(ranks_per_host(session)),
-        plain_(session, arguments_.baseline),
-        table_(columns()),
-        progress_(session.is_root() ? Progress::Use::on_terminal : Progress::Use::off) {
-    arguments_.sampling.shaped = layout_.size() > 1;
-  }
+        bench_(session, "allreduce", arguments_, arguments_.baseline),
+        table_(columns()) {}
 
   int run() {
     const Memory memory = agreed(session_, [&] { return allocate(session_.rank, arguments_.common); });
-    Communicator communicator(session_.comm);
-    if (session_.is_root()) print_title();
+    Communicator communicator(session_.comm, arguments_.communicator_options());
+    bench_.print_title();
+    if (session_.is_root()) table_.print_heading();
     for (const NamedCodec& codec : arguments_.common.codecs) {
       for (const std::size_t bytes : arguments_.common.sizes) {
         rows_.push_back(measure(communicator, memory, codec, bytes));
@@ -182,64 +139,26 @@ class AllreduceSuite {
       }
     }
     communicator.free();
-    int status = session_.is_root() ? report() : 0;
-    MPI_Bcast(&status, 1, MPI_INT, 0, session_.comm);
-    return status;
+    return bench_.finish(report());
   }
 
  private:
   std::vector<Column> columns() const {
-    std::size_t longest = 0;
-    for (const NamedCodec& codec : arguments_.common.codecs) longest = std::max(longest, codec.spec.size());
-    using Align = Column::Align;
     std::vector<Column> columns = {
-        {"codec", longest, Align::left}, {"bytes", 7}, {"median", 8}, {"p95", 8}, {"MPI", 8}};
-    if (has_choice()) {
-      std::size_t longest_name = 0;
-      for (const auto& entry : plain_.entries()) {
-        longest_name = std::max(longest_name, entry.algorithm.name.size());
-      }
-      columns.push_back({"MPI by", longest_name, Align::left});
-    }
+        bench_.codec_column(), {"bytes", 7}, {"median", 8}, {"p95", 8}, {"MPI", 8}};
+    if (bench_.has_choice()) columns.push_back(bench_.baseline_column());
     columns.insert(columns.end(), {{"speedup", 7}, {"wire/rank", 8}});
     if (has_links()) columns.push_back({"on wire", 8});
     columns.insert(columns.end(), {{"ratio", 5}, {"error", 6}, {"20 calls", 6}, {"bits", 4}, {"exact", 6}});
     return columns;
   }
 
-  /// Whether the baseline is the fastest of several algorithms.
-  bool has_choice() const { return plain_.entries().size() > 1; }
   /// Whether there is something between the ranks that has counters.
-  bool has_links() const { return layout_.size() > 1; }
-
-  /// "f32, average, algorithm auto, 4 ranks on 2 hosts"
-  std::string describe() const {
-    const auto counted = [](std::size_t count, const std::string& noun) {
-      return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
-    };
-    return std::string(name(arguments_.common.dtype)) + ", " + std::string(name(*arguments_.options.op)) +
-           ", algorithm " + arguments_.options.algorithm + (arguments_.feedback ? "" : ", no feedback") +
-           ", " + counted(static_cast<std::size_t>(session_.size), "rank") + " on " +
-           counted(layout_.size(), "host") + describe_choice();
-  }
-
-  /// ", baseline best", ", baseline ring (4)"; nothing for the default.
-  std::string describe_choice() const {
-    std::string names = arguments_.baseline.text;
-    if (!arguments_.baseline.is_best) {
-      names = tools::list_names(plain_.entries(), [](const auto& entry) { return entry.algorithm.name; });
-    }
-    return names == "default" ? "" : ", baseline " + names;
-  }
-
-  void print_title() const {
-    std::cout << "terse-bench allreduce: " << describe() << std::endl;
-    table_.print_heading();
-  }
+  bool has_links() const { return bench_.hosts() > 1; }
 
   Row measure(Communicator& communicator, const Memory& memory, const NamedCodec& named, std::size_t bytes) {
-    const std::string label = named.spec + ", " + format_bytes(static_cast<double>(bytes)) + ": ";
-    progress_.show(label + "comparing with exact sums");
+    const std::string label = CallBench::label(named.spec, bytes);
+    bench_.progress().show(label + "comparing with exact sums");
     Row row;
     row.codec = named.spec;
     row.bytes = bytes;
@@ -248,59 +167,27 @@ class AllreduceSuite {
     const View out = memory.out.view().slice(0, row.count);
 
     Feedback feedback;
-    AllreduceOptions options = arguments_.options;
-    options.codec = named.codec;
-    if (arguments_.feedback && named.takes_feedback()) options.feedback = &feedback;
+    const AllreduceOptions options = arguments_.options_for(named, &feedback);
     const auto allreduce = [&] { row.outcome = communicator.allreduce(in, out, options); };
 
     row.accuracy = measure_accuracy(session_, in, out, *options.op, memory.sums.view().as<double>(), [&] {
       allreduce();
       return row.outcome.result != Outcome::Result::exact;
     });
-    time(row, memory.baseline, allreduce, label);
+    const auto plain = [&](MPI_Comm comm) { memory.baseline.run(row.count, comm); };
+    row.baseline = bench_.choose(allreduce, plain, label);
+    auto samples = sample_in_turn(session_, arguments_.sampling,
+                                  {allreduce, [&] { plain(row.baseline.comm); }}, bench_.show_samples(label));
+    row.measured = std::move(samples[0]);
+    row.plain = std::move(samples[1]);
     if (has_links()) {
-      progress_.show(label + "counting bytes");
+      bench_.progress().show(label + "counting bytes");
       const std::size_t calls = std::max(kFewestCounted, row.measured.batch);
       row.interface_bytes = interface_bytes_per_call(session_, calls, allreduce);
     }
-    progress_.clear();
+    bench_.progress().clear();
     row.wire_bytes = max_over_ranks(session_, static_cast<double>(row.outcome.bytes_sent));
-    row.algorithm = row.outcome.algorithm;
     return row;
-  }
-
-  /// Chooses the row's baseline and times it and the compressed call.
-  void time(Row& row, const Baseline& baseline, const std::function<void()>& allreduce,
-            const std::string& label) {
-    const auto& entries = plain_.entries();
-    const auto call_of = [&](const PlainCommunicators::Entry& entry) {
-      return std::function<void()>([&, comm = entry.comm] { baseline.run(row.count, comm); });
-    };
-    const auto progress = [&](const std::string& what) {
-      return [this, what](std::size_t done, std::size_t of) {
-        progress_.show(what + "sample " + std::to_string(done + 1) + " of " + std::to_string(of));
-      };
-    };
-    const auto* fastest = &entries.front();
-    if (has_choice()) {
-      std::vector<std::function<void()>> calls{allreduce};
-      for (const auto& entry : entries) calls.push_back(call_of(entry));
-      const auto trial = sample_in_turn(session_, arguments_.sampling.trial(), calls,
-                                        progress(label + "choosing the baseline, "));
-      for (std::size_t i = 0; i < entries.size(); ++i) {
-        row.candidates.push_back({entries[i].algorithm.name, median(trial[i + 1].us)});
-      }
-      const auto least =
-          std::min_element(row.candidates.begin(), row.candidates.end(),
-                           [](const Candidate& a, const Candidate& b) { return a.median_us < b.median_us; });
-      fastest = &entries[static_cast<std::size_t>(least - row.candidates.begin())];
-    }
-    auto samples =
-        sample_in_turn(session_, arguments_.sampling, {allreduce, call_of(*fastest)}, progress(label));
-    row.measured = std::move(samples[0]);
-    row.plain = std::move(samples[1]);
-    row.baseline = fastest->algorithm.name;
-    if (row.candidates.empty()) row.candidates.push_back({row.baseline, row.mpi_median_us()});
   }
 
   void print(const Row& row) const {
@@ -308,33 +195,20 @@ class AllreduceSuite {
     std::vector<std::string> cells = {
         row.codec, format_bytes(static_cast<double>(row.bytes)), format_time(row.median_us()),
         format_time(quantile(row.measured.us, 0.95)), format_time(row.mpi_median_us())};
-    if (has_choice()) cells.push_back(row.baseline);
+    if (bench_.has_choice()) cells.push_back(row.baseline.name);
     cells.insert(cells.end(), {format("%.2fx", row.speedup()), format_bytes(row.wire_bytes)});
     if (has_links())
       cells.push_back(row.interface_bytes ? format_bytes(std::round(*row.interface_bytes)) : "-");
-    cells.insert(cells.end(),
-                 {ratio == 0 ? "-" : format("%.2f", ratio), format_error(row.accuracy.rel_error),
-                  format_error(row.accuracy.mean_error), row.accuracy.same_bits ? "same" : "DIFFER",
-                  row.outcome.reason == Outcome::Reason::none ? "" : std::string(name(row.outcome.reason))});
+    cells.insert(cells.end(), {ratio == 0 ? "-" : format("%.2f", ratio), format_error(row.accuracy.rel_error),
+                               format_error(row.accuracy.mean_error), bits_cell(row.accuracy.same_bits),
+                               reason_cell(row.outcome.reason)});
     table_.print_row(cells);
   }
 
   Json to_json(const Row& row) const {
     const double ratio = row.ratio(session_.size);
-    Json candidates = Json::array();
-    for (const Candidate& candidate : row.candidates) {
-      candidates.push_back({{"name", candidate.name}, {"median_us", candidate.median_us}});
-    }
-    return {
-        {"suite", "allreduce"},
-        {"codec", row.codec},
-        {"algorithm", row.algorithm},
-        {"dtype", name(arguments_.common.dtype)},
-        {"count", row.count},
-        {"bytes", row.bytes},
-        {"ranks", session_.size},
-        {"hosts", layout_.size()},
-        {"reason", name(row.outcome.reason)},
+    Json json = bench_.row(row.codec, row.outcome, row.count, row.bytes);
+    json.update(Json{
         {"iterations", row.measured.us.size()},
         {"calls_per_sample", row.measured.batch},
         {"mpi_calls_per_sample", row.plain.batch},
@@ -342,58 +216,16 @@ class AllreduceSuite {
         {"median_us", row.median_us()},
         {"p95_us", quantile(row.measured.us, 0.95)},
         {"mpi_median_us", row.mpi_median_us()},
-        {"baseline", row.baseline},
-        {"baseline_candidates", candidates},
+        {"baseline", row.baseline.name},
+        {"baseline_candidates", candidates_to_json(row.baseline, row.mpi_median_us())},
         {"speedup", row.speedup()},
         {"wire_bytes_per_rank", static_cast<std::size_t>(row.wire_bytes)},
         {"interface_bytes_per_call", row.interface_bytes ? Json(std::llround(*row.interface_bytes)) : Json()},
         {"ratio", ratio == 0 ? Json() : Json(ratio)},
         {"rel_error", row.accuracy.rel_error},
         {"mean_error", row.accuracy.mean_error},
-        {"same_bits", row.accuracy.same_bits}};
-  }
-
-  /// What the table's reader must know besides.
-  std::vector<std::string> notes() const {
-    std::vector<std::string> notes;
-    if (size_of(arguments_.common.dtype) < 4) {
-      notes.push_back("MPI is " + describe_baseline(arguments_.common.dtype) + ".");
-    }
-    if (!plain_.shortfall().empty()) notes.push_back(plain_.shortfall());
-    for (const NamedCodec& named : arguments_.common.codecs) {
-      if (arguments_.feedback && !named.takes_feedback() && !named.codec->traits().lossless) {
-        notes.push_back(named.spec +
-                        " ran without feedback, which is not sound with it (it is not contractive).");
-      }
-    }
-    if (session_.size == 1) notes.emplace_back("One rank has nothing to send.");
-    for (const Row& row : rows_) {
-      if (row.outcome.reason == Outcome::Reason::slower) {
-        notes.emplace_back(
-            "slower: a trial said that compression takes longer than plain MPI, which took it.");
-        break;
-      }
-    }
-    for (const Row& row : rows_) {
-      if (row.outcome.reason == Outcome::Reason::small) {
-        notes.emplace_back("small: the tensor is below min_bytes, so that plain MPI took it.");
-        break;
-      }
-    }
-    if (!is_optimized()) notes.emplace_back("terse-bench was built without optimisation.");
-    return notes;
-  }
-
-  Json environment() const {
-    Json result = describe_environment(session_, layout_);
-    result["baseline"] = describe_baseline(arguments_.common.dtype);
-    result["op"] = name(*arguments_.options.op);
-    result["feedback"] = arguments_.feedback;
-    Json specs = Json::object();
-    for (const NamedCodec& named : arguments_.common.codecs) specs[named.spec] = named.codec->spec();
-    result["codecs"] = specs;
-    result["notes"] = notes();
-    return result;
+        {"same_bits", row.accuracy.same_bits}});
+    return json;
   }
 
   std::vector<Curve> curves() const {
@@ -406,7 +238,7 @@ class AllreduceSuite {
       }
       curves.push_back(std::move(curve));
     }
-    Curve plain{.label = describe_baseline(arguments_.common.dtype) + describe_choice(),
+    Curve plain{.label = describe_baseline(arguments_.common.dtype) + bench_.describe_choice(),
                 .role = Curve::Role::baseline};
     for (const std::size_t bytes : arguments_.common.sizes) {
       std::vector<double> beside_each_codec;
@@ -419,41 +251,27 @@ class AllreduceSuite {
     return curves;
   }
 
-  /// Notes and files, by rank 0. Returns the exit code.
-  int report() const {
-    for (const std::string& note : notes()) print_wrapped("", note);
-    int status = 0;
-    const auto try_to = [&](const auto& write) {
-      try {
-        write();
-      } catch (const std::exception& error) {
-        std::cerr << "terse-bench: " << error.what() << std::endl;
-        status = 1;
+  CallBench::Report report() const {
+    CallBench::Report report;
+    std::vector<Outcome::Reason> reasons;
+    for (const Row& row : rows_) {
+      report.rows.push_back(to_json(row));
+      reasons.push_back(row.outcome.reason);
+      if (!row.accuracy.same_bits) {
+        report.difference = "the ranks ended with different bits, which no allreduce of Terse may do";
       }
-    };
-    if (!arguments_.common.json.empty()) {
-      Json rows = Json::array();
-      for (const Row& row : rows_) rows.push_back(to_json(row));
-      try_to([&] { write_json(arguments_.common.json, environment(), rows); });
     }
+    report.notes = bench_.notes(reasons);
     if (!arguments_.plot.empty()) {
-      const std::string title = "allreduce: " + describe();
-      try_to([&] { write_plot(arguments_.plot, title, curves()); });
+      report.also = [&] { write_plot(arguments_.plot, "allreduce: " + bench_.describe(), curves()); };
     }
-    if (!std::all_of(rows_.begin(), rows_.end(), [](const Row& row) { return row.accuracy.same_bits; })) {
-      std::cerr << "terse-bench: the ranks ended with different bits, which no allreduce of Terse may do"
-                << std::endl;
-      status = 1;
-    }
-    return status;
+    return report;
   }
 
   Session session_;
   Arguments arguments_;
-  std::vector<int> layout_;
-  PlainCommunicators plain_;
+  CallBench bench_;
   Table table_;
-  Progress progress_;
   std::vector<Row> rows_;
 };
 

@@ -39,6 +39,23 @@ std::vector<NamedCodec> named_codecs(const po::variables_map& values) {
   return result;
 }
 
+std::vector<std::size_t> listed_sizes(const po::variables_map& values, DType dtype) {
+  std::vector<std::size_t> sizes;
+  for (const std::string option : {"bytes", "sizes"}) {
+    if (values.count(option) != 0) sizes = parse_sizes("--" + option, values[option].as<std::string>());
+  }
+  if (sizes.empty()) {
+    throw UsageError("the tensor's size is missing: give --bytes, such as 64M, or --sizes, such as 4K:256M");
+  }
+  for (const std::size_t bytes : sizes) {
+    if (bytes % size_of(dtype) != 0) {
+      throw UsageError(std::to_string(bytes) + " bytes are no whole number of " + std::string(name(dtype)) +
+                       " elements, which have " + std::to_string(size_of(dtype)) + " each");
+    }
+  }
+  return sizes;
+}
+
 template <class Number>
 bool parse_whole(std::string_view text, Number& number) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -47,38 +64,25 @@ bool parse_whole(std::string_view text, Number& number) {
 
 }  // namespace
 
-void add_common_options(po::options_description& options) {
+void add_common_options(po::options_description& options, const SizeHelp& help) {
   auto add = options.add_options();
   const auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
   add("help,h", "this text");
   add("codec", po::value<std::vector<std::string>>()->multitoken()->composing()->value_name("SPEC..."),
       "codecs, as 'terse codecs' shows them; default: what TERSE_CODEC says");
-  add("bytes", text("SIZE"), "bytes of the tensor: 64M, 4K, 1000");
-  add("sizes", text("SIZES"), "several: 4K:256M is powers of two from 4K to 256M, 4K,1M,3M a list");
+  add("bytes", text("SIZE"), help.bytes);
+  add("sizes", text("SIZES"), help.sizes);
   add("dtype", text("TYPE")->default_value("f32"), "f32, f64, f16 or bf16");
   add("json", text("FILE"), "write the rows and where they were measured as JSON");
 }
 
-CommonArguments common_arguments(const po::variables_map& values) {
+CommonArguments common_arguments(const po::variables_map& values, Sizes sizes) {
   CommonArguments arguments;
   arguments.dtype = dtype_from(values["dtype"].as<std::string>());
   if (values.count("bytes") != 0 && values.count("sizes") != 0) {
     throw UsageError("--bytes and --sizes both say how long the tensors are: give one");
   }
-  for (const std::string option : {"bytes", "sizes"}) {
-    if (values.count(option) != 0)
-      arguments.sizes = parse_sizes("--" + option, values[option].as<std::string>());
-  }
-  if (arguments.sizes.empty()) {
-    throw UsageError("the tensor's size is missing: give --bytes, such as 64M, or --sizes, such as 4K:256M");
-  }
-  for (const std::size_t bytes : arguments.sizes) {
-    if (bytes % size_of(arguments.dtype) != 0) {
-      throw UsageError(std::to_string(bytes) + " bytes are no whole number of " +
-                       std::string(name(arguments.dtype)) + " elements, which have " +
-                       std::to_string(size_of(arguments.dtype)) + " each");
-    }
-  }
+  if (sizes == Sizes::list) arguments.sizes = listed_sizes(values, arguments.dtype);
   arguments.codecs = named_codecs(values);
   for (const NamedCodec& named : arguments.codecs) {
     if (!named.codec->supports(arguments.dtype)) {

@@ -3,6 +3,7 @@
 
 #include <boost/program_options.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <terse/codec.hpp>
@@ -26,8 +27,14 @@ struct NamedCodec {
   }
 };
 
+/// What --bytes and --sizes mean to a suite, as its help says it.
+struct SizeHelp {
+  const char* bytes = "bytes of the tensor: 64M, 4K, 1000";
+  const char* sizes = "several: 4K:256M is powers of two from 4K to 256M, 4K,1M,3M a list";
+};
+
 /// Declares what every suite has: --help, --codec, --bytes, --sizes, --dtype, --json.
-void add_common_options(boost::program_options::options_description& options);
+void add_common_options(boost::program_options::options_description& options, const SizeHelp& help = {});
 
 /// What those options say.
 struct CommonArguments {
@@ -36,8 +43,11 @@ struct CommonArguments {
   DType dtype = DType::f32;
   std::string json;  ///< a path or nothing
 };
+/// Whether --sizes is a list of sizes to measure, which common_arguments reads, or the suite's own affair.
+enum class Sizes : std::uint8_t { list, own };
 /// Errors: tools::UsageError, terse::Error(invalid_argument).
-CommonArguments common_arguments(const boost::program_options::variables_map& values);
+CommonArguments common_arguments(const boost::program_options::variables_map& values,
+                                 Sizes sizes = Sizes::list);
 
 /// Declares --x for each row x of the library's option table but those that `options` has already.
 void add_library_options(boost::program_options::options_description& options);

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "baseline.hpp"
 
+#ifdef OPEN_MPI
+#include <mpi-ext.h>
+#endif
+
 #include <algorithm>
 
 namespace terse::bench {
@@ -25,13 +29,49 @@ Baseline::Baseline(ConstView in, View out) : in_(in), out_(out) {
   out_ = wide_out_.view();
 }
 
-void Baseline::run(std::size_t count, MPI_Comm comm) const {
+template <class Call>
+void Baseline::in_parts(Slice slice, Call&& call) const {
   const MPI_Datatype type = in_.dtype == DType::f64 ? MPI_DOUBLE : MPI_FLOAT;
-  for (std::size_t begin = 0; begin < count; begin += kMostPerCall) {
-    const std::size_t n = std::min(kMostPerCall, count - begin);
-    MPI_Allreduce(in_.slice(begin, n).data, out_.slice(begin, n).data, static_cast<int>(n), type, MPI_SUM,
-                  comm);
+  for (std::size_t done = 0; done < slice.count; done += kMostPerCall) {
+    const std::size_t n = std::min(kMostPerCall, slice.count - done);
+    call(in_.slice(slice.begin + done, n).data, out_.slice(slice.begin + done, n).data, static_cast<int>(n),
+         type);
   }
+}
+
+void Baseline::run(Slice slice, MPI_Comm comm) const {
+  in_parts(slice, [&](const void* in, void* out, int n, MPI_Datatype type) {
+    MPI_Allreduce(in, out, n, type, MPI_SUM, comm);
+  });
+}
+
+void Baseline::begin(std::size_t count, MPI_Comm comm, std::vector<MPI_Request>& requests) const {
+  requests.clear();
+  in_parts({0, count}, [&](const void* in, void* out, int n, MPI_Datatype type) {
+    MPI_Iallreduce(in, out, n, type, MPI_SUM, comm, &requests.emplace_back(MPI_REQUEST_NULL));
+  });
+}
+
+void Baseline::init(std::size_t count, MPI_Comm comm, std::vector<MPI_Request>& requests) const {
+  requests.clear();
+  in_parts({0, count}, [&](const void* in, void* out, int n, MPI_Datatype type) {
+    [[maybe_unused]] MPI_Request& request = requests.emplace_back(MPI_REQUEST_NULL);
+#if MPI_VERSION >= 4
+    MPI_Allreduce_init(in, out, n, type, MPI_SUM, comm, MPI_INFO_NULL, &request);
+#elif defined(OMPI_HAVE_MPI_EXT_PCOLLREQ)
+    MPIX_Allreduce_init(in, out, n, type, MPI_SUM, comm, MPI_INFO_NULL, &request);
+#endif
+  });
+}
+
+std::string_view persistent_call() {
+#if MPI_VERSION >= 4
+  return "MPI_Allreduce_init";
+#elif defined(OMPI_HAVE_MPI_EXT_PCOLLREQ)
+  return "MPIX_Allreduce_init";
+#else
+  return "";
+#endif
 }
 
 std::string describe_baseline(DType dtype) {

@@ -3,8 +3,11 @@
 
 #include <mpi.h>
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 #include <terse/types.hpp>
+#include <vector>
 
 #include "tensors.hpp"
 
@@ -20,14 +23,31 @@ class Baseline {
   Baseline(ConstView in, View out);
 
   /// Sums the first `count` elements over all ranks of `comm`. Collective.
-  void run(std::size_t count, MPI_Comm comm) const;
+  void run(std::size_t count, MPI_Comm comm) const { run({0, count}, comm); }
+
+  /// Elements of the tensor.
+  struct Slice {
+    std::size_t begin;
+    std::size_t count;
+  };
+  void run(Slice slice, MPI_Comm comm) const;
+  /// The same begun (MPI_Iallreduce), in as many requests as it takes. Collective.
+  void begin(std::size_t count, MPI_Comm comm, std::vector<MPI_Request>& requests) const;
+  /// The same to be started again and again. Collective; only where persistent_call() names one.
+  void init(std::size_t count, MPI_Comm comm, std::vector<MPI_Request>& requests) const;
 
  private:
+  template <class Call>
+  void in_parts(Slice slice, Call&& call) const;
+
   Tensor wide_in_;
   Tensor wide_out_;
   ConstView in_;
   View out_;
 };
+
+/// MPI's persistent allreduce: MPI-4's, or Open MPI's before it; nothing where this MPI has none.
+std::string_view persistent_call();
 
 /// "MPI_Allreduce of f32", "MPI_Allreduce of f32 and the same count, since MPI has no bf16".
 std::string describe_baseline(DType dtype);

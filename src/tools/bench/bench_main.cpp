@@ -20,7 +20,8 @@
 namespace terse::bench {
 namespace {
 
-constexpr std::array kSuites = {&kAllreduceSuite, &kCodecSuite};
+constexpr std::array kSuites = {&kAllreduceSuite, &kOverlapSuite, &kPersistentSuite, &kFusedSuite,
+                                &kCodecSuite};
 
 void print_help() {
   std::cout << "terse-bench " << version() << ": what compressed collectives take\n\n";
@@ -70,7 +71,10 @@ class Start {
     const bool chooses_baseline = std::any_of(
         argv_, argv_ + argc_, [](std::string_view word) { return word.starts_with("--baseline"); });
     if (chooses_baseline) permit_plain_algorithms();
-    MPI_Init(&argc_, &argv_);
+    // more than is needed costs locks
+    int provided = 0;
+    MPI_Init_thread(&argc_, &argv_, wants_progress_thread() ? MPI_THREAD_MULTIPLE : MPI_THREAD_SINGLE,
+                    &provided);
     session_.comm = MPI_COMM_WORLD;
     MPI_Comm_rank(session_.comm, &session_.rank);
     MPI_Comm_size(session_.comm, &session_.size);
@@ -78,6 +82,19 @@ class Start {
   const Session& session() const noexcept { return session_; }
 
  private:
+  /// Before anything is parsed, as MPI must know when it starts.
+  bool wants_progress_thread() const {
+    const char* set = std::getenv("TERSE_PROGRESS");
+    std::string_view value = set == nullptr ? "" : set;
+    for (int i = 1; i < argc_; ++i) {
+      constexpr std::string_view kOption = "--progress";
+      const std::string_view word = argv_[i];
+      if (word == kOption && i + 1 < argc_) value = argv_[i + 1];
+      if (word.starts_with(std::string(kOption) + "=")) value = word.substr(kOption.size() + 1);
+    }
+    return value == "thread";
+  }
+
   int& argc_;
   char**& argv_;
   Session session_;

@@ -25,6 +25,9 @@ struct Suite {
 };
 
 extern const Suite kAllreduceSuite;
+extern const Suite kOverlapSuite;
+extern const Suite kPersistentSuite;
+extern const Suite kFusedSuite;
 extern const Suite kCodecSuite;
 
 }  // namespace terse::bench

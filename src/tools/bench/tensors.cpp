@@ -56,6 +56,10 @@ void fill_gradient(View out, int rank) {
   });
 }
 
+double uniform(std::uint64_t stream, std::size_t i) noexcept {
+  return static_cast<double>(mix(mix(stream) + i) >> 11) * 0x1p-53;
+}
+
 std::uint64_t hash_of(ConstView values) noexcept {
   const auto* bytes = static_cast<const std::byte*>(values.data);
   std::size_t left = values.bytes();

@@ -68,6 +68,9 @@ T from_double(double value) noexcept {
 /// on all ranks. Element i depends on i and the rank only.
 void fill_gradient(View out, int rank);
 
+/// Element i of a stream of values that are spread evenly over [0, 1).
+double uniform(std::uint64_t stream, std::size_t i) noexcept;
+
 /// A hash of all bits.
 std::uint64_t hash_of(ConstView values) noexcept;
 

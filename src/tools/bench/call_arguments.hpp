@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <boost/program_options.hpp>
+#include <terse/communicator.hpp>
+
+#include "arguments.hpp"
+#include "plain_algorithms.hpp"
+#include "sampling.hpp"
+
+namespace terse::bench {
+
+/// What is said to a suite that measures calls of a Communicator.
+struct CallArguments {
+  CommonArguments common;
+  AllreduceOptions options;  ///< for every row; op and algorithm are set
+  bool feedback = true;
+  SamplingPlan sampling;
+
+  AllreduceOptions options_for(const NamedCodec& named, Feedback* feedback) const;
+  /// Those of the Communicator: threads and progress, which calls do not have.
+  AllreduceOptions communicator_options() const;
+};
+
+/// Declares the common options and --op, --no-feedback, --iterations, --seconds.
+void add_call_options(boost::program_options::options_description& options, const SizeHelp& help = {});
+/// Errors: as common_arguments.
+CallArguments call_arguments(const boost::program_options::variables_map& values, Sizes sizes = Sizes::list);
+
+/// Declares --baseline, for suites where plain MPI may go by one of several algorithms.
+void add_baseline_option(boost::program_options::options_description& options);
+/// Errors: tools::UsageError.
+BaselineChoice baseline_argument(const boost::program_options::variables_map& values);
+
+}  // namespace terse::bench
