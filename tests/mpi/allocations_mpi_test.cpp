@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// ranks: 1 3
 //
 // A call after the first takes no memory from operator new. (What MPI takes is its own.)
 #include <gtest/gtest.h>
