@@ -10,6 +10,9 @@
 //   Terse_Feedback_create(&residual);  // one per tensor
 //   Terse_Allreduce_feedback(MPI_IN_PLACE, gradient, n, MPI_FLOAT, Terse_Op_average(), MPI_COMM_WORLD,
 //   residual);
+//
+// Nonblocking: Terse_Iallreduce, then Terse_Wait. On the same buffers again and again: Terse_Allreduce_init,
+// then Terse_Start and Terse_Wait for each call.
 
 #include <mpi.h>
 #include <stddef.h>
@@ -79,6 +82,98 @@ TERSE_API int Terse_Allreduce_feedback_c(const void* sendbuf, void* recvbuf, MPI
                                          MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
                                          Terse_Feedback feedback);
 
+/// Several tensors of one type as one message: the results are those of a call for each, to the bit, where
+/// they are compressed. Lists of `tensors` entries: an entry of `sendbufs` may be MPI_IN_PLACE, `feedbacks` a
+/// null pointer for none, an entry of it TERSE_FEEDBACK_NULL. All ranks pass as many, of the same counts in
+/// the same order. Errors name the tensor, from 0 on. What is MPI's goes on as a call for each.
+TERSE_API int Terse_Allreduce_fused(int tensors, const void* const sendbufs[], void* const recvbufs[],
+                                    const MPI_Count counts[], MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
+                                    const Terse_Feedback feedbacks[]);
+
+// --- nonblocking calls ---
+//
+// All ranks begin the calls of a communicator, blocking ones among them, in the same order; they may end them
+// in any. A call that is nonblocking on one rank is so on all. Until its end, buffers and Terse_Feedback
+// belong to a call; lists do not.
+//
+// Progress is made by Terse's calls on the same communicator, by Terse_Waitall for all its requests, or with
+// terse_progress=thread beside the program. So, without such a thread, a rank that waits for something else
+// may keep others waiting. MPI_Comm_free waits for calls under way, whose requests keep what became of them;
+// MPI_Finalize does not: end them before. Requests are for the thread that uses their communicator. MPI's own
+// calls do not take them.
+
+/// A call under way, or a persistent one.
+typedef struct Terse_Request_s* Terse_Request;
+#define TERSE_REQUEST_NULL ((Terse_Request)0)
+
+/// MPI_Iallreduce, with MPI_Iallreduce's arguments: Terse_Allreduce, begun. What is passed on goes to
+/// MPI_Iallreduce, in a request of Terse's all the same. The first call on a communicator, which duplicates
+/// it, is collective, and so is one for which terse_algorithm=auto makes a trial.
+///
+/// Errors: here, those of MPI_Iallreduce, what cannot be told to other ranks, and a null `request`, about
+/// which the others hear (this rank waits until they do). Others, those of Terse_Allreduce, come with the
+/// end: of Terse_Wait, Terse_Waitall, Terse_Test or Terse_Request_free, which call the communicator's
+/// handler, or that of MPI_COMM_WORLD where the communicator was freed. On an error here `*request` stays as
+/// it was.
+TERSE_API int Terse_Iallreduce(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype,
+                               MPI_Op op, MPI_Comm comm, Terse_Request* request);
+TERSE_API int Terse_Iallreduce_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
+                                 MPI_Op op, MPI_Comm comm, Terse_Request* request);
+TERSE_API int Terse_Iallreduce_feedback(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype,
+                                        MPI_Op op, MPI_Comm comm, Terse_Feedback feedback,
+                                        Terse_Request* request);
+TERSE_API int Terse_Iallreduce_feedback_c(const void* sendbuf, void* recvbuf, MPI_Count count,
+                                          MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
+                                          Terse_Feedback feedback, Terse_Request* request);
+TERSE_API int Terse_Iallreduce_fused(int tensors, const void* const sendbufs[], void* const recvbufs[],
+                                     const MPI_Count counts[], MPI_Datatype datatype, MPI_Op op,
+                                     MPI_Comm comm, const Terse_Feedback feedbacks[], Terse_Request* request);
+
+/// As MPI_Wait: returns when the call is over, well or not, and says which. A nonblocking request becomes
+/// TERSE_REQUEST_NULL, a persistent one inactive. Returns at once for either.
+TERSE_API int Terse_Wait(Terse_Request* request);
+/// As MPI_Test: `*flag` becomes 1 where the call is over, which then ends as in Terse_Wait, or 0. 1 also for
+/// TERSE_REQUEST_NULL and what is inactive. Does what can be done without waiting.
+TERSE_API int Terse_Test(Terse_Request* request, int* flag);
+/// Terse_Wait for each, with progress for all of them, also of several communicators. Waits for all whatever
+/// goes wrong, and returns the error of the first in the list that has one.
+TERSE_API int Terse_Waitall(int count, Terse_Request requests[]);
+/// Frees a persistent request and sets it to TERSE_REQUEST_NULL, which may be freed too. Local. A call that
+/// is under way is waited for, as MPI has no way to give one up: a nonblocking request is freed by that, too.
+/// Its error is returned; the request is freed all the same.
+TERSE_API int Terse_Request_free(Terse_Request* request);
+
+// --- persistent calls ---
+
+/// MPI_Allreduce_init, with MPI 4's arguments: makes an inactive request for calls on these buffers, which
+/// Terse_Start begins and Terse_Wait or Terse_Test ends, again and again. Collective.
+///
+/// Options of these calls are keys of `info` (as for Terse_Comm_set_info; MPI_INFO_NULL: none); the rest are
+/// the communicator's. terse_threads and terse_progress are the communicator's alone. The request has
+/// residuals of its own, which start as none and stay so where the codec loses nothing. A type and an
+/// operation that are not predefined must live as long as the request.
+///
+/// What is passed on becomes a call of MPI_Iallreduce in each Terse_Start. Errors: on all ranks alike, those
+/// of Terse_Allreduce, and those of `info`, which name the key.
+TERSE_API int Terse_Allreduce_init(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype,
+                                   MPI_Op op, MPI_Comm comm, MPI_Info info, Terse_Request* request);
+TERSE_API int Terse_Allreduce_init_c(const void* sendbuf, void* recvbuf, MPI_Count count,
+                                     MPI_Datatype datatype, MPI_Op op, MPI_Comm comm, MPI_Info info,
+                                     Terse_Request* request);
+/// Begins a call; all ranks, in the same order as others of the communicator. The first one after
+/// Terse_Comm_set_info, which has the new options, is collective. Errors: TERSE_ERR_INVALID_STATE where a
+/// call is under way or the communicator was freed, TERSE_ERR_INVALID_ARGUMENT for what is not persistent;
+/// those of Terse_Allreduce come with the end.
+TERSE_API int Terse_Start(Terse_Request* request);
+/// The residuals of a persistent request, as Terse_Feedback_save, Terse_Feedback_load and
+/// Terse_Feedback_load_all. Local. A save is one of the other's, too: a training may go on with either. With
+/// a save of size 0 all is forgotten. Errors also: TERSE_ERR_INVALID_STATE while a call is under way,
+/// TERSE_ERR_INVALID_ARGUMENT for what is not persistent.
+TERSE_API int Terse_Request_save(Terse_Request request, void* buffer, size_t* size);
+TERSE_API int Terse_Request_load(Terse_Request request, const void* save, size_t size);
+TERSE_API int Terse_Request_load_all(Terse_Request request, const void* const saves[], const size_t sizes[],
+                                     int ranks);
+
 // --- residuals ---
 //
 // Local; no MPI is needed for them. Errors call the handler of MPI_COMM_WORLD, as MPI's do in calls without a
@@ -105,14 +200,14 @@ TERSE_API int Terse_Feedback_load_all(Terse_Feedback feedback, const void* const
 // --- options ---
 
 /// Sets options of a communicator. Collective, with the same values on all ranks. The keys are "terse_" and
-/// the name of an option: terse_codec, terse_algorithm, terse_min_bytes, terse_segment_bytes, terse_check
-/// (what each takes: `terse info`). They override the environment; an option without a key stays as it is.
-/// Keys that begin otherwise are not Terse's and are ignored.
+/// the name of an option: terse_codec, terse_algorithm, terse_min_bytes, terse_segment_bytes, terse_check,
+/// terse_threads, terse_progress (what each takes: `terse info`). They override the environment; an option
+/// without a key stays as it is. Keys that begin otherwise are not Terse's and are ignored.
 ///
-/// The next call has the new options; what was learnt about the communicator (algorithm=auto) is forgotten. A
-/// duplicate (MPI_Comm_dup) inherits the options that its original has then. After an error, which all ranks
-/// get alike, the options are as before. After TERSE_ERR_COMMUNICATION this makes the communicator usable
-/// again, if MPI is.
+/// The next call has the new options, calls under way are waited for; what was learnt about the communicator
+/// (algorithm=auto) is forgotten. A duplicate (MPI_Comm_dup) inherits the options that its original has then.
+/// After an error, which all ranks get alike, the options are as before. After TERSE_ERR_COMMUNICATION this
+/// makes the communicator usable again, if MPI is.
 TERSE_API int Terse_Comm_set_info(MPI_Comm comm, MPI_Info info);
 /// A new info with every option in force and its value, from whatever source. Local. Free it with
 /// MPI_Info_free.
@@ -133,7 +228,7 @@ typedef enum Terse_Reason {
   TERSE_REASON_SMALL,       ///< below min_bytes
   TERSE_REASON_SLOWER,      ///< compression would take longer
   TERSE_REASON_NON_FINITE,  ///< compressed, but for exact_count elements around values that are not finite
-  TERSE_REASON_PASSED_ON    ///< a type, operation or communicator that is MPI_Allreduce's
+  TERSE_REASON_PASSED_ON    ///< a type, operation or communicator that is MPI's
 } Terse_Reason;
 
 /// Members are only ever added at the end.
@@ -150,8 +245,9 @@ typedef struct Terse_Outcome {
 /// As Terse_Get_outcome, for callers that know no `sizeof`: writes the first `size` bytes of the outcome,
 /// with zeros for members that this library does not know.
 TERSE_API int Terse_Get_outcome_sized(MPI_Comm comm, Terse_Outcome* outcome, size_t size);
-/// What the last Terse_Allreduce... on this communicator did, on this rank. Local. A program and a library of
-/// different versions understand each other: the size of the program's struct goes along.
+/// What the last call on this communicator did, on this rank: of those that are nonblocking or persistent,
+/// the one that ended last. Local. A program and a library of different versions understand each other: the
+/// size of the program's struct goes along.
 static inline int Terse_Get_outcome(MPI_Comm comm, Terse_Outcome* outcome) {
   return Terse_Get_outcome_sized(comm, outcome, sizeof *outcome);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Options of a communicator as an MPI_Info.
+#include "c_api/info.hpp"
+
 #include <mpi.h>
 #include <terse/terse.h>
 
@@ -27,7 +29,6 @@ std::string value_of(MPI_Info info, const char* key) {
   return value;
 }
 
-// Errors: those of set_option, naming the key.
 void read(MPI_Info info, AllreduceOptions& options) {
   if (info == MPI_INFO_NULL) return;
   int keys = 0;
@@ -58,6 +59,17 @@ std::string in_force(const State& state, const AllreduceOptions& environment, co
 }
 
 }  // namespace
+
+void read_info(MPI_Info info, AllreduceOptions& options) {
+  try {
+    read(info, options);
+  } catch (const MpiFailure&) {
+    options.failure = Error(ErrorCode::invalid_argument, "MPI cannot read the info");
+  } catch (...) {
+    options.failure = current_error();
+  }
+}
+
 }  // namespace terse::c_api
 
 using namespace terse::c_api;
@@ -66,15 +78,8 @@ int Terse_Comm_set_info(MPI_Comm comm, MPI_Info info) {
   return run("Terse_Comm_set_info", comm, [&] {
     State& state = state_of(comm);
     terse::AllreduceOptions wanted = state.options;
-    // Where this rank alone is wrong, the others hear of it as they make their Communicators.
-    try {
-      read(info, wanted);
-    } catch (const MpiFailure&) {
-      wanted.failure = terse::Error(terse::ErrorCode::invalid_argument, "MPI cannot read the info");
-    } catch (...) {
-      wanted.failure = terse::current_error();
-    }
-    state.make_communicator(comm, wanted);
+    read_info(info, wanted);  // where this rank alone is wrong, the others hear of it in what follows
+    state.make_communicator(wanted);
     return MPI_SUCCESS;
   });
 }

@@ -1,37 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "c_api/state.hpp"
 
-#include <memory>
 #include <mutex>
 #include <new>
-#include <vector>
+#include <thread>
 
 #include "c_api/handles.hpp"
+#include "c_api/request.hpp"
 
 namespace terse::c_api {
 namespace {
+
+// What the attribute points to.
+using Held = std::shared_ptr<State>;
 
 // Whether this thread makes a Communicator: the duplicate that this takes needs no State.
 thread_local bool duplicating = false;
 
 // States that MPI_Finalize deletes: to free their communicators would be to communicate. MPI frees those;
 // here they stay in reach, so that no tool takes them for lost.
-void leave_behind(State* state) {
+void leave_behind(Held* state) {
   static std::mutex adding;
-  static auto& left = *new std::vector<State*>;
+  static auto& left = *new std::vector<Held*>;
   const std::lock_guard lock(adding);
   left.push_back(state);
 }
 
 }  // namespace
 
-void State::make_communicator(MPI_Comm comm, const AllreduceOptions& wanted) {
+void State::make_communicator(const AllreduceOptions& wanted) {
   struct Duplicating {
     Duplicating() { duplicating = true; }
     ~Duplicating() { duplicating = false; }
     Duplicating(const Duplicating&) = delete;
     Duplicating& operator=(const Duplicating&) = delete;
   };
+  drain();
   AllreduceOptions kept = wanted;
   std::optional<Communicator> made;
   {
@@ -40,7 +44,23 @@ void State::make_communicator(MPI_Comm comm, const AllreduceOptions& wanted) {
   }
   if (communicator) communicator->free();
   communicator = std::move(made);
+  ++communicators_made;
   options = std::move(kept);
+}
+
+Communicator& State::usable_communicator() {
+  if (!communicator) make_communicator(options);
+  return *communicator;
+}
+
+void State::progress() {
+  for (Terse_Request request : under_way) request->is_over();
+}
+
+void State::drain() {
+  for (Terse_Request request : under_way) {
+    while (!request->is_over()) std::this_thread::yield();
+  }
 }
 
 State& state_of(MPI_Comm comm) {
@@ -48,27 +68,34 @@ State& state_of(MPI_Comm comm) {
   if (comm == MPI_COMM_NULL) {
     throw Error(ErrorCode::invalid_argument, "the communicator is MPI_COMM_NULL: only its ranks may call");
   }
-  void* held = nullptr;
+  void* value = nullptr;
   int found = 0;
-  check(MPI_Comm_get_attr(comm, key, &held, &found));
-  if (found) return *static_cast<State*>(held);
-  auto state = std::make_unique<State>();
+  check(MPI_Comm_get_attr(comm, key, &value, &found));
+  if (found) {
+    State& state = **static_cast<Held*>(value);
+    state.comm = comm;  // which MPI did not tell when it copied the attribute
+    return state;
+  }
+  auto held = std::make_unique<Held>(std::make_shared<State>());
+  State& state = **held;
   int inter = 0;
   check(MPI_Comm_test_inter(comm, &inter));
-  state->inter = inter != 0;
-  check(MPI_Comm_set_attr(comm, key, state.get()));
-  return *state.release();
+  state.inter = inter != 0;
+  state.comm = comm;
+  check(MPI_Comm_set_attr(comm, key, held.get()));
+  static_cast<void>(held.release());
+  return state;
 }
 
 int copy_state(MPI_Comm, int, void*, void* value, void* copy, int* copied) noexcept {
   *copied = 0;
   if (duplicating) return MPI_SUCCESS;
-  const auto& original = *static_cast<const State*>(value);
+  const State& original = **static_cast<const Held*>(value);
   try {
-    auto state = std::make_unique<State>();
-    state->options = original.options;
-    state->inter = original.inter;
-    *static_cast<void**>(copy) = state.release();
+    auto held = std::make_unique<Held>(std::make_shared<State>());
+    (*held)->options = original.options;
+    (*held)->inter = original.inter;
+    *static_cast<void**>(copy) = held.release();
     *copied = 1;
     return MPI_SUCCESS;
   } catch (const std::bad_alloc&) {
@@ -77,11 +104,13 @@ int copy_state(MPI_Comm, int, void*, void* value, void* copy, int* copied) noexc
 }
 
 int delete_state(MPI_Comm, int, void* value, void*) noexcept {
-  auto* state = static_cast<State*>(value);
+  auto* held = static_cast<Held*>(value);
   if (mpi_is_up()) {
-    delete state;
+    (*held)->comm = MPI_COMM_NULL;
+    (*held)->communicator.reset();  // waits for calls under way, whose requests keep what became of them
+    delete held;
   } else {
-    leave_behind(state);
+    leave_behind(held);
   }
   return MPI_SUCCESS;
 }

@@ -33,6 +33,11 @@ int main(int argc, char** argv) {
       CHECK_INT(
           Terse_Allreduce_c(MPI_IN_PLACE, data, (MPI_Count)count, MPI_SIGNED_CHAR, MPI_MAX, MPI_COMM_WORLD),
           MPI_SUCCESS);
+      Terse_Request request = TERSE_REQUEST_NULL;  // once more, of which the maxima know nothing
+      CHECK_INT(Terse_Iallreduce_c(MPI_IN_PLACE, data, (MPI_Count)count, MPI_SIGNED_CHAR, MPI_MAX,
+                                   MPI_COMM_WORLD, &request),
+                MPI_SUCCESS);
+      CHECK_INT(Terse_Wait(&request), MPI_SUCCESS);
       for (size_t i = 0; i + 1 < count; i += stride) CHECK_INT(data[i], i / stride % 100 + 1);
       CHECK_INT(data[1], 0);
       CHECK_INT(data[count - 1], 8);

@@ -27,6 +27,21 @@ static void expect_refusals(void) {
   CHECK_INT(Terse_Get_outcome(MPI_COMM_WORLD, &outcome), MPI_ERR_OTHER);
   CHECK_INT(Terse_Comm_set_info(MPI_COMM_WORLD, MPI_INFO_NULL), MPI_ERR_OTHER);
   CHECK_INT(Terse_Comm_get_info(MPI_COMM_WORLD, &info), MPI_ERR_OTHER);
+  Terse_Request request = TERSE_REQUEST_NULL;
+  int flag = 0;
+  CHECK_INT(Terse_Iallreduce(&value, &sum, 1, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &request), MPI_ERR_OTHER);
+  CHECK_INT(Terse_Iallreduce(&value, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_NULL, &request), MPI_ERR_OTHER);
+  CHECK_INT(Terse_Allreduce_fused(0, NULL, NULL, NULL, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, NULL),
+            MPI_ERR_OTHER);
+  CHECK_INT(
+      Terse_Allreduce_init(&value, &sum, 1, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, MPI_INFO_NULL, &request),
+      MPI_ERR_OTHER);
+  CHECK_INT(Terse_Start(&request), MPI_ERR_OTHER);
+  CHECK_INT(Terse_Wait(&request), MPI_ERR_OTHER);
+  CHECK_INT(Terse_Test(&request, &flag), MPI_ERR_OTHER);
+  CHECK_INT(Terse_Waitall(1, &request), MPI_ERR_OTHER);
+  CHECK_INT(Terse_Request_free(&request), MPI_SUCCESS);
+  CHECK(request == TERSE_REQUEST_NULL);
   // residuals need no MPI
   CHECK_INT(Terse_Feedback_create(&feedback), MPI_SUCCESS);
   CHECK_INT(Terse_Feedback_load(feedback, "not a save", 10), MPI_ERR_OTHER);
@@ -85,6 +100,33 @@ static int call_at_the_end(MPI_Comm comm, int key, void* value, void* extra) {
   return MPI_SUCCESS;
 }
 
+// Persistent requests that outlive MPI: their residuals do, too.
+static Terse_Request left_request, left_active;
+static float left_data[300], left_active_data[300];
+
+static void leave_requests(MPI_Comm comm) {
+  CHECK_INT(Terse_Allreduce_init(MPI_IN_PLACE, left_data, 300, MPI_FLOAT, MPI_SUM, comm, MPI_INFO_NULL,
+                                 &left_request),
+            MPI_SUCCESS);
+  CHECK_INT(Terse_Start(&left_request), MPI_SUCCESS);
+  CHECK_INT(Terse_Wait(&left_request), MPI_SUCCESS);
+  CHECK_INT(Terse_Iallreduce(MPI_IN_PLACE, left_active_data, 300, MPI_FLOAT, MPI_SUM, comm, &left_active),
+            MPI_SUCCESS);
+  MPI_Barrier(MPI_COMM_WORLD);
+  MPI_Comm_free(&comm);  // which waits for what is under way
+}
+
+static void find_requests(void) {
+  size_t size = 0;
+  CHECK_INT(Terse_Request_save(left_request, NULL, &size), MPI_SUCCESS);
+  CHECK(size > sizeof left_data);
+  CHECK_INT(Terse_Start(&left_request), MPI_ERR_OTHER);
+  CHECK_INT(Terse_Request_free(&left_request), MPI_SUCCESS);
+  CHECK_INT(Terse_Wait(&left_active), MPI_ERR_OTHER);
+  CHECK_INT(Terse_Request_free(&left_active), MPI_ERR_OTHER);
+  CHECK(left_request == TERSE_REQUEST_NULL && left_active == TERSE_REQUEST_NULL);
+}
+
 int main(int argc, char** argv) {
   expect_refusals();
   check_begin(&argc, &argv);
@@ -101,8 +143,12 @@ int main(int argc, char** argv) {
   check_call(left, world_size);
   check_call(MPI_COMM_WORLD, world_size);
   check_call(MPI_COMM_SELF, 1);
+  MPI_Comm requests;
+  MPI_Comm_dup(left, &requests);
+  leave_requests(requests);
   MPI_Comm_set_attr(MPI_COMM_SELF, late, NULL);
   const int status = check_end();
   expect_refusals();
+  find_requests();
   return check_failures == 0 ? status : EXIT_FAILURE;
 }
