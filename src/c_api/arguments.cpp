@@ -114,7 +114,7 @@ Meaning meaning_of(const Arguments& call, const State& state) {
   meaning.options.op = op;
   const DType as = dtype.value_or(DType::f32);
   if (!has_size) {
-    meaning.tensors.push_back(View{nullptr, std::numeric_limits<std::size_t>::max() / 16, as});
+    meaning.tensors.emplace_back(View{nullptr, std::numeric_limits<std::size_t>::max() / 16, as});
     return meaning;
   }
   meaning.tensors.reserve(call.tensors.size());
