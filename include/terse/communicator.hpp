@@ -51,7 +51,7 @@ enum class Check : std::uint8_t { call, all, payload };
 enum class Progress : std::uint8_t { calls, thread };
 
 /// The value of segment_bytes for auto.
-inline constexpr std::size_t kAutoSegment = 0;
+inline constexpr std::size_t kAutoSegment = std::numeric_limits<std::size_t>::max();
 
 /// Options of one call. What is not set comes from the Communicator's options, then from the environment
 /// (TERSE_CODEC,

@@ -226,13 +226,18 @@ Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
   } else if (call.codec) {
     call.algorithm = &algorithm_for(*call.codec);
   }
+  call.segment_bytes = value_of(&AllreduceOptions::segment_bytes);
+  if (call.segment_bytes == 0) {
+    note([] {
+      throw Error(ErrorCode::invalid_argument, "segment_bytes is 0: use auto, or at least 1, such as 4M");
+    });
+  }
   if (call.feedback) note([&] { static_cast<void>(call.feedback->state()); });  // moved from?
   for (const CallTensor& tensor : call.tensors) {
     if (tensor.feedback) note([&] { static_cast<void>(tensor.feedback->state()); });
   }
   if (!call.failure) call.failure = find_fault(call);
   if (!call.failure) note([&] { check_pair(transport, call); });
-  call.segment_bytes = value_of(&AllreduceOptions::segment_bytes);
   call.models_segments = call.segment_bytes == kAutoSegment;
   if (call.models_segments) {
     call.segment_bytes = model_segment_bytes(call.bytes(), transport.size());

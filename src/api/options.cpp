@@ -55,7 +55,7 @@ constexpr std::array<Row, 7> kRows = {{
       "not depend on it"},
      [](AllreduceOptions& o, std::string_view v) {
        const std::size_t bytes = v == "auto" ? kAutoSegment : parse_bytes("segment_bytes", v);
-       if (bytes == 0 && v != "auto") refuse("segment_bytes", v, "use auto, or at least 1");
+       if (bytes == 0) refuse("segment_bytes", v, "use auto, or at least 1");
        o.segment_bytes = bytes;
      },
      [](const AllreduceOptions& o) {
