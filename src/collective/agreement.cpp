@@ -228,6 +228,14 @@ Words::Verdict Words::verdict() const {
 
 void require_agreement(Transport& transport, const Words::Fields& fields,
                        const std::optional<Error>& failure) {
+  std::string text;
+  for (const auto& [name, value] : fields) text.append(name).append("=").append(value).append("\n");
+  require_agreement(transport, hash(std::as_bytes(std::span(text))), fields, failure,
+                    transport.take_tags(2));
+}
+
+void require_agreement(Transport& transport, std::uint64_t digest, const Words::Fields& fields,
+                       const std::optional<Error>& failure, int tag) {
   if (transport.size() == 1) {
     if (failure) throw AgreedError(*failure);
     return;
@@ -239,11 +247,8 @@ void require_agreement(Transport& transport, const Words::Fields& fields,
   };
   auto parts = std::unique_ptr<Parts>(new Parts{Agreement(transport), Words(transport),
                                                 std::vector<std::byte>(Words::bytes(transport.size()))});
-  std::string text;
-  for (const auto& [name, value] : fields) text.append(name).append("=").append(value).append("\n");
-  const int tag = transport.take_tags(2);
   try {
-    parts->agreement.start(hash(std::as_bytes(std::span(text))), failure.has_value(), tag);
+    parts->agreement.start(failure ? 0 : digest, failure.has_value(), tag);
     while (parts->agreement.advance(), !parts->agreement.done()) transport.progress(Transport::Wait::yes);
     if (parts->agreement.reached()) return;
     parts->words.start(fields, failure, tag + 1, parts->memory, Words::Hears::yes);

@@ -91,5 +91,8 @@ class Words {
 /// failed.
 void require_agreement(Transport& transport, const Words::Fields& fields,
                        const std::optional<Error>& failure);
+/// The same with a digest of the fields, and under this tag and the next.
+void require_agreement(Transport& transport, std::uint64_t digest, const Words::Fields& fields,
+                       const std::optional<Error>& failure, int tag);
 
 }  // namespace terse::inline v0_1

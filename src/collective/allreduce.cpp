@@ -195,7 +195,9 @@ void decline(const Transport& transport, const Call& call) {
 }
 
 void require_agreement(Transport& transport, const Call& call) {
-  require_agreement(transport, call.failure ? Words::Fields{} : fields_of(call), call.failure);
+  const int tag = transport.take_tags(kTagsOfACall);  // as the call itself, to which other ranks may have gone
+  require_agreement(transport, call.failure ? 0 : digest_of(call),
+                    call.failure ? Words::Fields{} : fields_of(call), call.failure, tag + kBeginning);
 }
 
 Execution::Execution(Transport& transport, ScheduleCache& schedules, StepPool* pool)
