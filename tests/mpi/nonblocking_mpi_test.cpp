@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ranks: 1 2 3 4 8
+// ranks: 1 2 3 4
 //
 // Requests, plans, lists and buckets as a user has them: each gives what blocking calls give, to the bit.
 #include <gtest/gtest.h>
