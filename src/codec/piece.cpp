@@ -46,7 +46,7 @@ std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t 
     if (!bytes) {
       write_header(codec_, count, as_, kNonFinite, out);
       if (f != 0)
-        undo({.dtype = as_, .payload = payload.first(rest.data() - payload.data())}, fragments.first(f));
+        undo({.dtype = as_, .payload = payload.first(written)}, fragments.first(f), fragments.size());
       return kHeaderBytes;
     }
     if (lengths) store(payload.data() + written - kLengthBytes, static_cast<std::uint64_t>(*bytes));
@@ -82,11 +82,11 @@ void PieceCoder::decode(const Contents& message, std::span<const View> to, Into 
   if (!payload.empty()) corrupt(codec_);
 }
 
-void PieceCoder::undo(const Contents& message, std::span<const Fragment> fragments) const {
+void PieceCoder::undo(const Contents& message, std::span<const Fragment> fragments, std::size_t all) const {
   if (message.flags != 0 || codec_.traits().lossless) return;
   auto payload = message.payload;
   for (const Fragment& fragment : fragments) {
-    const auto own = take(payload, fragment.values.count, fragments.size() > 1);
+    const auto own = take(payload, fragment.values.count, std::max(all, fragments.size()) > 1);
     if (fragment.residual.data == nullptr || fragment.values.count == 0) continue;
     codec_.undo_run(own, as_, fragment.values, fragment.residual, 1.0);
   }

@@ -34,8 +34,9 @@ class PieceCoder {
   std::size_t encode(std::span<const Fragment> fragments, std::size_t count, std::span<std::byte> out) const;
   /// As Codec::decode, of an open message that is not flagged.
   void decode(const Contents& message, std::span<const View> to, Into into, double factor) const;
-  /// Takes back an encode, to rounding: does nothing for a flagged message.
-  void undo(const Contents& message, std::span<const Fragment> fragments) const;
+  /// Takes back an encode, to rounding: does nothing for a flagged message. `fragments` may be the first of
+  /// `all` that the message holds; 0: they are all.
+  void undo(const Contents& message, std::span<const Fragment> fragments, std::size_t all = 0) const;
 
   /// What the owner of a piece does, a few thousand elements at a time where the codec allows it, so that
   /// sums stay in the first-level cache: decodes the messages of all ranks and adds them in their order, in

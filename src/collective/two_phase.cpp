@@ -151,6 +151,7 @@ class Builder {
     Part& own = part(segment, me_);
     if (own.range.count == 0) return;
     std::vector<std::uint32_t> after;
+    after.reserve(static_cast<std::size_t>(problem_.ranks));
     for (int rank = 0; rank < problem_.ranks; ++rank) {
       after.push_back(rank == me_ ? own.encoded : part(segment, rank).received);
     }
