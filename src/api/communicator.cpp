@@ -429,8 +429,14 @@ Request& Request::operator=(Request&& other) noexcept {
 
 Request::~Request() {
   if (!communicator_) return;
-  if (!execution_->done() && (!MpiTransport::mpi_is_up() || std::uncaught_exceptions() != 0)) return;
   try {
+    if (!MpiTransport::mpi_is_up() || std::uncaught_exceptions() != 0) {
+      // its buffers may be gone in a moment, and nobody is to wait for others now
+      if (communicator_->engine->give_up(*execution_)) {
+        communicator_->note_broken(Error(ErrorCode::communication, "a Request was left before its end"));
+        return;
+      }
+    }
     wait();
   } catch (...) {
     // nobody is left to hear of it but the next call, which a broken Communicator tells

@@ -230,8 +230,7 @@ void require_agreement(Transport& transport, const Words::Fields& fields,
                        const std::optional<Error>& failure) {
   std::string text;
   for (const auto& [name, value] : fields) text.append(name).append("=").append(value).append("\n");
-  require_agreement(transport, hash(std::as_bytes(std::span(text))), fields, failure,
-                    transport.take_tags(2));
+  require_agreement(transport, hash(std::as_bytes(std::span(text))), fields, failure, transport.take_tags(2));
 }
 
 void require_agreement(Transport& transport, std::uint64_t digest, const Words::Fields& fields,

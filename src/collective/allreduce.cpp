@@ -195,7 +195,8 @@ void decline(const Transport& transport, const Call& call) {
 }
 
 void require_agreement(Transport& transport, const Call& call) {
-  const int tag = transport.take_tags(kTagsOfACall);  // as the call itself, to which other ranks may have gone
+  const int tag =
+      transport.take_tags(kTagsOfACall);  // as the call itself, to which other ranks may have gone
   require_agreement(transport, call.failure ? 0 : digest_of(call),
                     call.failure ? Words::Fields{} : fields_of(call), call.failure, tag + kBeginning);
 }
@@ -290,7 +291,8 @@ void Execution::prepare() {
         throw Error(ErrorCode::invalid_state,
                     "this Feedback is in use by another call: each tensor needs one of its own");
       }
-      leases_.push_back({&state, !state.bound && state.owed.empty(), state.declined});
+      leases_.push_back({&state, !state.bound && state.owed.empty(),
+                         state.declined ? std::optional(state.shape) : std::nullopt});
       const Range own = overlap_of(layout_[t], schedule->chunk);
       state.bind(shape_of(transport_, call_, tensors_[t].in.count, layout_[t].count, own));
       bound_[t].worker = state.worker_view();
@@ -502,14 +504,16 @@ void Execution::succeed() {
 
 void Execution::fail(std::exception_ptr error) noexcept {
   error_ = std::move(error);
+  runner_.settle();
   // if nothing was sent, nothing is owed yet, and a Feedback stays free for any tensor
   const bool sent = sent_ || (phase_ == Phase::running && !runner_.gated());
   for (const Lease& lease : leases_) {
     if (!lease.fresh || sent) continue;
     lease.state->bound = false;
-    lease.state->declined = lease.declined;
     lease.state->worker = {};
     lease.state->server = {};
+    lease.state->declined = lease.declined.has_value();
+    if (lease.declined) lease.state->shape = *lease.declined;
   }
   release_feedbacks();
   phase_ = Phase::done;

@@ -151,7 +151,7 @@ class Execution {
   struct Lease {
     FeedbackState* state;
     bool fresh;
-    bool declined;
+    std::optional<FeedbackShape> declined;  // what `auto` had left to MPI before
   };
   std::vector<Lease> leases_;
   std::vector<Range> layout_;

@@ -38,9 +38,24 @@ Engine::~Engine() {
     changed_.notify_all();
     thread_.join();
   }
-  if (active_.empty()) return;
-  transport_.abandon();
+  if (!active_.empty()) give_up(*active_.front());
+  if (!transport_.abandoned()) return;
+  // messages may still be on their way from and to their scratch
   for (auto& execution : executions_) static_cast<void>(execution.release());
+}
+
+bool Engine::give_up(const Execution& execution) noexcept {
+  const Lock lock(mutex_);
+  if (execution.done()) return false;
+  transport_.abandon();
+  fail_all(std::make_exception_ptr(Error(
+      ErrorCode::communication, "this call was given up before its end: others may wait for this rank")));
+  return true;
+}
+
+void Engine::fail_all(const std::exception_ptr& error) noexcept {
+  for (Execution* execution : active_) execution->fail(error);
+  active_.clear();
 }
 
 bool Engine::advance_all() noexcept {
@@ -60,8 +75,7 @@ bool Engine::progress(Transport::Wait wait) noexcept {
     transport_.progress(wait);
     return true;
   } catch (...) {
-    for (Execution* execution : active_) execution->fail(std::current_exception());
-    active_.clear();
+    fail_all(std::current_exception());
     return false;
   }
 }
@@ -95,35 +109,23 @@ bool Engine::test(Execution& execution) {
   return execution.done();
 }
 
-void Engine::wait_for(Execution& execution, Lock&) {
+// Under the lock: the caller makes progress itself.
+void Engine::wait_for(const Execution& execution) {
   while (!execution.done()) {
     progress(advance_all() ? Transport::Wait::no : Transport::Wait::yes);
   }
 }
 
-void Engine::wait(Execution& execution) {
-  Lock lock(mutex_);
-  ++waiting_;
-  wait_for(execution, lock);
-  --waiting_;
-  changed_.notify_all();
-}
-
 CallResult Engine::finish(Execution& execution) {
-  wait(execution);
   const Lock lock(mutex_);
+  wait_for(execution);
   free_.push_back(&execution);
   return execution.finish();
 }
 
 void Engine::drain() {
-  Lock lock(mutex_);
-  while (!active_.empty()) {
-    Execution& first = *active_.front();
-    ++waiting_;
-    wait_for(first, lock);
-    --waiting_;
-  }
+  const Lock lock(mutex_);
+  while (!active_.empty()) wait_for(*active_.front());
 }
 
 CallResult Engine::run(const Call& call) {
@@ -144,7 +146,7 @@ void Engine::serve() {
   Lock lock(mutex_);
   int idle = 0;
   while (true) {
-    changed_.wait(lock, [&] { return ends_ || (!active_.empty() && waiting_ == 0); });
+    changed_.wait(lock, [&] { return ends_ || !active_.empty(); });
     if (ends_) return;
     idle = progress(Transport::Wait::no) && advance_all() ? 0 : idle + 1;
     lock.unlock();

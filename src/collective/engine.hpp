@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -43,12 +44,17 @@ class Engine {
   Execution& start(const Call& call);
   /// Does all that can be done without waiting, for all calls; whether this one is over.
   bool test(Execution& execution);
-  void wait(Execution& execution);
+  /// Unless it is over: gives up all that is under way. What that reads and writes is not touched any more,
+  /// and the transport only refuses. Returns whether it has come to that.
+  bool give_up(const Execution& execution) noexcept;
   /// Waits, and says what the call did. The reference is void from then on.
   CallResult finish(Execution& execution);
 
   Transport& transport() noexcept { return transport_; }
-  std::size_t under_way() const noexcept { return active_.size(); }
+  std::size_t under_way() const {
+    const Lock lock(mutex_);
+    return active_.size();
+  }
   /// Memory that it keeps for calls to come.
   std::size_t scratch_bytes() const;
 
@@ -56,7 +62,8 @@ class Engine {
   using Lock = std::unique_lock<std::mutex>;
   bool advance_all() noexcept;
   bool progress(Transport::Wait wait) noexcept;
-  void wait_for(Execution& execution, Lock& lock);
+  void fail_all(const std::exception_ptr& error) noexcept;
+  void wait_for(const Execution& execution);
   void serve();
 
   Transport& transport_;
@@ -67,7 +74,6 @@ class Engine {
   std::vector<Execution*> active_;  // in start order
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::size_t waiting_ = 0;  // callers, who make progress themselves
   bool ends_ = false;
   std::thread thread_;
 };

@@ -21,7 +21,7 @@ bool on_wire(Verb verb) { return verb == Verb::send || verb == Verb::receive || 
 }  // namespace
 
 Runner::~Runner() {
-  while (lent_ != 0) take_back();
+  settle();
   if (!in_flight_.empty()) transport_.abandon();
 }
 
@@ -358,11 +358,16 @@ void Runner::spoil(const Error& failure) {
   spoilt_ = true;
 }
 
-void Runner::roll_back() {
+// Waits for those who compute.
+void Runner::settle() {
   while (lent_ != 0) {
     pool_->wait_for(*this);
     take_back();
   }
+}
+
+void Runner::roll_back() {
+  settle();
   for (const std::uint32_t i : encoded_behind_gate_) {
     try {
       undo((*schedule_)[i].message, (*schedule_)[i].elements);

@@ -74,6 +74,8 @@ class Runner {
   const std::optional<Error>& failure() const noexcept { return failure_; }
   /// Whether an owner has told all ranks that something went wrong.
   bool told() const noexcept { return told_; }
+  /// Goes no further: nobody computes for it any more.
+  void settle();
   /// Before the first step: this rank has failed already. It goes through all steps, since others wait for
   /// its messages, and every message says so.
   void spoil(const Error& failure);

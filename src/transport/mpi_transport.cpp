@@ -114,7 +114,6 @@ void MpiTransport::check(int code, const char* what) {
   int length = 0;
   MPI_Error_string(code, text, &length);
   abandon();
-  abandoned_ = true;
   throw Error(ErrorCode::communication, std::string(what) + " failed on rank " + std::to_string(rank_) +
                                             ": " + text + ". This Communicator cannot be used any more.");
 }
@@ -127,6 +126,7 @@ void MpiTransport::require_usable() const {
 }
 
 int MpiTransport::take_tags(int channels) {
+  require_usable();
   if (next_tag_ > tag_limit_ - channels) next_tag_ = 0;
   return std::exchange(next_tag_, next_tag_ + channels);
 }
@@ -244,7 +244,6 @@ void MpiTransport::start_all_reduce(ConstView in, View out, Operation& operation
 }
 
 void MpiTransport::abandon() noexcept {
-  if (requests_.empty()) return;
   abandoned_ = true;
   const bool up = mpi_is_up();
   for (std::size_t i = 0; i < requests_.size(); ++i) {

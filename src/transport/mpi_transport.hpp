@@ -43,7 +43,7 @@ class MpiTransport final : public Transport {
   void all_reduce(ConstView in, View out) override;
   void start_all_reduce(ConstView in, View out, Operation& operation) override;
   void abandon() noexcept override;
-  bool abandoned() const noexcept { return abandoned_; }
+  bool abandoned() const noexcept override { return abandoned_; }
 
  private:
   void check(int code, const char* what);

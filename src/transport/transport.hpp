@@ -47,6 +47,8 @@ class Transport {
   /// Gives up all operations on their way, for good: every later call throws Error(communication). What was
   /// to be sent or received may still be read and written until the process ends: its memory must stay.
   virtual void abandon() noexcept = 0;
+  /// Whether that has happened, by abandon() or by an error of the layer below.
+  virtual bool abandoned() const noexcept = 0;
 };
 
 }  // namespace terse::inline v0_1

@@ -10,6 +10,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <terse/gradient_buckets.hpp>
 #include <vector>
@@ -210,6 +211,30 @@ TEST(Requests, MayBeLeftOrOutliveTheirCommunicator) {
   EXPECT_EQ(b, std::vector<float>(4000, 2 * static_cast<float>(world_size())));
   EXPECT_TRUE(request.test());
   EXPECT_EQ(request.wait().result, Outcome::Result::compressed);
+}
+
+/// What a Request reads and writes may be gone once an exception has passed it: nothing touches it then, and
+/// the Communicator says so.
+TEST(Requests, LeftByAnExceptionBreakTheirCommunicator) {
+  if (world_size() == 1) return;  // over at once
+  Communicator world(MPI_COMM_WORLD);
+  AllreduceOptions options;
+  options.codec = "onebit:block=64";
+  options.min_bytes = 0;
+  Feedback feedback;
+  options.feedback = &feedback;
+  std::vector<float> data(1 << 20, 1.0f);
+  try {
+    const Request request = world.iallreduce(view(data), options);
+    throw std::runtime_error("something else went wrong");
+  } catch (const std::runtime_error&) {
+  }
+  const std::vector<float> before = data;
+  const std::string error = error_of([&] { world.allreduce(view(data), options); });
+  EXPECT_TRUE(is_error(error, "communication", {"not usable any more"}));
+  EXPECT_EQ(data, before);
+  EXPECT_EQ(error_of([&] { feedback.reset(); }), "");
+  MPI_Barrier(MPI_COMM_WORLD);
 }
 
 TEST(Plans, AreBlockingCallsWithAFeedback) {

@@ -65,6 +65,7 @@ class FaultyTransport final : public Transport {
   void all_reduce(ConstView in, View out) override { inner_.all_reduce(in, out); }
   void start_all_reduce(ConstView in, View out, Operation& operation) override;
   void abandon() noexcept override;
+  bool abandoned() const noexcept override { return inner_.abandoned(); }
 
   /// Whether this rank was handed other bytes than were sent to it.
   bool altered() const noexcept { return altered_; }

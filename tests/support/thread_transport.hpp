@@ -46,6 +46,7 @@ class ThreadTransport final : public Transport {
   void all_reduce(ConstView in, View out) override;
   void start_all_reduce(ConstView in, View out, Operation& operation) override;
   void abandon() noexcept override;
+  bool abandoned() const noexcept override { return abandoned_; }
 
   /// Operations started and not done.
   std::size_t in_flight() const;
