@@ -10,7 +10,7 @@
 
 namespace terse::inline v0_1 {
 
-/// Elements of one tensor, and their residual or none (null).
+/// Elements of one tensor, one at least, and their residual or none (null).
 struct Fragment {
   ConstView values{};
   View residual{};

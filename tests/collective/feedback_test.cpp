@@ -276,6 +276,12 @@ TEST(Feedback, RemembersThatAutoDeclined) {
   EXPECT_TRUE(loaded.worker().empty());
   loaded.load(std::span<const Bytes>(saves));
   EXPECT_FALSE(loaded.state().declined) << "other ranks decide anew";
+  // a call that comes to nothing leaves that as it was
+  const auto failed = rig.call(normal_inputs(rig, 1), {}, [](int rank, Call& c) {
+    if (rank == 1) c.op = Op::sum;
+  });
+  EXPECT_TRUE(failed.failed());
+  EXPECT_EQ(saves_of(rig), saves);
   check_call(rig, normal_inputs(rig, 1));
   EXPECT_FALSE(rig.feedback(0).state().declined);
   EXPECT_EQ(rig.feedback(0).calls(), 1u);
