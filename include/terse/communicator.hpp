@@ -165,7 +165,7 @@ class TERSE_API Request {
   bool agreed_ = false;
 };
 
-/// An allreduce that is made again and again, on the same buffers: all choices are made once.
+/// An allreduce that is made again and again, on the same buffers: `auto` chooses when it is made.
 ///
 /// Keeps residuals of its own for each tensor that comes without a Feedback. For the thread that uses its
 /// Communicator. Nothing is allocated by a call after the first.

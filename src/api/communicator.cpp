@@ -295,7 +295,7 @@ Request CommunicatorState::begin(const AllreduceOptions& given, Call call) {
   request.outcome_.exact_count = call.count();
   request.bytes_ = call.bytes();
   request.agreed_ = call.agree && transport.size() > 1;
-  if (request.outcome_.reason == Outcome::Reason::slower && !call.failure) decline(transport, call);
+  call.declines = request.outcome_.reason == Outcome::Reason::slower;
   request.execution_ = &engine->start(call);
   request.communicator_ = shared_from_this();
   return request;

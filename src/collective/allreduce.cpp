@@ -178,22 +178,6 @@ void check_pair(const Transport& transport, const Call& call) {
               })});
 }
 
-void decline(const Transport& transport, const Call& call) {
-  CallTensor single;
-  const auto tensors = tensors_of(call, single);
-  for (const CallTensor& tensor : tensors) {
-    if (!tensor.feedback) continue;
-    const FeedbackState& state = tensor.feedback->state();
-    if (state.bound || !state.owed.empty()) return;
-  }
-  for (const CallTensor& tensor : tensors) {
-    if (!tensor.feedback) continue;
-    FeedbackState& state = tensor.feedback->state();
-    if (!state.declined) state.shape = owned(shape_of(transport, call, tensor.in.count, 0, {}));
-    state.declined = true;
-  }
-}
-
 void require_agreement(Transport& transport, const Call& call) {
   const int tag =
       transport.take_tags(kTagsOfACall);  // as the call itself, to which other ranks may have gone
@@ -495,8 +479,22 @@ void Execution::prepare_again() {
                 tag_ + kTagsOfAPass);
 }
 
+void Execution::decline() {
+  const auto holds = [](const CallTensor& tensor) {
+    return tensor.feedback && (tensor.feedback->state().bound || !tensor.feedback->state().owed.empty());
+  };
+  if (std::any_of(tensors_.begin(), tensors_.end(), holds)) return;
+  for (const CallTensor& tensor : tensors_) {
+    if (!tensor.feedback) continue;
+    FeedbackState& state = tensor.feedback->state();
+    if (!state.declined) state.shape = owned(shape_of(transport_, call_, tensor.in.count, 0, {}));
+    state.declined = true;
+  }
+}
+
 void Execution::succeed() {
   unpad();
+  if (call_.declines) decline();
   for (const Lease& lease : leases_) ++lease.state->calls;
   release_feedbacks();
   phase_ = Phase::done;

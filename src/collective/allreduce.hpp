@@ -60,6 +60,8 @@ struct Call {
   bool blocks = false;                    ///< nothing else is under way: MPI may block
   bool agree = true;                      ///< begin with the agreement
   bool checksum = false;                  ///< seal every message
+  /// Once all is well, notes in the Feedbacks, unless one holds residuals, that `auto` chose plain MPI.
+  bool declines = false;
   /// What this rank already knows to be wrong with its arguments. With `agree`, all ranks then throw it.
   std::optional<Error> failure{};
 
@@ -79,9 +81,6 @@ void require_agreement(Transport& transport, const Call& call);
 
 /// Whether algorithm, codec and feedback go together. Errors: unsupported, with a sentence that names them.
 void check_pair(const Transport& transport, const Call& call);
-
-/// Notes in the call's Feedbacks, unless one holds residuals, that plain MPI was chosen for its tensor.
-void decline(const Transport& transport, const Call& call);
 
 /// One allreduce on its way. Kept from call to call with its scratch.
 class Execution {
@@ -135,6 +134,7 @@ class Execution {
   void end_parting();
   void after_pass(bool first);
   void succeed();
+  void decline();
   std::uint64_t digest_of_pass() const;
   Words::Fields fields_of_pass() const;
 

@@ -134,7 +134,7 @@ int MpiTransport::take_tags(int channels) {
 void MpiTransport::add(MPI_Request request, Pending pending) {
   *pending.operation = {};
   requests_.push_back(request);
-  pending_.push_back(std::move(pending));
+  pending_.push_back(pending);
 }
 
 void MpiTransport::send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) {
@@ -194,7 +194,7 @@ void MpiTransport::progress(Wait wait) {
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (!pending_[i].operation) continue;
     requests_[kept] = requests_[i];
-    if (kept != i) pending_[kept] = std::move(pending_[i]);
+    pending_[kept] = pending_[i];
     ++kept;
   }
   requests_.resize(kept);

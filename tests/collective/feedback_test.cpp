@@ -257,15 +257,19 @@ TEST(Feedback, SaysThatItWasMovedFrom) {
 TEST(Feedback, RemembersThatAutoDeclined) {
   const Setting s{.ranks = 2, .count = 300, .codec = "onebit:block=64"};
   Rig rig(s);
-  run_ranks(2, [&](ThreadTransport& transport) {
-    Call call{.in = {nullptr, 300, DType::f32},
-              .out = {nullptr, 300, DType::f32},
-              .codec = rig.codec(),
-              .algorithm = &find_algorithm("exact"),
-              .feedback = &rig.feedback(transport.rank()),
-              .failure = {}};
-    decline(transport, call);
+  const auto decline = [&](int rank, Call& call) {
+    call.algorithm = &find_algorithm("exact");
+    call.declines = true;
+    call.feedback = &rig.feedback(rank);
+  };
+  const auto mismatched = rig.call(normal_inputs(rig, 3), {}, [&](int rank, Call& call) {
+    decline(rank, call);
+    if (rank == 1) call.op = Op::sum;
   });
+  EXPECT_TRUE(mismatched.failed());
+  EXPECT_FALSE(rig.feedback(0).state().declined) << "all ranks are as before";
+  EXPECT_FALSE(rig.call(normal_inputs(rig, 4), {}, decline).failed());
+  EXPECT_TRUE(rig.feedback(0).state().declined);
   const auto saves = saves_of(rig);
   Feedback loaded;
   loaded.load(std::span<const std::byte>(saves[1]));
