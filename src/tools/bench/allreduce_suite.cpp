@@ -32,14 +32,15 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr std::string_view kNotes =
-    R"(A row is a codec and a size. It begins with 20 calls from zero residuals that are compared with
-exact sums; then the compressed call and plain MPI_Allreduce are timed in turn. A sample is a
-batch of calls back to back after a barrier, long enough for the clock (5 ms; on several hosts 50
-ms and 4 calls, since links may let short bursts pass unshaped); its time is that of the slowest
-rank, divided by the calls. Without --iterations or --seconds a row has 9 to 51 samples of each
-call in about 5 seconds. Where 9 take longer, up to 90: then batches become shorter and after that
-samples fewer, but not fewer than 3. So 64M over 4 hosts and 1 Gbit/s takes under two minutes. The
-input is normal, standard deviation 0.01, half of its variance common to all ranks.
+    R"(A row is a codec and a size. It begins with 20 calls (--mean-calls) from zero residuals that are
+compared with exact sums; then the compressed call and plain MPI_Allreduce are timed in turn. A
+sample is a batch of calls back to back after a barrier, long enough for the clock (5 ms; on
+several hosts 50 ms and 4 calls, since links may let short bursts pass unshaped); its time is that
+of the slowest rank, divided by the calls. Without --iterations or --seconds a row has 9 to 51
+samples of each call in about 5 seconds. Where 9 take longer, up to 90: then batches become
+shorter and after that samples fewer, but not fewer than 3. So 64M over 4 hosts and 1 Gbit/s takes
+under two minutes. The input is normal, standard deviation 0.01, half of its variance common to
+all ranks.
 
 Plain MPI goes by its default decision, or by what --baseline names: best is the fastest of the
 default and Open MPI's recursive_doubling (3), ring (4) and segmented_ring (5, segments of 1 MiB).
@@ -57,7 +58,7 @@ beforehand, in a minute or little more. Further algorithms: basic_linear (1), no
                 and other programs' bytes too, but none of RDMA's
   ratio         bytes that the best plain algorithm sends, 2 (P - 1) / P of the tensor, over wire/rank
   error         relative L2 error of one call
-  20 calls      relative L2 error of the mean of 20 calls on the same input
+  20 calls      relative L2 error of the mean of 20 calls (--mean-calls) on the same input
   bits          whether all ranks end with the same bits
   exact         why the library called plain MPI instead: small, slower, or asked for
 )";
@@ -68,6 +69,8 @@ struct Arguments {
   CommonArguments common;
   AllreduceOptions options;  ///< for every row; op is set
   bool feedback = true;
+  ResidualType residual = ResidualType::full;
+  std::size_t mean_calls = 0;
   BaselineChoice baseline;
   SamplingPlan sampling;
   std::string plot;
@@ -80,6 +83,9 @@ po::options_description suite_options() {
   const auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
   add("op", text("OP")->default_value("average"), "sum or average");
   add("no-feedback", "without error feedback: what a codec leaves out is lost");
+  add_residual_option(options);
+  add("mean-calls", text("N")->default_value("20"),
+      "calls on one input whose mean is compared with exact sums");
   add("baseline", text("ALG")->default_value("default"),
       "what plain MPI goes by: default, best, or Open MPI's algorithm; of a list ALG,ALG the fastest");
   add("iterations", text("N"), "samples of each call");
@@ -98,6 +104,8 @@ Arguments parse(const po::variables_map& values) {
   if (arguments.options.algorithm.empty()) arguments.options.algorithm = environment.algorithm;
   if (arguments.options.algorithm.empty()) arguments.options.algorithm = library_default("algorithm");
   arguments.feedback = values.count("no-feedback") == 0;
+  arguments.mean_calls = parse_count("--mean-calls", values["mean-calls"].as<std::string>(), 1);
+  arguments.residual = residual_argument(values, arguments.common.dtype);
   arguments.baseline = parse_baseline(values["baseline"].as<std::string>());
   if (values.count("iterations") != 0 && values.count("seconds") != 0) {
     throw tools::UsageError("--iterations and --seconds both say how long to measure: give one");
@@ -141,6 +149,7 @@ struct Row {
   std::string algorithm;
   std::size_t bytes = 0;
   std::size_t count = 0;
+  std::optional<ResidualType> residual;  ///< nothing: without feedback
   Outcome outcome;
   Accuracy accuracy;
   Samples measured;
@@ -203,7 +212,11 @@ class AllreduceSuite {
     }
     columns.insert(columns.end(), {{"speedup", 7}, {"wire/rank", 8}});
     if (has_links()) columns.push_back({"on wire", 8});
-    columns.insert(columns.end(), {{"ratio", 5}, {"error", 6}, {"20 calls", 6}, {"bits", 4}, {"exact", 6}});
+    columns.insert(columns.end(), {{"ratio", 5},
+                                   {"error", 6},
+                                   {std::to_string(arguments_.mean_calls) + " calls", 6},
+                                   {"bits", 4},
+                                   {"exact", 6}});
     return columns;
   }
 
@@ -218,9 +231,14 @@ class AllreduceSuite {
       return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
     };
     return std::string(name(arguments_.common.dtype)) + ", " + std::string(name(*arguments_.options.op)) +
-           ", algorithm " + arguments_.options.algorithm + (arguments_.feedback ? "" : ", no feedback") +
-           ", " + counted(static_cast<std::size_t>(session_.size), "rank") + " on " +
+           ", algorithm " + arguments_.options.algorithm + describe_feedback() + ", " +
+           counted(static_cast<std::size_t>(session_.size), "rank") + " on " +
            counted(layout_.size(), "host") + describe_choice();
+  }
+
+  std::string describe_feedback() const {
+    if (!arguments_.feedback) return ", no feedback";
+    return arguments_.residual == ResidualType::full ? "" : ", residuals in bf16";
   }
 
   /// ", baseline best", ", baseline ring (4)"; nothing for the default.
@@ -247,16 +265,20 @@ class AllreduceSuite {
     const ConstView in = memory.in.view().slice(0, row.count);
     const View out = memory.out.view().slice(0, row.count);
 
-    Feedback feedback;
+    Feedback feedback(arguments_.residual);
     AllreduceOptions options = arguments_.options;
     options.codec = named.codec;
-    if (arguments_.feedback && named.takes_feedback()) options.feedback = &feedback;
+    if (arguments_.feedback && named.takes_feedback()) {
+      options.feedback = &feedback;
+      row.residual = arguments_.residual;
+    }
     const auto allreduce = [&] { row.outcome = communicator.allreduce(in, out, options); };
 
-    row.accuracy = measure_accuracy(session_, in, out, *options.op, memory.sums.view().as<double>(), [&] {
-      allreduce();
-      return row.outcome.result != Outcome::Result::exact;
-    });
+    row.accuracy = measure_accuracy(session_, in, out, *options.op, arguments_.mean_calls,
+                                    memory.sums.view().as<double>(), [&] {
+                                      allreduce();
+                                      return row.outcome.result != Outcome::Result::exact;
+                                    });
     time(row, memory.baseline, allreduce, label);
     if (has_links()) {
       progress_.show(label + "counting bytes");
@@ -330,6 +352,7 @@ class AllreduceSuite {
         {"codec", row.codec},
         {"algorithm", row.algorithm},
         {"dtype", name(arguments_.common.dtype)},
+        {"residual", row.residual ? Json(name(*row.residual)) : Json()},
         {"count", row.count},
         {"bytes", row.bytes},
         {"ranks", session_.size},
@@ -350,6 +373,7 @@ class AllreduceSuite {
         {"ratio", ratio == 0 ? Json() : Json(ratio)},
         {"rel_error", row.accuracy.rel_error},
         {"mean_error", row.accuracy.mean_error},
+        {"mean_calls", arguments_.mean_calls},
         {"same_bits", row.accuracy.same_bits}};
   }
 
