@@ -53,11 +53,12 @@ class TERSE_API Codec {
 
   /// Encodes `values` into the front of `out` and returns the bytes written.
   ///
-  /// With a residual (`residual.count == values.count`, of type accumulator_of(as)): v = value + residual is
-  /// encoded and residual becomes v - decode(encode(v)). `as` is the type of the tensor, which the decoded
-  /// values have; it is `values.dtype` unless `values` are sums kept in accumulator_of(as).
-  /// `factor` is what the receivers will multiply by: where it is not 1, or the values are sums, the residual
-  /// is taken from what they will hold, rounded to `as`, over `factor`.
+  /// With a residual (`residual.count == values.count`, of type accumulator_of(as), or bf16 where that is
+  /// f32): v = value + residual is encoded, and residual becomes v - decode(encode(v)). A residual of bf16 is
+  /// that difference rounded to nearest even; one that would be infinite then is the largest that bf16 has.
+  /// `as` is the type of the tensor, which the decoded values have; it is `values.dtype` unless `values` are
+  /// sums kept in accumulator_of(as). `factor` is what the receivers will multiply by: where it is not 1, or
+  /// the values are sums, the residual is taken from what they will hold, rounded to `as`, over `factor`.
   ///
   /// Where a value (value + residual) is NaN, Inf or beyond the codec's range, or would be beyond that of
   /// `as` after the factor, the message is a flagged header without payload (see is_flagged) and the residual
@@ -89,8 +90,8 @@ class TERSE_API Codec {
   std::size_t part(std::span<const std::byte> message, std::size_t count, DType dtype, std::size_t first,
                    std::size_t n, std::span<std::byte> out) const;
 
-  /// Takes back the last encode: residual += decode(message) - values, to rounding. Does nothing for a
-  /// flagged message.
+  /// Takes back the last encode: residual += decode(message) - values, to rounding (to that of bf16 where the
+  /// residual is). Does nothing for a flagged message. Errors: those of decode and encode.
   void undo(std::span<const std::byte> message, ConstView values, View residual) const;
 
  protected:
@@ -116,10 +117,11 @@ class TERSE_API Codec {
   /// corrupt_data).
   virtual void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                          double factor) const = 0;
-  /// Encodes value + residual and updates the residual; where a value cannot be represented, leaves the
-  /// residual as it was (to rounding) and returns nothing. `factor` as in encode; without residual (null)
-  /// only its range is looked after. The default serves every codec by do_encode and do_decode, a few
-  /// thousand elements at a time where do_run allows it; a codec with a fused loop overrides it.
+  /// Encodes value + residual and updates the residual, whose type is one of those of encode; where a value
+  /// cannot be represented, leaves the residual as it was (to rounding) and returns nothing. `factor` as in
+  /// encode; without residual (null) only its range is looked after. The default serves every codec by
+  /// do_encode and do_decode, a few thousand elements at a time where do_run allows it; a codec with a fused
+  /// loop overrides it.
   virtual std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as,
                                                         double factor, std::span<std::byte> payload) const;
   /// Part of a payload, see part(); `out` has room for do_max_bytes(n, as). Only asked of codecs with

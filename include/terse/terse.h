@@ -181,19 +181,25 @@ TERSE_API int Terse_Request_load_all(Terse_Request request, const void* const sa
 
 /// Makes an empty one, which the first call that uses it sizes. Free it with Terse_Feedback_free.
 TERSE_API int Terse_Feedback_create(Terse_Feedback* feedback);
+/// The same with residuals kept in bf16: half the memory of float, and less of its traffic, at an error in
+/// each call of up to 2^-8 of the residual. All ranks' must be of one kind. Not for MPI_DOUBLE
+/// (TERSE_ERR_UNSUPPORTED).
+TERSE_API int Terse_Feedback_create_bf16(Terse_Feedback* feedback);
 /// Frees it and sets it to TERSE_FEEDBACK_NULL, which may be freed too.
 TERSE_API int Terse_Feedback_free(Terse_Feedback* feedback);
-/// Forgets everything.
+/// Forgets everything but the kind of residuals.
 TERSE_API int Terse_Feedback_reset(Terse_Feedback feedback);
 /// Writes all that is needed to go on later, exact to the bit, to `buffer`. `*size` is the buffer's bytes and
 /// becomes those of the save: 0 if never used. A null `buffer` only asks for the size. Where the buffer is
 /// too small (TERSE_ERR_INVALID_ARGUMENT) nothing is written but the size.
 TERSE_API int Terse_Feedback_save(Terse_Feedback feedback, void* buffer, size_t* size);
 /// Takes the place of what is held: a save of the same rank of the same number of ranks. On an error
-/// (TERSE_ERR_CORRUPT_DATA, TERSE_ERR_UNSUPPORTED for another format's) what was held is unchanged.
+/// (TERSE_ERR_CORRUPT_DATA, TERSE_ERR_UNSUPPORTED for another format's) what was held is unchanged. A save
+/// that is not empty brings its kind of residuals along.
 TERSE_API int Terse_Feedback_load(Terse_Feedback feedback, const void* save, size_t size);
 /// Re-sharding: the saves of all `ranks` ranks of an earlier run, in rank order, for use on any number of
-/// ranks. Nothing owed is lost. Errors also: TERSE_ERR_INVALID_ARGUMENT where they are not of one run.
+/// ranks. Nothing owed is lost, but to the rounding of residuals in bf16. Errors also:
+/// TERSE_ERR_INVALID_ARGUMENT where they are not of one run.
 TERSE_API int Terse_Feedback_load_all(Terse_Feedback feedback, const void* const saves[],
                                       const size_t sizes[], int ranks);
 

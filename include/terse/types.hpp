@@ -51,6 +51,9 @@ enum class Memory : std::uint8_t { host, cuda };
 /// rounded to the type, and divides at the end: so an f16 average whose sum is beyond 65504 is infinite
 /// there.
 enum class Op : std::uint8_t { sum, average };
+/// How residuals are kept: `full` in the accumulator's type; `bf16` in half the memory of f32, and with less
+/// memory traffic, but with an error of their own: see docs/algorithms.md. Not for f64.
+enum class ResidualType : std::uint8_t { full, bf16 };
 /// What decoding does with what is in its output already. `stream` overwrites too, past the caches where that
 /// is faster: for an output larger than they are.
 enum class Into : std::uint8_t { overwrite, add, stream };
@@ -59,12 +62,20 @@ enum class Into : std::uint8_t { overwrite, add, stream };
 constexpr std::size_t size_of(DType dtype) noexcept {
   return dtype == DType::f64 ? 8 : dtype == DType::f32 ? 4 : 2;
 }
-/// The type in which sums and residuals of `dtype` are kept: f64 for f64, f32 for all others.
+/// The type in which sums of `dtype` are kept, and residuals unless they are bf16: f64 for f64, f32 for all
+/// others.
 constexpr DType accumulator_of(DType dtype) noexcept { return dtype == DType::f64 ? DType::f64 : DType::f32; }
+/// The type in which residuals of `dtype` are kept; there is no bf16 for those of f64.
+constexpr DType residual_of(DType dtype, ResidualType type) noexcept {
+  return type == ResidualType::bf16 && accumulator_of(dtype) == DType::f32 ? DType::bf16
+                                                                           : accumulator_of(dtype);
+}
 /// "f32", "f64", "f16", "bf16".
 TERSE_API std::string_view name(DType dtype) noexcept;
 /// "sum", "average".
 TERSE_API std::string_view name(Op op) noexcept;
+/// "full", "bf16".
+TERSE_API std::string_view name(ResidualType type) noexcept;
 /// The inverse of name(DType); throws Error(invalid_argument) that lists the names.
 TERSE_API DType dtype_from(std::string_view text);
 

@@ -20,9 +20,12 @@ std::uint64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count());
 }
 
-bool has_feedback(const Call& call) {
-  return call.feedback || std::any_of(call.tensors.begin(), call.tensors.end(),
-                                      [](const CallTensor& tensor) { return tensor.feedback; });
+// The first tensor's that has one.
+const Feedback* feedback_of(const Call& call) {
+  if (call.feedback) return call.feedback;
+  const auto found = std::find_if(call.tensors.begin(), call.tensors.end(),
+                                  [](const CallTensor& tensor) { return tensor.feedback; });
+  return found == call.tensors.end() ? nullptr : found->feedback;
 }
 
 bool in_place(const Call& call) {
@@ -41,7 +44,8 @@ Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffer
   const std::size_t bytes = trial_bytes(size_class);
   const int calls = bytes <= 8192 ? 8 : bytes <= 131072 ? 2 : 1;  // back to back, so that a clock can tell
   const int rounds = bytes <= 131072 ? 5 : 3;
-  Feedback feedback;
+  const Feedback* given = feedback_of(call);
+  Feedback feedback(given ? given->residual_type() : ResidualType::full);
   Call compressed = call;
   compressed.tensors = {};
   if (call.models_segments) {
@@ -50,7 +54,7 @@ Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffer
   compressed.out = {buffers.out.data(), bytes / size_of(call.dtype()), call.dtype()};
   compressed.in = buffers.in.empty() ? compressed.out
                                      : View{buffers.in.data(), compressed.out.count, compressed.out.dtype};
-  compressed.feedback = has_feedback(call) ? &feedback : nullptr;
+  compressed.feedback = given ? &feedback : nullptr;
   compressed.agree = true;
   Call plain = compressed;
   plain.algorithm = &find_algorithm("exact");
@@ -116,7 +120,9 @@ bool Tuning::compression_pays(Engine& engine, const Call& call) {
       .append(" ")
       .append(name(call.dtype()));
   kind_.append(" ").append(std::to_string(call.models_segments ? 0 : call.segment_bytes));
-  if (has_feedback(call)) kind_.append(" feedback");
+  if (const Feedback* given = feedback_of(call)) {
+    kind_.append(" feedback ").append(name(given->residual_type()));
+  }
   if (call.checksum) kind_.append(" checksums");
   std::vector<Trial>& trials = trials_[kind_];
   if (trials.size() <= wanted && !is_settled(trials)) {

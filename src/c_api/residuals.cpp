@@ -72,13 +72,21 @@ int local(const char* where, F&& work) noexcept {
   });
 }
 
+int create(const char* where, terse::ResidualType type, Terse_Feedback* feedback) {
+  return local(where, [&] {
+    if (feedback == nullptr) throw wrong("there is nowhere to put the handle: the pointer is null");
+    *feedback = new Terse_Feedback_s{terse::Feedback(type)};
+  });
+}
+
 }  // namespace
 
 int Terse_Feedback_create(Terse_Feedback* feedback) {
-  return local("Terse_Feedback_create", [&] {
-    if (feedback == nullptr) throw wrong("there is nowhere to put the handle: the pointer is null");
-    *feedback = new Terse_Feedback_s;
-  });
+  return create("Terse_Feedback_create", terse::ResidualType::full, feedback);
+}
+
+int Terse_Feedback_create_bf16(Terse_Feedback* feedback) {
+  return create("Terse_Feedback_create_bf16", terse::ResidualType::bf16, feedback);
 }
 
 int Terse_Feedback_free(Terse_Feedback* feedback) {

@@ -23,6 +23,18 @@ void require_host(const Codec& codec, Memory memory) {
     refuse(codec, ErrorCode::unsupported, "this build has no code for device memory");
 }
 
+void require_residual(const Codec& codec, const View& residual, std::size_t count, DType as) {
+  const bool fits = residual.dtype == residual_of(as, ResidualType::full) ||
+                    residual.dtype == residual_of(as, ResidualType::bf16);
+  if (residual.count != count || !fits) {
+    refuse(codec, ErrorCode::invalid_argument,
+           "the residual of " + std::to_string(count) + " elements of " + std::string(name(as)) +
+               " must be as many of " + std::string(name(accumulator_of(as))) +
+               (accumulator_of(as) == DType::f32 ? " or bf16" : ""));
+  }
+  require_host(codec, residual.memory);
+}
+
 }  // namespace
 
 Codec::Codec(std::string name, std::string spec, CodecTraits traits)
@@ -54,13 +66,7 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
                std::to_string(out.size()));
   }
   const bool feedback = residual.data != nullptr && !traits_.lossless;
-  if (feedback && (residual.count != values.count || residual.dtype != accumulator_of(as))) {
-    refuse(*this, ErrorCode::invalid_argument,
-           "the residual of " + std::to_string(values.count) + " elements of " +
-               std::string(terse::name(as)) + " must be as many of " +
-               std::string(terse::name(accumulator_of(as))));
-  }
-  if (feedback) require_host(*this, residual.memory);
+  if (feedback) require_residual(*this, residual, values.count, as);
 
   std::optional<std::size_t> bytes = 0;
   if (!values.empty()) {
@@ -127,7 +133,9 @@ std::size_t Codec::do_part(std::span<const std::byte>, DType, std::size_t, std::
 
 void Codec::undo(std::span<const std::byte> message, ConstView values, View residual) const {
   if (residual.data == nullptr || residual.empty() || traits_.lossless) return;
-  open_message(*this, values.count, residual.dtype, message).undo(*this, values, residual);
+  const Contents contents = open_message(*this, values.count, values.dtype, message);
+  require_residual(*this, residual, values.count, contents.dtype);
+  contents.undo(*this, values, residual);
 }
 
 void Contents::undo(const Codec& codec, ConstView values, View residual) const {
@@ -160,19 +168,22 @@ bool Codec::decode_as_received(std::span<const std::byte> payload, DType as, DTy
 
 void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual,
                      double factor) const {
-  thread_local Scratch memory;
+  thread_local Scratch sum_memory;
+  thread_local Scratch values_memory;
+  const DType accumulator = accumulator_of(as);
   const std::size_t run = run_elements(values.count);
   for (std::size_t begin = 0; begin < values.count; begin += run) {
     const std::size_t n = std::min(run, values.count - begin);
-    const View decoded = memory.view(n, residual.dtype);
+    const View sum = sum_memory.view(n, accumulator);
+    const View x = values_memory.view(n, accumulator);
     const std::size_t bytes = traits_.fixed_size ? do_max_bytes(n, as) : payload.size();
-    decode_as_received(payload.first(bytes), as, values.dtype, factor, decoded);
+    decode_as_received(payload.first(bytes), as, values.dtype, factor, sum);
     payload = payload.subspan(bytes);
-    // (residual + decoded) - value: the sum restores what was encoded
+    // (decoded + residual) - value: the sum restores what was encoded
     const View e = residual.slice(begin, n);
-    add(e, decoded, e);
-    convert(values.slice(begin, n), decoded, Into::overwrite, 1.0);
-    subtract(e, decoded, e);
+    add(sum, e, sum);
+    convert(values.slice(begin, n), x, Into::overwrite, 1.0);
+    subtract(sum, x, e);
   }
 }
 

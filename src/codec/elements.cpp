@@ -101,29 +101,49 @@ bool round_views(ConstView from, View to) {
   return round_elements(p, static_cast<bfloat16*>(to.data), from.count);
 }
 
-template <class A>
-void combine(const A* a, const A* b, A* to, std::size_t n, bool minus) {
-  if (minus) {
-    for_vectors<A>(
-        n, to,
-        [](auto d, A* o, const A* p, const A* q) { store_as(d, hn::Sub(load_as(d, p), load_as(d, q)), o); },
-        a, b);
-  } else {
-    for_vectors<A>(
-        n, to,
-        [](auto d, A* o, const A* p, const A* q) { store_as(d, hn::Add(load_as(d, p), load_as(d, q)), o); },
-        a, b);
-  }
+template <class A, class B>
+void add_elements(const A* a, const B* b, A* to, std::size_t n) {
+  for_vectors<A>(
+      n, to,
+      [](auto d, A* o, const A* p, const B* q) { store_as(d, hn::Add(load_as(d, p), load_as(d, q)), o); }, a,
+      b);
 }
 
-void combine_views(ConstView a, ConstView b, View to, bool minus) {
-  if (a.dtype == DType::f64) {
-    combine(static_cast<const double*>(a.data), static_cast<const double*>(b.data),
-            static_cast<double*>(to.data), a.count, minus);
-  } else {
-    combine(static_cast<const float*>(a.data), static_cast<const float*>(b.data),
-            static_cast<float*>(to.data), a.count, minus);
-  }
+template <class A, class To>
+void subtract_elements(const A* a, const A* b, To* to, std::size_t n) {
+  for_vectors<A>(
+      n, to,
+      [](auto d, To* o, const A* p, const A* q) {
+        store_residual(d, hn::Sub(load_as(d, p), load_as(d, q)), o);
+      },
+      a, b);
+}
+
+void add_views(ConstView a, ConstView b, View to) {
+  const auto run = [&]<class A, class B>(A, B) {
+    add_elements(static_cast<const A*>(a.data), static_cast<const B*>(b.data), static_cast<A*>(to.data),
+                 a.count);
+  };
+  if (a.dtype == DType::f64) return run(0.0, 0.0);
+  if (b.dtype == DType::bf16) return run(0.0f, bfloat16{});
+  run(0.0f, 0.0f);
+}
+
+void subtract_views(ConstView a, ConstView b, View to) {
+  const auto run = [&]<class A, class To>(A, To) {
+    subtract_elements(static_cast<const A*>(a.data), static_cast<const A*>(b.data), static_cast<To*>(to.data),
+                      a.count);
+  };
+  if (a.dtype == DType::f64) return run(0.0, 0.0);
+  if (to.dtype == DType::bf16) return run(0.0f, bfloat16{});
+  run(0.0f, 0.0f);
+}
+
+void keep_view(ConstView from, View to) {
+  for_vectors<float>(
+      from.count, static_cast<bfloat16*>(to.data),
+      [](auto d, bfloat16* o, const float* p) { store_residual(d, load_as(d, p), o); },
+      static_cast<const float*>(from.data));
 }
 
 template <class A, class T>
@@ -161,7 +181,9 @@ namespace terse::inline v0_1 {
 
 HWY_EXPORT(convert_views);
 HWY_EXPORT(round_views);
-HWY_EXPORT(combine_views);
+HWY_EXPORT(add_views);
+HWY_EXPORT(subtract_views);
+HWY_EXPORT(keep_view);
 HWY_EXPORT(divide_view);
 
 void convert(ConstView from, View to, Into into, double factor) {
@@ -176,11 +198,19 @@ void convert(ConstView from, View to, Into into, double factor) {
 bool round_to(ConstView from, View to) { return from.empty() || HWY_DYNAMIC_DISPATCH(round_views)(from, to); }
 
 void add(ConstView a, ConstView b, View to) {
-  if (!a.empty()) HWY_DYNAMIC_DISPATCH(combine_views)(a, b, to, false);
+  if (!a.empty()) HWY_DYNAMIC_DISPATCH(add_views)(a, b, to);
 }
 
 void subtract(ConstView a, ConstView b, View to) {
-  if (!a.empty()) HWY_DYNAMIC_DISPATCH(combine_views)(a, b, to, true);
+  if (!a.empty()) HWY_DYNAMIC_DISPATCH(subtract_views)(a, b, to);
+}
+
+void keep(ConstView from, View to) {
+  if (from.dtype == to.dtype) {
+    convert(from, to, Into::overwrite, 1.0);
+  } else if (!from.empty()) {
+    HWY_DYNAMIC_DISPATCH(keep_view)(from, to);
+  }
 }
 
 void divide(View values, double divisor) {

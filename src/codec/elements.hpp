@@ -15,9 +15,13 @@ void convert(ConstView from, View to, Into into, double factor);
 /// to = from (of the accumulator's type) rounded to nearest even; says whether all of `to` is finite.
 bool round_to(ConstView from, View to);
 
-/// to = a + b and to = a - b, all of one accumulator type; `to` may be a or b.
+/// to = a + b and to = a - b, all of one accumulator type; `to` may be a or b. Where that type is f32, the b
+/// of a sum and the `to` of a difference may be a residual of bf16.
 void add(ConstView a, ConstView b, View to);
 void subtract(ConstView a, ConstView b, View to);
+
+/// to = from, of the accumulator's type, as a residual is kept: see Codec::encode.
+void keep(ConstView from, View to);
 
 /// values /= divisor, in the accumulator's type, rounded to the values' type.
 void divide(View values, double divisor);

@@ -15,14 +15,15 @@ namespace {
 
 // A save: magic, version, the shape's numbers and names, the residuals, and a hash of all that.
 constexpr std::uint64_t kMagic = 0x31626665'65737274;  // "trseefb1"
-constexpr std::uint32_t kSaveVersion = 1;
+// Format 1 has no type of residuals: they are `full`.
+constexpr std::uint32_t kSaveVersion = 2;
 // The algorithm of a save without residuals: `auto` chose plain MPI.
 constexpr std::string_view kDeclined = "exact";
 // The algorithm whose padding depends on the ranks.
 constexpr std::string_view kBoundToRanks = "deepspeed";
 
-std::size_t bytes_of(std::uint64_t count, DType dtype) {
-  return static_cast<std::size_t>(count) * size_of(accumulator_of(dtype));
+std::size_t bytes_of(std::uint64_t count, DType dtype, ResidualType type) {
+  return static_cast<std::size_t>(count) * size_of(residual_of(dtype, type));
 }
 
 class Writer {
@@ -71,11 +72,13 @@ class Reader {
   std::span<const std::byte> bytes_;
 };
 
-FeedbackState read_save(std::span<const std::byte> saved) {
+// Nothing at all is the save of a Feedback, of any type, that was never used.
+FeedbackState read_save(std::span<const std::byte> saved, ResidualType type_of_none) {
   const auto corrupt = [](const char* why) {
     return Error(ErrorCode::corrupt_data, std::string("this is not a saved Feedback: ") + why);
   };
   FeedbackState state;
+  state.residual_type = type_of_none;
   if (saved.empty()) return state;
   if (saved.size() < 2 * sizeof(std::uint64_t)) throw corrupt("it ends too early");
   const auto body = saved.first(saved.size() - sizeof(std::uint64_t));
@@ -83,15 +86,21 @@ FeedbackState read_save(std::span<const std::byte> saved) {
   if (reader.number<std::uint64_t>() != kMagic) throw corrupt("it begins with something else");
   if (load<std::uint64_t>(saved.data() + body.size()) != hash(body))
     throw corrupt("its checksum does not fit");
-  if (const auto v = reader.number<std::uint32_t>(); v != kSaveVersion) {
-    throw Error(ErrorCode::unsupported, "this Feedback was saved in format " + std::to_string(v) +
-                                            ", this library reads format " + std::to_string(kSaveVersion));
+  const auto version = reader.number<std::uint32_t>();
+  if (version == 0 || version > kSaveVersion) {
+    throw Error(ErrorCode::unsupported, "this Feedback was saved in format " + std::to_string(version) +
+                                            ", this library reads formats up to " +
+                                            std::to_string(kSaveVersion));
   }
   FeedbackShape& shape = state.shape;
   shape.count = reader.number<std::uint64_t>();
   const auto dtype = reader.number<std::uint8_t>();
   if (dtype > static_cast<std::uint8_t>(DType::bf16)) throw corrupt("unknown dtype");
   shape.dtype = static_cast<DType>(dtype);
+  const auto type = version == 1 ? std::uint8_t{0} : reader.number<std::uint8_t>();
+  if (type > static_cast<std::uint8_t>(ResidualType::bf16)) throw corrupt("unknown type of residuals");
+  state.residual_type = static_cast<ResidualType>(type);
+  if (!serves(state.residual_type, shape.dtype)) throw corrupt("residuals of a type that its dtype has not");
   shape.codec = reader.text();
   shape.algorithm = reader.text();
   shape.rank = reader.number<std::uint32_t>();
@@ -106,8 +115,8 @@ FeedbackState read_save(std::span<const std::byte> saved) {
       shape.server_count > shape.worker_count - shape.server_begin) {
     throw corrupt("its numbers make no sense");
   }
-  const auto worker = reader.take(bytes_of(shape.worker_count, shape.dtype));
-  const auto server = reader.take(bytes_of(shape.server_count, shape.dtype));
+  const auto worker = reader.take(bytes_of(shape.worker_count, shape.dtype, state.residual_type));
+  const auto server = reader.take(bytes_of(shape.server_count, shape.dtype, state.residual_type));
   if (!reader.empty()) throw corrupt("it is too long");
   state.worker.assign(worker.begin(), worker.end());
   state.server.assign(server.begin(), server.end());
@@ -146,19 +155,20 @@ void FeedbackState::bind(const FeedbackShapeView& view) {
       same.server_begin = shape.server_begin;
       same.server_count = shape.server_count;
       if (same == shape) {
-        const std::size_t size = size_of(accumulator_of(wanted.dtype));
-        const auto* from = owed.data() + wanted.server_begin * size;
-        Bytes chunk(from, from + wanted.server_count * size);
-        worker.assign(bytes_of(wanted.worker_count, wanted.dtype), std::byte{0});
+        Bytes chunk(bytes_of(wanted.server_count, wanted.dtype, residual_type));
+        worker.assign(bytes_of(wanted.worker_count, wanted.dtype, residual_type), std::byte{0});
         server = std::move(chunk);
         shape = wanted;
+        keep(ConstView{owed.data(), shape.count, accumulator_of(shape.dtype)}.slice(shape.server_begin,
+                                                                                    shape.server_count),
+             server_view());
         owed = {};
         bound = true;
         return;
       }
     } else if (!bound) {
-      worker.assign(bytes_of(wanted.worker_count, wanted.dtype), std::byte{0});
-      server.assign(bytes_of(wanted.server_count, wanted.dtype), std::byte{0});
+      worker.assign(bytes_of(wanted.worker_count, wanted.dtype, residual_type), std::byte{0});
+      server.assign(bytes_of(wanted.server_count, wanted.dtype, residual_type), std::byte{0});
       shape = wanted;
       calls = 0;
       declined = false;
@@ -166,10 +176,11 @@ void FeedbackState::bind(const FeedbackShapeView& view) {
       return;
     }
   } catch (const std::bad_alloc&) {
-    throw Error(ErrorCode::out_of_memory,
-                "no memory for the residuals of " + describe(wanted) + ": they take " +
-                    std::to_string(bytes_of(wanted.worker_count + wanted.server_count, wanted.dtype)) +
-                    " bytes");
+    throw Error(
+        ErrorCode::out_of_memory,
+        "no memory for the residuals of " + describe(wanted) + ": they take " +
+            std::to_string(bytes_of(wanted.worker_count + wanted.server_count, wanted.dtype, residual_type)) +
+            " bytes");
   }
   if (shape != wanted || !owed.empty()) {
     std::string ranks;
@@ -188,7 +199,10 @@ FeedbackState& Feedback::state() const {
   return *state_;
 }
 
-Feedback::Feedback() : state_(std::make_unique<FeedbackState>()) {}
+Feedback::Feedback() : Feedback(ResidualType::full) {}
+Feedback::Feedback(ResidualType type) : state_(std::make_unique<FeedbackState>()) {
+  state_->residual_type = type;
+}
 Feedback::~Feedback() = default;
 Feedback::Feedback(Feedback&& other) noexcept = default;
 Feedback& Feedback::operator=(Feedback&& other) noexcept = default;
@@ -207,6 +221,7 @@ std::vector<std::byte> Feedback::save() const {
   writer.number(kSaveVersion);
   writer.number(shape.count);
   writer.number(static_cast<std::uint8_t>(shape.dtype));
+  writer.number(static_cast<std::uint8_t>(held.residual_type));
   writer.text(shape.codec);
   writer.text(held.declined ? std::string(kDeclined) : shape.algorithm);
   writer.number(shape.rank);
@@ -220,17 +235,18 @@ std::vector<std::byte> Feedback::save() const {
   return writer.finish();
 }
 
-void Feedback::load(std::span<const std::byte> saved) { state() = read_save(saved); }
+void Feedback::load(std::span<const std::byte> saved) { state() = read_save(saved, residual_type()); }
 
 void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) {
   FeedbackState sum;
+  sum.residual_type = residual_type();
   if (std::all_of(saved_of_all_ranks.begin(), saved_of_all_ranks.end(),
                   [](const std::vector<std::byte>& save) { return save.empty(); })) {
     state() = std::move(sum);  // never used
     return;
   }
   for (std::size_t r = 0; r < saved_of_all_ranks.size(); ++r) {
-    FeedbackState one = read_save(saved_of_all_ranks[r]);
+    FeedbackState one = read_save(saved_of_all_ranks[r], sum.residual_type);
     FeedbackShape alike = one.shape;
     if (alike.algorithm == kBoundToRanks) {
       throw Error(ErrorCode::unsupported, "residuals of algorithm " + alike.algorithm +
@@ -241,14 +257,17 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
       sum.shape = one.shape;
       sum.calls = one.calls;
       sum.declined = one.declined;
-      sum.owed.assign(one.worker.size(), std::byte{0});
-      sum.worker.assign(one.worker.size(), std::byte{0});
+      sum.residual_type = one.residual_type;
+      const std::size_t bytes = bytes_of(one.shape.worker_count, one.shape.dtype, ResidualType::full);
+      sum.owed.assign(bytes, std::byte{0});
+      sum.worker.assign(bytes, std::byte{0});
     }
     alike.rank = sum.shape.rank;
     alike.server_begin = sum.shape.server_begin;
     alike.server_count = sum.shape.server_count;
     if ((!one.bound && !one.declined) || alike != sum.shape || one.shape.rank != r ||
-        one.shape.ranks != saved_of_all_ranks.size() || one.calls != sum.calls) {
+        one.shape.ranks != saved_of_all_ranks.size() || one.calls != sum.calls ||
+        one.residual_type != sum.residual_type) {
       throw Error(
           ErrorCode::invalid_argument,
           "save " + std::to_string(r) + " of " + std::to_string(saved_of_all_ranks.size()) +
@@ -271,14 +290,22 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
     add(owed, total, owed);
     sum.worker = {};
   }
-  if (sum.declined) sum = {};  // for other ranks, auto decides anew
+  if (sum.declined) {  // for other ranks, auto decides anew
+    const ResidualType type = sum.residual_type;
+    sum = {};
+    sum.residual_type = type;
+  }
   state() = std::move(sum);
 }
 
 void Feedback::reset() noexcept {
-  if (state_) *state_ = FeedbackState{};
+  if (!state_) return;
+  const ResidualType type = state_->residual_type;
+  *state_ = FeedbackState{};
+  state_->residual_type = type;
 }
 
+ResidualType Feedback::residual_type() const { return state().residual_type; }
 std::uint64_t Feedback::calls() const { return state().calls; }
 ConstView Feedback::worker() const { return state().bound ? state().worker_view() : View{}; }
 ConstView Feedback::server() const { return state().bound ? state().server_view() : View{}; }

@@ -42,21 +42,31 @@ inline FeedbackShapeView view_of(const FeedbackShape& shape) {
           shape.ranks, shape.worker_count, shape.server_begin, shape.server_count};
 }
 
+/// Whether residuals of a tensor of `dtype` may be of that type.
+constexpr bool serves(ResidualType type, DType dtype) noexcept {
+  return type == ResidualType::full || residual_of(dtype, type) != residual_of(dtype, ResidualType::full);
+}
+
 struct FeedbackState {
   bool bound = false;
   bool in_use = false;    ///< by a call; accessed atomically
   bool declined = false;  ///< `auto` chose plain MPI for the tensor that shape describes: nothing is kept
   FeedbackShape shape;
   std::uint64_t calls = 0;
+  ResidualType residual_type = ResidualType::full;
   using Bytes = std::vector<std::byte, StreamingAllocator<std::byte>>;
-  Bytes worker;  ///< shape.worker_count values of accumulator_of(shape.dtype)
+  Bytes worker;  ///< shape.worker_count values of residual_of(shape.dtype, residual_type)
   Bytes server;  ///< shape.server_count values
-  /// After re-sharding, until the first use: what is owed, for the whole tensor. shape then says only for
-  /// what.
+  /// After re-sharding, until the first use: what is owed, for the whole tensor, in the accumulator's type.
+  /// shape then says only for what.
   Bytes owed;
 
-  View worker_view() noexcept { return {worker.data(), shape.worker_count, accumulator_of(shape.dtype)}; }
-  View server_view() noexcept { return {server.data(), shape.server_count, accumulator_of(shape.dtype)}; }
+  View worker_view() noexcept {
+    return {worker.data(), shape.worker_count, residual_of(shape.dtype, residual_type)};
+  }
+  View server_view() noexcept {
+    return {server.data(), shape.server_count, residual_of(shape.dtype, residual_type)};
+  }
 
   /// Makes the residuals fit `wanted`: zeros at first use, what was held before if it is the same.
   /// Errors: invalid_state where it is bound to something else, out_of_memory.

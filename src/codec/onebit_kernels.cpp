@@ -26,7 +26,10 @@ constexpr std::size_t kSumRun = 8192;  // elements of a block that are summed at
 // How many elements ahead memory is asked, by measurement: a core alone keeps too few cache lines on their
 // way.
 constexpr std::size_t kEncodeAhead = 1024;
+constexpr std::size_t kEncodeAheadBf16 = 2048;  // with residuals of bf16, of which a cache holds more
 constexpr std::size_t kDecodeAhead = 1024;
+// Values of a block whose magnitudes add up to less than this can be rounded to bf16.
+constexpr double kSafeSum = 0x1p126;
 
 template <class A>
 A add_tree(A* sums) {
@@ -109,18 +112,18 @@ HWY_INLINE auto get_bits(D d, std::uint64_t group, std::size_t at) {
 }
 
 // v = x + e, or x (and e is null), from element `at` on.
-template <bool kFeedback, class D, class T, class A>
-HWY_INLINE hn::Vec<D> value_at(D d, const T* x, const A* e, std::size_t at) {
+template <bool kFeedback, class D, class T, class E>
+HWY_INLINE hn::Vec<D> value_at(D d, const T* x, const E* e, std::size_t at) {
   if constexpr (kFeedback) {
-    return hn::Add(load_as(d, x + at), hn::LoadU(d, e + at));
+    return hn::Add(load_as(d, x + at), load_as(d, e + at));
   } else {
     return load_as(d, x + at);
   }
 }
 
 // Adds one group's |v| or v^2 to the 64 sums.
-template <OnebitScale kScale, bool kFeedback, class T, class A>
-HWY_INLINE void sum_group(const T* x, const A* e, A* HWY_RESTRICT sums) {
+template <OnebitScale kScale, bool kFeedback, class T, class E, class A>
+HWY_INLINE void sum_group(const T* x, const E* e, A* HWY_RESTRICT sums) {
   const Lanes64<A> d;
   const std::size_t lanes = hn::Lanes(d);
   for (std::size_t at = 0; at < kGroup; at += lanes) {
@@ -131,8 +134,8 @@ HWY_INLINE void sum_group(const T* x, const A* e, A* HWY_RESTRICT sums) {
 }
 
 // Writes one group's bits and residuals.
-template <bool kFeedback, class T, class A>
-HWY_INLINE void sign_group(const T* x, A* e, A scale, std::uint8_t* bits) {
+template <bool kFeedback, Range kRange, class T, class E, class A>
+HWY_INLINE void sign_group(const T* x, E* e, A scale, std::uint8_t* bits) {
   const Lanes64<A> d;
   const std::size_t lanes = hn::Lanes(d);
   const auto plus = hn::Set(d, scale);
@@ -142,7 +145,9 @@ HWY_INLINE void sign_group(const T* x, A* e, A scale, std::uint8_t* bits) {
     const auto v = value_at<kFeedback>(d, x, e, at);
     const auto negative = hn::Lt(v, hn::Zero(d));
     put_bits(d, negative, at, bits);
-    if constexpr (kFeedback) hn::StoreU(hn::Sub(v, hn::IfThenElse(negative, minus, plus)), d, e + at);
+    if constexpr (kFeedback) {
+      store_residual<kRange>(d, hn::Sub(v, hn::IfThenElse(negative, minus, plus)), e + at);
+    }
   }
 }
 
@@ -153,22 +158,26 @@ HWY_INLINE void fetch_group(const T* p) {
   for (std::size_t i = 0; i < kGroup; i += kLine) hwy::Prefetch(p + i);
 }
 
-template <OnebitScale kScale, bool kFeedback, class T, class A>
-std::size_t encode_blocks(const T* x, A* e, std::size_t count, DType as, std::size_t block, double factor,
+// T is the type of the values in memory, E that of the residuals, A that of all arithmetic.
+template <class A, OnebitScale kScale, bool kFeedback, class T, class E>
+std::size_t encode_blocks(const T* x, E* e, std::size_t count, DType as, std::size_t block, double factor,
                           std::byte* out) {
+  constexpr bool kRounds = kFeedback && !std::is_same_v<E, A>;
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t n = std::min(block, count - begin);
     const std::size_t whole = n / kGroup * kGroup;
     const std::size_t rest = n - whole;
     const T* xb = x + begin;
-    A* eb = kFeedback ? e + begin : nullptr;
+    E* eb = kFeedback ? e + begin : nullptr;
 
     // the last, short group is worked on as a copy padded with zeros, which change neither sums nor bits
-    T x_rest[kGroup] = {};
-    A e_rest[kGroup] = {};
+    T x_rest[kGroup];
+    E e_rest[kGroup];
     if (rest != 0) {
+      std::fill_n(x_rest, kGroup, T{});
+      std::fill_n(e_rest, kGroup, E{});
       std::memcpy(x_rest, xb + whole, rest * sizeof(T));
-      if (kFeedback) std::memcpy(e_rest, eb + whole, rest * sizeof(A));
+      if (kFeedback) std::memcpy(e_rest, eb + whole, rest * sizeof(E));
     }
 
     // a long block is summed in runs, so that small terms are not lost beside a large sum
@@ -197,19 +206,28 @@ std::size_t encode_blocks(const T* x, A* e, std::size_t count, DType as, std::si
     auto* bits = reinterpret_cast<std::uint8_t*>(out);
     // this pass finds its input in the first-level cache; memory may fetch the next block's beginning
     // meanwhile
-    const std::size_t ahead = count - begin >= 2 * block ? std::min(block, kEncodeAhead) : 0;
-    for (std::size_t i = 0; i < whole; i += kGroup) {
-      if (i < ahead) {
-        fetch_group(xb + block + i);
-        if (kFeedback) fetch_group(eb + block + i);
+    constexpr std::size_t kAhead = kRounds ? kEncodeAheadBf16 : kEncodeAhead;
+    const std::size_t ahead = count - begin >= 2 * block ? std::min(block, kAhead) : 0;
+    const auto sign_groups = [&]<Range kRange>() {
+      for (std::size_t i = 0; i < whole; i += kGroup) {
+        if (i < ahead) {
+          fetch_group(xb + block + i);
+          if (kFeedback) fetch_group(eb + block + i);
+        }
+        sign_group<kFeedback, kRange>(xb + i, kFeedback ? eb + i : nullptr, scale, bits + i / 8);
       }
-      sign_group<kFeedback>(xb + i, kFeedback ? eb + i : nullptr, scale, bits + i / 8);
+    };
+    // no element is larger than all of them together, with something to spare for roundings
+    if (!kRounds || static_cast<double>(scale) * static_cast<double>(n) < kSafeSum) {
+      sign_groups.template operator()<Range::safe>();
+    } else if constexpr (kRounds) {
+      sign_groups.template operator()<Range::any>();
     }
     if (rest != 0) {
       std::uint8_t bits_rest[kGroup / 8];
-      sign_group<kFeedback>(x_rest, e_rest, scale, bits_rest);
+      sign_group<kFeedback, Range::any>(x_rest, e_rest, scale, bits_rest);
       std::memcpy(bits + whole / 8, bits_rest, (rest + 7) / 8);
-      if (kFeedback) std::memcpy(eb + whole, e_rest, rest * sizeof(A));
+      if (kFeedback) std::memcpy(eb + whole, e_rest, rest * sizeof(E));
     }
     out += (n + 7) / 8;
   }
@@ -220,10 +238,18 @@ template <class T, class A>
 std::size_t encode_typed(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
                          double factor, std::byte* out) {
   const auto* x = static_cast<const T*>(values.data);
-  auto* e = static_cast<A*>(residual.data);
   const auto run = [&]<OnebitScale kScale>() {
-    return e != nullptr ? encode_blocks<kScale, true>(x, e, values.count, as, block, factor, out)
-                        : encode_blocks<kScale, false>(x, e, values.count, as, block, factor, out);
+    const auto with = [&]<bool kFeedback, class E>(E* e) {
+      return encode_blocks<A, kScale, kFeedback>(x, e, values.count, as, block, factor, out);
+    };
+    auto* full = static_cast<A*>(residual.data);
+    if (full == nullptr) return with.template operator()<false>(full);
+    if constexpr (std::is_same_v<A, float>) {
+      if (residual.dtype == DType::bf16) {
+        return with.template operator()<true>(static_cast<bfloat16*>(residual.data));
+      }
+    }
+    return with.template operator()<true>(full);
   };
   return scale == OnebitScale::l1 ? run.template operator()<OnebitScale::l1>()
                                   : run.template operator()<OnebitScale::rms>();

@@ -19,7 +19,7 @@ constexpr std::size_t onebit_bytes(std::size_t count, std::size_t block, DType a
 /// Encodes values (plus residual, unless its data is null) and updates the residual, block by block, up to
 /// the first block whose scale, or scale times factor, is not finite; that block's residual and all that
 /// follow are left as they are. Returns the elements done: values.count if all went well. `block` is a
-/// multiple of 8; `factor` as in Codec::encode.
+/// multiple of 8; `factor`, and the types of a residual, are as in Codec::encode.
 std::size_t onebit_encode(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
                           double factor, std::byte* out);
 

@@ -101,6 +101,32 @@ HWY_INLINE void store_as(D d, hn::Vec<D> v, T* p) {
   }
 }
 
+// Whether rounding to bf16 may meet values that are beyond its range, or not finite.
+enum class Range : std::uint8_t { any, safe };
+
+// A residual as it is kept: in the lanes' type, or rounded to bf16. What would round to infinity is
+// truncated, so that a large residual does not spoil all that comes after it; NaN stays NaN.
+template <Range kRange = Range::any, class D, class E>
+HWY_INLINE void store_residual(D d, hn::Vec<D> v, E* e) {
+  if constexpr (std::is_same_v<E, hn::TFromD<D>>) {
+    hn::StoreU(v, d, e);
+  } else {
+    static_assert(std::is_same_v<E, bfloat16>);
+    const hn::Rebind<std::uint16_t, D> d16;
+    const hn::RebindToUnsigned<D> d32;
+    const hn::RebindToSigned<D> i32;
+    const auto bits = hn::BitCast(d32, v);
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
+    auto up = hn::Add(odd, hn::Set(d32, 0x7fffu));
+    if constexpr (kRange == Range::any) {
+      const auto magnitude = hn::BitCast(i32, hn::And(bits, hn::Set(d32, 0x7fffffffu)));
+      up = hn::IfThenZeroElse(hn::RebindMask(d32, hn::Gt(magnitude, hn::Set(i32, 0x7f7f7fff))), up);
+    }
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(i32, hn::ShiftRight<16>(hn::Add(bits, up)))), d16,
+               reinterpret_cast<std::uint16_t*>(e));
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace terse::inline v0_1
 HWY_AFTER_NAMESPACE();

@@ -29,10 +29,17 @@ class Digits {
 void visit_feedback(const Feedback* feedback, auto&& value) {
   if (!feedback) return value("none");
   const FeedbackState& state = feedback->state();
-  if (state.declined) return value("with plain MPI chosen by auto");
-  value("after ");
-  value(Digits(state.calls));
-  value(" calls");
+  if (state.declined) {
+    value("with plain MPI chosen by auto");
+  } else {
+    value("after ");
+    value(Digits(state.calls));
+    value(" calls");
+  }
+  if (state.residual_type != ResidualType::full) {
+    value(", residuals in ");
+    value(name(state.residual_type));
+  }
 }
 
 // What ranks must have in common: calls name(...) and then value(...), each once or more, for each. For its
@@ -164,6 +171,14 @@ std::size_t Call::count() const noexcept {
 void check_pair(const Transport& transport, const Call& call) {
   CallTensor single;
   const auto tensors = tensors_of(call, single);
+  for (const CallTensor& tensor : tensors) {
+    if (!keeps_residuals(call, tensor.feedback, *call.codec)) continue;
+    const ResidualType type = tensor.feedback->state().residual_type;
+    if (serves(type, call.dtype())) continue;
+    throw Error(ErrorCode::unsupported, "a Feedback with residuals in " + std::string(name(type)) +
+                                            " does not serve a tensor of " + std::string(name(call.dtype())) +
+                                            ": make one of type full");
+  }
   const std::array<Range, 2> several{};
   check_pair(*call.algorithm,
              {.rank = transport.rank(),

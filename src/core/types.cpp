@@ -13,6 +13,8 @@ constexpr std::array<std::string_view, 4> kDTypes = {"f32", "f64", "f16", "bf16"
 
 std::string_view name(DType dtype) noexcept { return kDTypes[static_cast<std::size_t>(dtype)]; }
 
+std::string_view name(ResidualType type) noexcept { return type == ResidualType::full ? "full" : "bf16"; }
+
 std::string_view name(Op op) noexcept { return op == Op::sum ? "sum" : "average"; }
 
 DType dtype_from(std::string_view text) {

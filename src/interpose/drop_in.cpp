@@ -163,7 +163,7 @@ void try_out(const Rule& rule) {
   std::array<double, 512> memory{};
   const View tensor{memory.data(), memory.size(), rule.f64 ? DType::f64 : DType::f32};
   Communicator self(MPI_COMM_SELF, rule.options);
-  Feedback feedback;
+  Feedback feedback(rule.residual_for(tensor.dtype));
   AllreduceOptions options = rule.options;
   options.feedback = rule.feedback ? &feedback : nullptr;
   try {
@@ -375,9 +375,10 @@ std::optional<int> DropIn::allreduce(const Arguments& call) noexcept {
 }
 
 Tensor* DropIn::make_tensor(CommState& state, const TensorKey& key) const {
-  const std::size_t of_an_element = size_of(accumulator_of(key.dtype));
+  const ResidualType type = settings_.rules[key.rule].residual_for(key.dtype);
+  const std::size_t of_an_element = size_of(residual_of(key.dtype, type));
   const std::size_t chunk = key.count / state.size + 1;
-  return state.tensors.make(key, (key.count + chunk) * of_an_element, feedback_bytes_);
+  return state.tensors.make(key, (key.count + chunk) * of_an_element, feedback_bytes_, type);
 }
 
 int DropIn::compress(const Arguments& call, CommState& state, std::size_t at, DType dtype, Entry& entry) {

@@ -97,7 +97,7 @@ struct Row {
   SettingInfo info;
   void (*set)(Rule&, std::string_view);
 };
-constexpr std::array<Row, 8> kRuleRows = {{
+constexpr std::array<Row, 9> kRuleRows = {{
     {{"datatype", "any", "whose calls: any (f32 and f64), f32 or f64", true}, set_datatype},
     {{"bytes", ":", "tensors of how many bytes: FROM:TO, such as 64K: or 1M:1G", true},
      [](Rule& rule, std::string_view text) {
@@ -119,6 +119,19 @@ constexpr std::array<Row, 8> kRuleRows = {{
      [](Rule& rule, std::string_view text) {
        if (text != "on" && text != "off") refuse("feedback", text, "use on or off");
        rule.feedback = text == "on";
+     }},
+    {{"residual", "full",
+      "what feedback keeps: full (in the tensor's type), or bf16: half the memory, somewhat less exact, for "
+      "f32 "
+      "(f64 tensors keep f64)",
+      true},
+     [](Rule& rule, std::string_view text) {
+       for (const ResidualType type : {ResidualType::full, ResidualType::bf16}) {
+         if (text != name(type)) continue;
+         rule.residual = type;
+         return;
+       }
+       refuse("residual", text, "use full or bf16");
      }},
     {{"key", "address",
       "what tells tensors apart, beside communicator, count and datatype: address (of the data), site (the "
@@ -187,6 +200,11 @@ void complete(Rule& rule) {
   }
   const auto& codec = rule.options.codec.codec();
   if (codec->traits().lossless) rule.feedback = false;
+  if (rule.residual == ResidualType::bf16 && !rule.f32) {
+    refuse("rule " + rule.name +
+           " has residual=bf16, which f64 tensors do not take, and serves no others: leave "
+           "it out, or take datatype=any or f32");
+  }
   rule.f32 = rule.f32 && codec->supports(DType::f32);
   rule.f64 = rule.f64 && codec->supports(DType::f64);
   for (const SettingInfo& row : kLibraryRows) {
@@ -332,7 +350,7 @@ std::string describe(const Settings& settings) {
     text += " f32=" + std::to_string(rule.f32) + " f64=" + std::to_string(rule.f64) +
             " bytes=" + interval(rule.bytes) + " comm_size=" + interval(rule.comm_size) +
             " comm_name=" + rule.comm_name + " after=" + std::to_string(rule.after) +
-            " feedback=" + std::to_string(rule.feedback) +
+            " feedback=" + std::to_string(rule.feedback) + " residual=" + std::string(name(rule.residual)) +
             " key=" + std::to_string(static_cast<int>(rule.key)) + ":" + std::to_string(rule.period) +
             " sample=" + std::to_string(rule.sample) + "\n";
   }

@@ -7,15 +7,19 @@
 namespace terse::interpose {
 namespace {
 
-template <class T>
+template <class A, class T>
 double squares_of(ConstView values) {
   double sum = 0;
-  for (const T value : values.as<T>()) sum += static_cast<double>(value) * static_cast<double>(value);
+  for (const T value : values.as<T>()) {
+    const auto wide = static_cast<A>(value);
+    sum += static_cast<double>(wide) * static_cast<double>(wide);
+  }
   return sum;
 }
 
 double squares_of(ConstView values) {
-  return values.dtype == DType::f64 ? squares_of<double>(values) : squares_of<float>(values);
+  if (values.dtype == DType::f64) return squares_of<double, double>(values);
+  return values.dtype == DType::bf16 ? squares_of<float, bfloat16>(values) : squares_of<float, float>(values);
 }
 
 }  // namespace
@@ -27,14 +31,12 @@ Tensor* Tensors::find(const TensorKey& key) {
   return &found->second;
 }
 
-Tensor* Tensors::make(const TensorKey& key, std::size_t bytes, std::size_t cap) {
+Tensor* Tensors::make(const TensorKey& key, std::size_t bytes, std::size_t cap, ResidualType residual) {
   drop(key);
   if (bytes > cap) return nullptr;
   while (bytes_ > cap - bytes) drop(to_drop());
   Tensor& made = tensors_[key];
-  made.ordinal = next_++;
-  made.bytes = bytes;
-  made.used = ++uses_;
+  made = {.ordinal = next_++, .bytes = bytes, .used = ++uses_, .feedback = Feedback(residual)};
   by_age_.emplace(made.ordinal, key);
   bytes_ += bytes;
   return &made;

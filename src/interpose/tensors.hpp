@@ -27,7 +27,7 @@ struct Tensor {
   std::uint64_t ordinal = 0;
   std::size_t bytes = 0;
   std::uint64_t used = 0;  ///< when: by the count of uses of all of them
-  Feedback feedback;
+  Feedback feedback{};
 };
 
 /// The tensors of one communicator that have residuals on this rank. Ranks that make the same calls make and
@@ -39,7 +39,8 @@ class Tensors {
   /// A fresh one in the place of any that there is, the next ordinal's. Where `bytes` more would go beyond
   /// `cap`, others make room: those that were not used for long, and then the newest, so that of tensors that
   /// come round in turn most keep theirs. Null where `bytes` alone are more than that.
-  Tensor* make(const TensorKey& key, std::size_t bytes, std::size_t cap);
+  Tensor* make(const TensorKey& key, std::size_t bytes, std::size_t cap,
+               ResidualType residual = ResidualType::full);
 
   std::uint64_t next_ordinal() const noexcept { return next_; }
   /// Where ranks have made different numbers of tensors: all go on from the same one.

@@ -205,9 +205,59 @@ static void deal_out_to_other_ranks(MPI_Comm comm) {
   CHECK_INT(Terse_Feedback_free(&feedback), MPI_SUCCESS);
 }
 
+// Residuals in bf16: half the save, the sum of outputs still near that of the inputs, one kind for all ranks.
+static void half_the_memory(MPI_Comm comm) {
+  static float data[kCount];
+  static double sum[kCount];
+  Terse_Feedback half, full;
+  CHECK_INT(Terse_Feedback_create_bf16(&half), MPI_SUCCESS);
+  CHECK_INT(Terse_Feedback_create(&full), MPI_SUCCESS);
+  for (int step = 0; step < 50; ++step) {
+    call(comm, half, 0, data);
+    for (int i = 0; i < kCount; ++i) sum[i] += data[i];
+    call(comm, full, 0, data);
+  }
+  double error = 0, size = 0;
+  for (int i = 0; i < kCount; ++i) {
+    double want = 0;
+    for (int rank = 0; rank < world_size; ++rank) want += (double)value_of(rank, i, 0) / world_size;
+    error += (sum[i] / 50 - want) * (sum[i] / 50 - want);
+    size += want * want;
+  }
+  CHECK(error < 0.01 * size);
+  Save halves = save_of(half), all = save_of(full);
+  CHECK(all.size - halves.size >= 2 * kCount);
+  CHECK(halves.size >= 2 * kCount);
+  CHECK_INT(Terse_Feedback_reset(half), MPI_SUCCESS);
+  call(comm, half, 0, data);
+  CHECK_INT(Terse_Feedback_free(&half), MPI_SUCCESS);
+
+  CHECK_INT(Terse_Feedback_create_bf16(&half), MPI_SUCCESS);
+  static double wide[kCount];
+  int code = Terse_Allreduce_feedback(MPI_IN_PLACE, wide, kCount, MPI_DOUBLE, MPI_SUM, comm, half);
+  CHECK_INT(Terse_Error_code(code), TERSE_ERR_UNSUPPORTED);
+  char text[TERSE_MAX_ERROR_STRING];
+  int length = 0;
+  CHECK_INT(Terse_Error_string(code, text, &length), MPI_SUCCESS);
+  CHECK_TEXT(text, "residuals in bf16 does not serve a tensor of f64");
+  if (world_size > 1) {
+    CHECK_INT(Terse_Feedback_reset(full), MPI_SUCCESS);
+    code = Terse_Allreduce_feedback(MPI_IN_PLACE, data, kCount, MPI_FLOAT, MPI_SUM, comm,
+                                    world_rank == 1 ? half : full);
+    CHECK_INT(Terse_Error_code(code), TERSE_ERR_MISMATCH);
+    CHECK_INT(Terse_Error_string(code, text, &length), MPI_SUCCESS);
+    CHECK_TEXT(text, "residuals in bf16 on rank 1");
+  }
+  free(halves.bytes);
+  free(all.bytes);
+  CHECK_INT(Terse_Feedback_free(&half), MPI_SUCCESS);
+  CHECK_INT(Terse_Feedback_free(&full), MPI_SUCCESS);
+}
+
 static void no_handle(void) {
   size_t size = 0;
   CHECK_INT(Terse_Error_code(Terse_Feedback_create(NULL)), TERSE_ERR_INVALID_ARGUMENT);
+  CHECK_INT(Terse_Error_code(Terse_Feedback_create_bf16(NULL)), TERSE_ERR_INVALID_ARGUMENT);
   CHECK_INT(Terse_Error_code(Terse_Feedback_free(NULL)), TERSE_ERR_INVALID_ARGUMENT);
   CHECK_INT(Terse_Error_code(Terse_Feedback_reset(TERSE_FEEDBACK_NULL)), TERSE_ERR_INVALID_ARGUMENT);
   CHECK_INT(Terse_Error_code(Terse_Feedback_save(TERSE_FEEDBACK_NULL, NULL, &size)),
@@ -224,6 +274,7 @@ int main(int argc, char** argv) {
   go_on_from_a_save(comm);
   serve_one_tensor_until_reset(comm);
   deal_out_to_other_ranks(comm);
+  half_the_memory(comm);
   no_handle();
   MPI_Comm_free(&comm);
   return check_end();

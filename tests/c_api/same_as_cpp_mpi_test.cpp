@@ -59,13 +59,14 @@ class Duplicate {
 };
 
 /// Three calls of either kind, side by side.
-void compare(const std::string& codec, DType dtype, Op op, bool with_feedback) {
+void compare(const std::string& codec, DType dtype, Op op, bool with_feedback, ResidualType residual) {
   const Duplicate duplicate(codec);
   Communicator world(MPI_COMM_WORLD);
-  Feedback feedback;
+  Feedback feedback(residual);
   Terse_Feedback c_feedback = TERSE_FEEDBACK_NULL;
   if (with_feedback) {
-    ASSERT_EQ(Terse_Feedback_create(&c_feedback), MPI_SUCCESS);
+    const auto create = residual == ResidualType::bf16 ? Terse_Feedback_create_bf16 : Terse_Feedback_create;
+    ASSERT_EQ(create(&c_feedback), MPI_SUCCESS);
   }
   for (std::uint64_t step = 0; step < 3; ++step) {
     const Tensor in(normal_values(777, dtype, 20 + step, world_rank()), dtype);
@@ -113,7 +114,9 @@ TEST(C, IsTheSameAsCpp) {
           for (const bool with_feedback : {false, true}) {
             SCOPED_TRACE(codec + " " + std::string(name(dtype)) + " " + std::string(name(op)) +
                          (with_feedback ? " with feedback" : ""));
-            compare(codec, dtype, op, with_feedback);
+            compare(codec, dtype, op, with_feedback, ResidualType::full);
+            if (HasFatalFailure()) return;
+            if (with_feedback) compare(codec, dtype, op, with_feedback, ResidualType::bf16);
             if (HasFatalFailure()) return;
           }
         }

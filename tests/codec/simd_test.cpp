@@ -35,8 +35,8 @@ class OnlyTarget {
 };
 
 /// All that one codec does with some values: messages, residuals, decoded and added values, as bytes.
-std::vector<std::byte> run(const Codec& codec, DType as, DType from, std::size_t count, std::size_t offset,
-                           bool special) {
+std::vector<std::byte> run(const Codec& codec, DType as, DType from, ResidualType type, std::size_t count,
+                           std::size_t offset, bool special) {
   const DType accumulator = accumulator_of(as);
   std::vector<std::byte> all;
   const auto note = [&](std::span<const std::byte> bytes) {
@@ -52,7 +52,8 @@ std::vector<std::byte> run(const Codec& codec, DType as, DType from, std::size_t
     }
   }
   const Tensor values(input, from, offset);
-  Tensor residual(normal_values(count, accumulator, 2, 0, 0.3), accumulator, offset);
+  const DType kept = residual_of(as, type);
+  Tensor residual(normal_values(count, kept, 2, 0, 0.3), kept, offset);
   for (const bool feedback : {false, true}) {
     std::vector<std::byte> message(codec.max_bytes(count, as));
     const double factor = special ? 3.0 : 1.0;
@@ -84,16 +85,19 @@ TEST(Simd, EveryTargetGivesTheSameBits) {
     for (const DType as : kAllDTypes) {
       if (!codec->supports(as)) continue;
       for (const DType from : {as, accumulator_of(as)}) {
-        for (const std::size_t count : {std::size_t{1}, std::size_t{67}, block + 9, 2 * block + 64 + 5}) {
-          for (const bool special : {false, true}) {
-            const std::size_t offset = count % 4;
-            const auto want = run(*codec, as, from, count, offset, special);
-            for (const std::int64_t target : targets) {
-              const OnlyTarget only(target);
-              ASSERT_EQ(run(*codec, as, from, count, offset, special) == want, true)
-                  << hwy::TargetName(target) << ": " << spec << " of " << count << " " << name(as) << " from "
-                  << name(from) << (special ? ", special values" : "");
-              ++compared;
+        for (const ResidualType type : {ResidualType::full, ResidualType::bf16}) {
+          for (const std::size_t count : {std::size_t{1}, std::size_t{67}, block + 9, 2 * block + 64 + 5}) {
+            for (const bool special : {false, true}) {
+              const std::size_t offset = count % 4;
+              const auto want = run(*codec, as, from, type, count, offset, special);
+              for (const std::int64_t target : targets) {
+                const OnlyTarget only(target);
+                ASSERT_EQ(run(*codec, as, from, type, count, offset, special) == want, true)
+                    << hwy::TargetName(target) << ": " << spec << " of " << count << " " << name(as)
+                    << " from " << name(from) << ", residuals " << name(type)
+                    << (special ? ", special values" : "");
+                ++compared;
+              }
             }
           }
         }

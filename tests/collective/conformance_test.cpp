@@ -76,6 +76,7 @@ TEST(Conformance, EveryRowWithEveryOther) {
                   setting.checksum = turn % 4 == 0;
                   setting.offset = turn % 3;
                   setting.style = style_of(turn / 3);
+                  if (turn % 7 < 3 && dtype != DType::f64) setting.residual = ResidualType::bf16;
                   Rig rig(setting);
                   SCOPED_TRACE(text_of(setting));
                   for (std::uint64_t step = 1; step <= 2; ++step) {

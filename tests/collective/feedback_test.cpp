@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "codec/feedback_state.hpp"
+#include "core/hash.hpp"
 #include "support/checks.hpp"
 #include "support/exact.hpp"
 #include "support/rig.hpp"
@@ -53,9 +54,26 @@ TEST(Feedback, IsEmptyBeforeItsFirstUse) {
   EXPECT_EQ(feedback.calls(), 0u);
 }
 
-TEST(Feedback, TellsItsShape) {
+/// A dtype, and how residuals of its tensors may be kept.
+struct Kind {
+  DType dtype;
+  ResidualType residual;
+  std::string text() const { return std::string(name(dtype)) + ", residuals " + std::string(name(residual)); }
+};
+
+std::vector<Kind> kinds() {
+  std::vector<Kind> all;
   for (const DType dtype : kAllDTypes) {
-    Rig rig({.ranks = 3, .count = 200, .dtype = dtype, .codec = "onebit:block=64"});
+    all.push_back({dtype, ResidualType::full});
+    if (dtype != DType::f64) all.push_back({dtype, ResidualType::bf16});
+  }
+  return all;
+}
+
+TEST(Feedback, TellsItsShape) {
+  for (const auto& [dtype, residual] : kinds()) {
+    Rig rig({.ranks = 3, .count = 200, .dtype = dtype, .codec = "onebit:block=64", .residual = residual});
+    const DType kept = residual == ResidualType::bf16 ? DType::bf16 : accumulator_of(dtype);
     rig.call(plain_inputs(rig.setting(), 1));
     rig.call(plain_inputs(rig.setting(), 2));
     const std::size_t chunks[] = {128, 64, 8};
@@ -64,9 +82,10 @@ TEST(Feedback, TellsItsShape) {
       const Feedback& f = rig.feedback(r);
       EXPECT_EQ(f.calls(), 2u);
       EXPECT_EQ(f.worker().count, 200u);
-      EXPECT_EQ(f.worker().dtype, accumulator_of(dtype));
+      EXPECT_EQ(f.residual_type(), residual);
+      EXPECT_EQ(f.worker().dtype, kept);
       EXPECT_EQ(f.server().count, chunks[r]);
-      EXPECT_EQ(f.server().dtype, accumulator_of(dtype));
+      EXPECT_EQ(f.server().dtype, kept);
       EXPECT_EQ(f.server_begin(), begins[r]);
     }
   }
@@ -74,16 +93,20 @@ TEST(Feedback, TellsItsShape) {
 
 /// Saved in mid-run and loaded elsewhere: the rest of the run is the same, to the bit.
 TEST(Feedback, SaveAndLoadGoOnToTheBit) {
-  for (const DType dtype : kAllDTypes) {
+  for (const auto& [dtype, residual] : kinds()) {
     for (const int ranks : {1, 3, 4}) {
-      const Setting s{.ranks = ranks, .count = 500, .dtype = dtype, .codec = "onebit:block=64"};
+      const Setting s{
+          .ranks = ranks, .count = 500, .dtype = dtype, .codec = "onebit:block=64", .residual = residual};
       Rig rig(s);
       for (std::uint64_t step = 0; step < 3; ++step) rig.call(plain_inputs(s, step));
-      Rig resumed(s);
+      Setting others = s;  // the save brings its type along
+      others.residual = ranks == 3 ? ResidualType::full : ResidualType::bf16;
+      Rig resumed(others);
       const auto saves = saves_of(rig);
       for (int r = 0; r < ranks; ++r) {
         resumed.feedback(r).load(saves[static_cast<std::size_t>(r)]);
         EXPECT_EQ(resumed.feedback(r).calls(), 3u);
+        EXPECT_EQ(resumed.feedback(r).residual_type(), residual);
       }
       EXPECT_EQ(saves_of(resumed), saves);
       for (std::uint64_t step = 3; step < 6; ++step) {
@@ -102,11 +125,12 @@ TEST(Feedback, SaveAndLoadGoOnToTheBit) {
 
 /// On other numbers of ranks: mean e + s is the same before and after, element by element.
 TEST(Feedback, ReshardingConservesWhatIsOwed) {
-  for (const DType dtype : kAllDTypes) {
+  for (const auto& [dtype, residual] : kinds()) {
     for (const int from : {1, 3, 4}) {
       for (const int to : {1, 2, 4, 5, 8}) {
         const std::size_t count = 600;
-        Setting s{.ranks = from, .count = count, .dtype = dtype, .codec = "onebit:block=64"};
+        Setting s{
+            .ranks = from, .count = count, .dtype = dtype, .codec = "onebit:block=64", .residual = residual};
         Rig old(s);
         for (std::uint64_t step = 0; step < 3; ++step) old.call(plain_inputs(s, step));
         std::vector<double> owed(count, 0.0);
@@ -117,6 +141,9 @@ TEST(Feedback, ReshardingConservesWhatIsOwed) {
         for (std::size_t r = 0; r < old_chunks.size(); ++r) {
           for (std::size_t k = 0; k < old_chunks[r].count; ++k)
             owed[old_chunks[r].offset + k] += old.servers()[r][k];
+        }
+        if (residual == ResidualType::bf16) {  // a sum of such residuals is rounded to one
+          for (double& v : owed) v = round_to(v, DType::bf16);
         }
         s.ranks = to;
         Rig now(s);
@@ -167,6 +194,11 @@ TEST(Feedback, SavesOfOtherRunsAreNotMixed) {
   EXPECT_EQ(load({good[0], other.feedback(1).save(), good[2]}), "invalid_argument");
   EXPECT_EQ(load({good[0], {}, good[2]}), "invalid_argument");
   EXPECT_EQ(load({{}, good[1], good[2]}), "invalid_argument");
+  Setting half = s;
+  half.residual = ResidualType::bf16;
+  Rig halves(half);
+  halves.call(plain_inputs(half, 1));
+  EXPECT_EQ(load({good[0], halves.feedback(1).save(), good[2]}), "invalid_argument") << "of another type";
   Bytes broken = good[1];
   broken[broken.size() / 2] ^= std::byte{1};
   EXPECT_EQ(load({good[0], broken, good[2]}), "corrupt_data");
@@ -234,6 +266,147 @@ TEST(Feedback, ServesOneTensor) {
     EXPECT_EQ(next.feedback(0).calls(), 0u);
     check_call(next, normal_inputs(next, 2));
   }
+}
+
+TEST(Feedback, KeepsItsTypeUntilASaveBringsAnother) {
+  Feedback feedback(ResidualType::bf16);
+  EXPECT_EQ(feedback.residual_type(), ResidualType::bf16);
+  feedback.load(Bytes{});
+  EXPECT_EQ(feedback.residual_type(), ResidualType::bf16) << "nothing was saved";
+  feedback.load(std::vector<Bytes>(3));
+  feedback.reset();
+  EXPECT_EQ(feedback.residual_type(), ResidualType::bf16);
+  const Setting s{.ranks = 2, .count = 300, .codec = "onebit:block=64"};
+  Rig rig(s);
+  rig.call(plain_inputs(s, 1));
+  const auto saves = saves_of(rig);
+  feedback.load(std::span<const std::byte>(saves[0]));
+  EXPECT_EQ(feedback.residual_type(), ResidualType::full);
+  feedback = Feedback(ResidualType::bf16);
+  feedback.load(std::span<const Bytes>(saves));
+  EXPECT_EQ(feedback.residual_type(), ResidualType::full);
+  EXPECT_EQ(code_of([&] { feedback.load(Bytes(20)); }), "corrupt_data");
+  EXPECT_EQ(feedback.residual_type(), ResidualType::full);
+}
+
+/// What the format was before residuals had types: byte for byte by its description.
+TEST(Feedback, SavesOfFormat1AreLoaded) {
+  const Setting s{.ranks = 2, .count = 300, .dtype = DType::f16, .codec = "onebit:block=64"};
+  Rig rig(s);
+  rig.call(plain_inputs(s, 1));
+  for (int r = 0; r < 2; ++r) {
+    const Bytes now = rig.feedback(r).save();
+    Bytes old = now;
+    old[8] = std::byte{1};                   // the version, in 4 bytes behind the magic
+    old.erase(old.begin() + 8 + 4 + 8 + 1);  // the type, behind version, count and dtype
+    old.resize(old.size() - 8);
+    const std::uint64_t sum = hash(old);
+    for (int i = 0; i < 8; ++i) old.push_back(static_cast<std::byte>(sum >> (8 * i)));
+    Feedback feedback(ResidualType::bf16);
+    feedback.load(std::span<const std::byte>(old));
+    EXPECT_EQ(feedback.residual_type(), ResidualType::full);
+    EXPECT_EQ(feedback.save(), now);
+    old[8] = std::byte{3};
+    old.resize(old.size() - 8);
+    const std::uint64_t later = hash(old);
+    for (int i = 0; i < 8; ++i) old.push_back(static_cast<std::byte>(later >> (8 * i)));
+    EXPECT_EQ(code_of([&] { feedback.load(std::span<const std::byte>(old)); }), "unsupported");
+  }
+}
+
+/// One error on all ranks, before the first call and later; it says who has what.
+TEST(Feedback, RanksOfDifferentTypesAreRefused) {
+  for (const int calls : {0, 2}) {
+    const Setting s{.ranks = 3, .count = 300, .codec = "onebit:block=64"};
+    Rig rig(s);
+    for (int call = 0; call < calls; ++call) rig.call(plain_inputs(s, 1));
+    const auto workers = rig.workers();
+    Setting half = s;
+    half.residual = ResidualType::bf16;
+    Rig other(half);
+    for (int call = 0; call < calls; ++call) other.call(plain_inputs(s, 1));
+    rig.feedback(1) = std::move(other.feedback(1));
+    const auto result = rig.call(plain_inputs(s, 2));
+    for (const std::string& error : result.errors) {
+      EXPECT_EQ(error.substr(0, 9), "mismatch:") << error;
+      EXPECT_EQ(error, result.errors[0]);
+      EXPECT_NE(error.find("residuals in bf16 on rank 1"), std::string::npos) << error;
+    }
+    EXPECT_EQ(rig.feedback(0).calls(), static_cast<std::uint64_t>(calls));
+    for (std::size_t i = 0; i < s.count; ++i) {
+      EXPECT_NEAR(rig.workers()[0][i], workers[0][i], 1e-5) << "what was encoded is taken back";
+    }
+  }
+}
+
+/// A call that comes to nothing leaves residuals of bf16 as they were, to their rounding.
+TEST(Feedback, ACallThatIsRefusedIsTakenBack) {
+  for (const char* codec : {"onebit:block=64", "cast:bf16"}) {
+    const Setting s{
+        .ranks = 3, .count = 5000, .codec = codec, .residual = ResidualType::bf16, .segment_bytes = 3000};
+    Rig rig(s);
+    rig.call(plain_inputs(s, 1));
+    const auto workers = rig.workers();
+    const auto servers = rig.servers();
+    const auto result =
+        rig.call(plain_inputs(s, 2), {}, [](int rank, Call& call) { call.checksum = rank == 2; });
+    for (const std::string& error : result.errors) EXPECT_EQ(error.substr(0, 9), "mismatch:") << error;
+    for (std::size_t r = 0; r < workers.size(); ++r) {
+      for (std::size_t i = 0; i < s.count; ++i) {
+        ASSERT_NEAR(rig.workers()[r][i], workers[r][i], 8 * unit_roundoff(DType::bf16)) << codec;
+      }
+      ASSERT_EQ(rig.servers()[r], servers[r]);
+    }
+  }
+}
+
+/// There are none in bf16 for f64: the sentence says so, on all ranks, and nothing is bound.
+TEST(Feedback, ResidualsOfF64AreNotKeptInBf16) {
+  const Setting s{.ranks = 2, .count = 300, .dtype = DType::f64, .codec = "onebit:block=64"};
+  Setting half = s;
+  half.residual = ResidualType::bf16;
+  Rig rig(half);
+  const auto result = rig.call(plain_inputs(s, 1));
+  for (const std::string& error : result.errors) {
+    EXPECT_EQ(error.substr(0, 12), "unsupported:") << error;
+    EXPECT_NE(error.find("residuals in bf16 does not serve a tensor of f64"), std::string::npos) << error;
+  }
+  EXPECT_TRUE(rig.feedback(0).worker().empty());
+  Setting lossless = half;
+  lossless.codec = "identity";
+  Rig exact(lossless);
+  EXPECT_EQ(exact.call(exact_inputs(lossless, 1)).errors[0], "") << "nothing is kept";
+}
+
+/// Of 60 calls with one input, the mean comes to the average as near as the roundings let it: with residuals
+/// of f32 and of bf16, and no nearer with the latter.
+TEST(Feedback, MeansComeNearWithEitherType) {
+  constexpr int kCalls = 60;
+  double errors[2] = {};
+  for (const ResidualType residual : {ResidualType::full, ResidualType::bf16}) {
+    const Setting s{.ranks = 4, .count = 4096, .codec = "onebit:block=256", .residual = residual};
+    Rig rig(s);
+    const auto inputs = plain_inputs(s, 1);
+    std::vector<double> sum(s.count);
+    for (int call = 0; call < kCalls; ++call) {
+      const auto out = rig.call(inputs).out[0].doubles();
+      for (std::size_t i = 0; i < s.count; ++i) sum[i] += out[i];
+    }
+    double error = 0;
+    double size = 0;
+    for (std::size_t i = 0; i < s.count; ++i) {
+      double want = 0;
+      for (const auto& row : inputs) want += row[i] / s.ranks;
+      error += (sum[i] / kCalls - want) * (sum[i] / kCalls - want);
+      size += want * want;
+    }
+    errors[static_cast<std::size_t>(residual)] = std::sqrt(error / size);
+  }
+  RecordProperty("full", std::to_string(errors[0]));
+  RecordProperty("bf16", std::to_string(errors[1]));
+  EXPECT_LT(errors[0], 0.2);
+  EXPECT_LT(errors[1], 1.2 * errors[0]) << errors[0];
+  EXPECT_NE(errors[0], errors[1]);
 }
 
 /// A tensor that was never compressed is saved and moved like any other.

@@ -54,6 +54,7 @@ TEST(FlaggedPieces, InEveryPosition) {
                           .count = count,
                           .op = at % 2 == 0 ? Op::average : Op::sum,
                           .codec = "onebit:block=24",
+                          .residual = at % 5 < 2 ? ResidualType::bf16 : ResidualType::full,
                           .in_place = at % 4 < 2,
                           .segment_bytes = 1};
     check_sequence(setting, {{static_cast<int>(at % 3), at, bad[at / 3 % 3]}}, at + 1);
@@ -72,6 +73,7 @@ TEST(FlaggedPieces, OnAnyRanksDtypesAndOptions) {
               .ranks = ranks, .count = 64 * 13 + 5, .dtype = dtype, .op = op, .codec = "onebit:block=64"};
           s.in_place = in_place;
           s.feedback = turn % 5 != 0;
+          if (turn % 7 < 3 && dtype != DType::f64) s.residual = ResidualType::bf16;
           s.checksum = turn % 7 == 0;
           s.style = style_of(turn);
           s.segment_bytes =

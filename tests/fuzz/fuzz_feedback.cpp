@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Feedback::load of any bytes, as one rank's save and as those of several: an Error that leaves what was
-// held, or a Feedback that saves to the same bytes.
+// held, or a Feedback that saves to the same bytes, those of an earlier format in today's.
 //
 // Input: saves (1), what to do (1), bytes of each save but the last (2 each), bytes.
 #include <terse/feedback.hpp>
@@ -34,8 +34,29 @@ FeedbackShape shape(std::uint32_t rank, std::uint32_t ranks) {
           .server_count = 5};
 }
 
-Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined) {
-  Feedback feedback;
+// Where the version stands, and the type of residuals, which format 1 has not.
+constexpr std::size_t kVersionAt = 8;
+constexpr std::size_t kTypeAt = kVersionAt + 4 + 8 + 1;
+
+bool is_of_format_1(const Bytes& save) {
+  return save.size() > kTypeAt && load<std::uint32_t>(save.data() + kVersionAt) == 1;
+}
+
+Bytes in_format_1(Bytes save) {
+  store(save.data() + kVersionAt, std::uint32_t{1});
+  save.erase(save.begin() + kTypeAt);
+  return with_checksum(std::move(save));
+}
+
+Bytes in_format_2(Bytes save) {
+  store(save.data() + kVersionAt, std::uint32_t{2});
+  save.insert(save.begin() + kTypeAt, std::byte{0});
+  return with_checksum(std::move(save));
+}
+
+Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined,
+              ResidualType type = ResidualType::full) {
+  Feedback feedback(type);
   FeedbackState& state = feedback.state();
   if (declined) {
     state.shape = shape(rank, ranks);
@@ -71,7 +92,9 @@ void fuzz_feedback(std::span<const std::byte> bytes) {
     const std::string outcome = outcome_of([&] { feedback.load(save); });
     require(outcome.empty() || is(outcome, ErrorCode::corrupt_data) || is(outcome, ErrorCode::unsupported),
             outcome);
-    require(feedback.save() == (outcome.empty() ? save : held), "what loads saves to the same bytes");
+    Bytes same = outcome.empty() ? save : held;
+    if (is_of_format_1(same)) same = in_format_2(std::move(same));
+    require(feedback.save() == same, "what loads saves to the same bytes");
   }
   Feedback feedback;
   feedback.load(held);
@@ -91,9 +114,9 @@ void fuzz_feedback(std::span<const std::byte> bytes) {
   wanted.server_begin = 0;
   wanted.server_count = wanted.count;
   if (state.owed.empty()) return;
-  const std::size_t owed = state.owed.size();
+  const std::size_t owed = state.owed.size() / size_of(accumulator_of(wanted.dtype));
   feedback.state().bind(view_of(wanted));
-  require(feedback.server().bytes() == owed, "one rank takes up all that is owed");
+  require(feedback.server().count == owed, "one rank takes up all that is owed");
 }
 
 std::vector<Bytes> feedback_seeds() {
@@ -101,14 +124,19 @@ std::vector<Bytes> feedback_seeds() {
   for (const std::uint8_t what : {std::uint8_t{0}, std::uint8_t{kSum}}) {
     for (const bool declined : {false, true}) {
       for (std::uint8_t ranks = 1; ranks <= 3; ++ranks) {
-        Writer seed;
-        seed.number(ranks).number(what);
-        std::vector<Bytes> saves;
-        for (std::uint32_t r = 0; r < ranks; ++r) saves.push_back(save_of(r, ranks, declined));
-        for (std::size_t r = 0; r + 1 < saves.size(); ++r)
-          seed.number(static_cast<std::uint16_t>(saves[r].size()));
-        for (const Bytes& save : saves) seed.add(save);
-        seeds.push_back(seed.done());
+        const auto add = [&](const auto& make) {
+          Writer seed;
+          seed.number(ranks).number(what);
+          std::vector<Bytes> saves;
+          for (std::uint32_t r = 0; r < ranks; ++r) saves.push_back(make(r));
+          for (std::size_t r = 0; r + 1 < saves.size(); ++r)
+            seed.number(static_cast<std::uint16_t>(saves[r].size()));
+          for (const Bytes& save : saves) seed.add(save);
+          seeds.push_back(seed.done());
+        };
+        add([&](std::uint32_t r) { return save_of(r, ranks, declined); });
+        add([&](std::uint32_t r) { return save_of(r, ranks, declined, ResidualType::bf16); });
+        add([&](std::uint32_t r) { return in_format_1(save_of(r, ranks, declined)); });
       }
     }
   }

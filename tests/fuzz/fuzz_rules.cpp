@@ -35,7 +35,7 @@ std::vector<Bytes> rules_seeds() {
   seeds.push_back(Writer().text(all + "codec = onebit:block=64\n[rest]\r\ncodec=none").done());
   for (const char* line :
        {"bytes=4K:1G", "bytes=:7", "comm_size=8:", "key=sequence:12", "key=site", "after=100", "sample=0",
-        "feedback=off", "datatype=f64", "comm_name=a b", "[one]", "x", "=", "a.b=c"}) {
+        "feedback=off", "residual=bf16", "datatype=f64", "comm_name=a b", "[one]", "x", "=", "a.b=c"}) {
     seeds.push_back(Writer().text(std::string("[one]\ncodec=onebit\n") + line + "\n").done());
   }
   return seeds;

@@ -65,6 +65,11 @@ macro(terse_drop_in_cases)
     NUMBERS "25 rules 0 compressed" "5 rules 0 fresh_residuals")
   terse_drop_in_test(memory.short 2 0 RUN ${program} several SETTINGS ${onebit} --feedback-mb 1 ${fine}
     NUMBERS "25 rules 0 compressed" "25 rules 0 fresh_residuals")
+  # Half the memory, so that what did not fit does: all but the large one, which never does
+  terse_drop_in_test(memory.halved 2 0 RUN ${program} several SETTINGS ${onebit} --feedback-mb 2 --residual bf16 ${fine}
+    NUMBERS "25 rules 0 compressed" "9 rules 0 fresh_residuals")
+  terse_drop_in_test(residual 3 0 RUN ${program} lossy SETTINGS ${onebit} --residual bf16 ${fine}
+    NUMBERS "40 rules 0 compressed" "0.1:1e6 rules 0 residual_norm" "0 rules 0 started_over")
 
   # Which calls.
   terse_drop_in_test(warm_up 2 0 RUN ${program} one SETTINGS ${onebit} --after 5 --sample 4 ${fine}
@@ -106,6 +111,10 @@ macro(terse_drop_in_cases)
     SAYS "Terse: rank 0: rule TERSE_CODEC: algorithm two_phase does not go with codec onebit:deepspeed")
   terse_drop_in_test(no_such_key ${mistakes} SETTINGS --codec onebit --key name
     SAYS "Terse: rank 0: TERSE_KEY: key=name makes no sense: use address, site, or sequence:N")
+  terse_drop_in_test(no_such_residual ${mistakes} SETTINGS --codec onebit --residual half
+    SAYS "Terse: rank 0: TERSE_RESIDUAL: residual=half makes no sense: use full or bf16")
+  terse_drop_in_test(no_residual_of_f64 ${mistakes} SETTINGS --codec onebit --datatype f64 --residual bf16
+    SAYS "rule TERSE_CODEC has residual=bf16, which f64 tensors do not take")
   terse_drop_in_test(no_such_file ${mistakes} SETTINGS --config /nowhere/at/all.ini
     SAYS "TERSE_CONFIG: the file /nowhere/at/all.ini cannot be read")
   terse_drop_in_test(bad_file ${mistakes} SETTINGS --config "${CMAKE_CURRENT_SOURCE_DIR}/bad_rules.ini"

@@ -50,6 +50,17 @@ TEST(Settings, ARuleHasWhatItsSectionSays) {
   EXPECT_EQ(rules[1].options.algorithm, "auto");
 }
 
+TEST(Settings, ResidualsOfF32MayBeInBf16) {
+  const auto rules = parse_rules(
+      "[half]\ncodec=onebit\nresidual=bf16\n[full]\ncodec=onebit\nresidual=full\n[default]\ncodec=onebit\n",
+      "FILE");
+  EXPECT_EQ(rules[0].residual_for(DType::f32), ResidualType::bf16);
+  EXPECT_EQ(rules[0].residual_for(DType::f64), ResidualType::full);
+  EXPECT_TRUE(rules[0].serves(DType::f64));
+  EXPECT_EQ(rules[1].residual_for(DType::f32), ResidualType::full);
+  EXPECT_EQ(rules[2].residual_for(DType::f32), ResidualType::full);
+}
+
 TEST(Settings, WithTrialsOnlyTheSmallestAreNoRules) {
   EXPECT_EQ(threshold(parse_rules("[a]\ncodec=onebit\nmin_bytes=auto\n", "FILE")[0]), kAlwaysExact);
 }
@@ -100,6 +111,9 @@ TEST(Settings, MistakesAreNamedWithTheirLine) {
       {"[a]\ncomm_size=-3\n", "FILE:2: comm_size=-3 makes no sense: use ranks FROM:TO"},
       {"[a]\nafter=soon\n", "FILE:2: after=soon makes no sense: use a number of calls"},
       {"[a]\nfeedback=maybe\n", "FILE:2: feedback=maybe makes no sense: use on or off"},
+      {"[a]\nresidual=f16\n", "FILE:2: residual=f16 makes no sense: use full or bf16"},
+      {"[a]\ncodec=onebit\ndatatype=f64\nresidual=bf16\n",
+       "FILE:1: rule a has residual=bf16, which f64 tensors do not take, and serves no others"},
       {"[a]\nkey=sequence:0\n", "FILE:2: key=sequence:0 makes no sense"},
       {"[a]\nkey=sequence:\n", "FILE:2: key=sequence: makes no sense"},
       {"[a]\ndatatype=f16\n", "FILE:2: datatype=f16 makes no sense: use any, f32"},
@@ -161,6 +175,7 @@ TEST(Settings, DescriptionsTellRulesApart) {
                                           "comm_name=x",
                                           "after=1",
                                           "feedback=off",
+                                          "residual=bf16",
                                           "key=site",
                                           "key=sequence:2",
                                           "key=sequence:3",

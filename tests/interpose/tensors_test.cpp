@@ -21,6 +21,13 @@ TEST(Tensors, OrdinalsCountWhatIsMade) {
   EXPECT_EQ(tensors.next_ordinal(), 10u);
 }
 
+TEST(Tensors, ResidualsAreOfTheTypeAskedFor) {
+  Tensors tensors;
+  EXPECT_EQ(tensors.make(key(1), 40, 100)->feedback.residual_type(), ResidualType::full);
+  EXPECT_EQ(tensors.make(key(1), 20, 100, ResidualType::bf16)->feedback.residual_type(), ResidualType::bf16);
+  EXPECT_EQ(tensors.find(key(1))->feedback.residual_type(), ResidualType::bf16);
+}
+
 TEST(Tensors, TheNewestMakeRoom) {
   Tensors tensors;
   for (const std::uint64_t which : {1, 2, 3}) tensors.make(key(which), 30, 100);

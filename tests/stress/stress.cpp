@@ -3,11 +3,11 @@
 // terse-stress: random calls against the oracle, under mpirun, through the public interface.
 //
 // An episode deals the ranks out to groups of any size and order, each a communicator of its own. A group
-// calls with a few tensors in turn: any codec, dtype, op, algorithm, segment size and check, in place or not,
-// with values that are not finite now and then. After each call every rank gathers what all ranks hold
-// (results, and Feedbacks by their saves) and expects of it what the conformance tests do: the serial model,
-// the identities, the same bits, the bytes on the wire. All of it follows from the seed and the episode's
-// number.
+// calls with a few tensors in turn: any codec, dtype, op, algorithm, segment size, check and type of
+// residuals, in place or not, with values that are not finite now and then. After each call every rank
+// gathers what all ranks hold (results, and Feedbacks by their saves) and expects of it what the conformance
+// tests do: the serial model, the identities, the same bits, the bytes on the wire. All of it follows from
+// the seed and the episode's number.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -80,7 +80,8 @@ struct Subject {
   Feedback feedback;
   Rig shadow;  // all ranks' residuals, for the checks
 
-  Subject(const Setting& s, AllreduceOptions o) : setting(s), options(std::move(o)), shadow(s) {
+  Subject(const Setting& s, AllreduceOptions o)
+      : setting(s), options(std::move(o)), feedback(s.residual), shadow(s) {
     if (setting.feedback) options.feedback = &feedback;
   }
   bool lossy() const { return shadow.algorithm().compresses && !shadow.codec()->traits().lossless; }
@@ -118,6 +119,7 @@ std::unique_ptr<Subject> random_subject(Random& random, int ranks) {
   s.op = random.one_in(2) ? Op::average : Op::sum;
   s.algorithm = algorithm_for(*codec).name;
   s.feedback = !random.one_in(4) && (codec->traits().contractive || codec->traits().whole);
+  if (random.one_in(2) && s.dtype != DType::f64) s.residual = ResidualType::bf16;
   s.in_place = random.one_in(2);
   s.segment_bytes = random.of<std::size_t>({1, 100, 1000, 5000, std::size_t{4} << 20});
   s.checksum = random.one_in(4);

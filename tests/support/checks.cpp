@@ -56,7 +56,8 @@ void expect_as_rounding(const Rig& rig, const Rig::Matrix& inputs, const Rig::Re
     for (std::size_t i = 0; i < s.count; ++i) {
       u[i] += q[i] / s.ranks;
       if (!s.feedback) continue;
-      ASSERT_EQ(workers[r][i], round_to(v[i] - q[i], accumulator)) << "worker residual " << i;
+      ASSERT_EQ(workers[r][i], round_to(round_to(v[i] - q[i], accumulator), residual_of(s.dtype, s.residual)))
+          << "worker residual " << i;
     }
   }
   const auto chunks = rig.chunks();
@@ -99,14 +100,16 @@ void expect_nothing_lost(const Rig& rig, const Rig::Matrix& inputs, const Rig::R
       if (within(skip, i)) continue;
       double right = servers_before[owner][k];
       double size = std::abs(right);
+      double kept = std::abs(servers[owner][k]);
       for (std::size_t r = 0; r < inputs.size(); ++r) {
         right += (inputs[r][i] + workers_before[r][i] - workers[r][i]) / s.ranks;
         size += (std::abs(inputs[r][i]) + std::abs(workers_before[r][i]) + std::abs(workers[r][i])) / s.ranks;
+        kept += std::abs(workers[r][i]) / s.ranks;
       }
       const double out = result.out[0][i] / (s.op == Op::sum ? s.ranks : 1);
       const double left = out + servers[owner][k];
       size += std::abs(out) + std::abs(servers[owner][k]);
-      const double slack = 4 * unit_roundoff(accumulator_of(s.dtype)) * size;
+      const double slack = 4 * unit_roundoff(accumulator_of(s.dtype)) * size + residual_roundoff(s) * kept;
       ASSERT_LE(std::abs(left - right), slack) << "element " << i << ": " << left << " and " << right;
     }
   }
@@ -146,6 +149,7 @@ void expect_as_model(const Rig& rig, SerialModel model, const Rig::Matrix& input
     ASSERT_EQ(model.chunks()[r].end, chunks[r].end());
   }
   const double tolerance = tolerance_of(s.dtype);
+  const double kept = residual_roundoff(s);
   const double factor = s.op == Op::sum ? s.ranks : 1;
   for (std::size_t i = 0; i < s.count; ++i) {
     if (within(skip, i)) continue;
@@ -161,13 +165,15 @@ void expect_as_model(const Rig& rig, SerialModel model, const Rig::Matrix& input
     ASSERT_EQ(servers[r].size(), chunks[r].count);
     for (std::size_t i = 0; i < padded; ++i) {
       if (within(skip, i)) continue;
-      ASSERT_NEAR(workers[r][i], model.worker()[r][i], tolerance * size[i / block])
+      ASSERT_NEAR(workers[r][i], model.worker()[r][i],
+                  tolerance * size[i / block] + kept * std::abs(model.worker()[r][i]))
           << "rank " << r << " worker " << i;
     }
     for (std::size_t k = 0; k < chunks[r].count; ++k) {
       const std::size_t i = chunks[r].offset + k;
       if (within(skip, i)) continue;
-      ASSERT_NEAR(servers[r][k], model.server()[r][k], 3 * tolerance * size[i / block])
+      ASSERT_NEAR(servers[r][k], model.server()[r][k],
+                  3 * tolerance * size[i / block] + kept * std::abs(model.server()[r][k]))
           << "rank " << r << " server " << i;
     }
   }
@@ -264,7 +270,7 @@ void expect_flagged_call(const Rig& rig, const Before& before, const Rig::Matrix
   const auto workers = rig.workers();
   const auto servers = rig.servers();
   const auto chunks = rig.chunks();
-  const double slack = 64 * unit_roundoff(accumulator_of(s.dtype));
+  const double slack = 64 * unit_roundoff(accumulator_of(s.dtype)) + 8 * residual_roundoff(s);
   for (const Range& piece : flagged) {
     for (std::size_t i = piece.offset; i < piece.end(); ++i) {
       for (std::size_t r = 0; r < workers.size(); ++r) {

@@ -20,9 +20,9 @@ bool is_onebit(const Rig& rig) { return rig.codec()->name() == "onebit"; }
 std::string text_of(const Setting& s) {
   return s.codec + " by " + s.algorithm + " on " + std::to_string(s.ranks) + " ranks, " +
          std::to_string(s.count) + " " + std::string(name(s.dtype)) + ", " + std::string(name(s.op)) +
-         (s.feedback ? ", feedback" : "") + (s.in_place ? ", in place" : "") +
-         (s.checksum ? ", checksum" : "") + ", " + std::string(name(s.style)) + ", segments of " +
-         std::to_string(s.segment_bytes);
+         (s.feedback ? ", feedback " + std::string(name(s.residual)) : "") +
+         (s.in_place ? ", in place" : "") + (s.checksum ? ", checksum" : "") + ", " +
+         std::string(name(s.style)) + ", segments of " + std::to_string(s.segment_bytes);
 }
 
 std::string_view name(Style style) noexcept {
@@ -62,8 +62,9 @@ bool Rig::Result::failed() const {
   return std::any_of(errors.begin(), errors.end(), [](const std::string& e) { return !e.empty(); });
 }
 
-Rig::Rig(const Setting& setting)
-    : setting_(setting), codec_(make_codec(setting.codec)), feedbacks_(index_of(setting.ranks)) {}
+Rig::Rig(const Setting& setting) : setting_(setting), codec_(make_codec(setting.codec)) {
+  for (int r = 0; r < setting.ranks; ++r) feedbacks_.emplace_back(setting.residual);
+}
 
 Problem Rig::problem(int rank) const {
   Problem problem;
@@ -191,6 +192,11 @@ SerialModel model_of(const Rig& rig) {
     model.server() = rig.servers();
   }
   return model;
+}
+
+double residual_roundoff(const Setting& setting) {
+  const DType kept = residual_of(setting.dtype, setting.residual);
+  return kept == accumulator_of(setting.dtype) ? 0 : 1.01 * unit_roundoff(kept);
 }
 
 double tolerance_of(DType dtype) {

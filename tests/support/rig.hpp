@@ -48,6 +48,7 @@ struct Setting {
   std::string codec = "onebit";
   std::string algorithm = "two_phase";
   bool feedback = true;
+  ResidualType residual = ResidualType::full;
   bool in_place = false;
   std::size_t segment_bytes = std::size_t{4} << 20;
   bool checksum = false;
@@ -115,6 +116,9 @@ std::string refusal(const Setting& setting);
 
 /// The serial model of a setting with onebit; its residuals are those of the rig.
 SerialModel model_of(const Rig& rig);
+/// How much rounding changes a residual that is kept, over its magnitude: nothing to speak of, or that of
+/// bf16.
+double residual_roundoff(const Setting& setting);
 /// What magnitudes may be off, relative to what went into them: rounding of sums and scales.
 double tolerance_of(DType dtype);
 

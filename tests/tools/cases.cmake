@@ -115,6 +115,16 @@ macro(terse_tool_cases)
     SAYS "baseline best" "onebit +64 KiB" "best is MPI's default alone: this MPI has no variable coll_tuned")
   terse_tool_test(bench.allreduce.no_ring 2 2 ${unavailable}
     RUN terse-bench allreduce --codec onebit --bytes 64K --baseline ring SAYS "--baseline: this MPI has no variable coll_tuned")
+  terse_tool_test(bench.allreduce.residual 2 0 JSON residual.json CHECK check_residual
+    RUN terse-bench allreduce --codec onebit identity --bytes 64K --iterations 3 --min-bytes 0 --residual bf16
+        --mean-calls 7 --json residual.json
+    SAYS "f32, average, algorithm auto, residuals in bf16, 2 ranks" "7 calls" "onebit +64 KiB" " same")
+  terse_tool_test(bench.allreduce.no_such_residual 2 2 RUN terse-bench allreduce --codec onebit --bytes 64K --residual f16
+    SAYS "--residual: 'f16' is neither full nor bf16")
+  terse_tool_test(bench.codec.no_residual_of_f64 0 2 SAYS "--residual: bf16 is not for f64 tensors"
+    RUN terse-bench codec --codec onebit --bytes 64K --residual bf16 --dtype f64)
+  terse_tool_test(bench.codec.residual 0 0 JSON codec_residual.json CHECK check_residual SAYS "f32, residuals in bf16, one core"
+    RUN terse-bench codec --codec onebit identity --bytes 64K --iterations 11 --residual bf16 --json codec_residual.json)
   terse_tool_test(bench.allreduce.notes 2 0
     RUN terse-bench allreduce --codec onebit --sizes 512:1K --dtype f16 --op sum --no-feedback --seconds 0.01
     SAYS "f16, sum, algorithm auto, no feedback" "small" "small: the tensor is below min_bytes")

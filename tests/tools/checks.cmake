@@ -186,6 +186,15 @@ function(check_fused text)
   endforeach()
 endfunction()
 
+# Rows of onebit and identity with --residual bf16: the latter has none.
+function(check_residual text)
+  expect_json("${text}" bf16 rows 0 residual)
+  string(JSON type TYPE "${text}" rows 1 residual)
+  if(NOT type STREQUAL "NULL")
+    message(FATAL_ERROR "JSON: identity's residual is a ${type}")
+  endif()
+endfunction()
+
 # terse-bench codec --codec cast:bf16 --bytes 64K
 function(check_codec text)
   string(JSON count LENGTH "${text}" rows)

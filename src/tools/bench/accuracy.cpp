@@ -16,8 +16,8 @@ double square(double x) { return x * x; }
 
 }  // namespace
 
-Accuracy measure_accuracy(const Session& session, ConstView in, View out, Op op, std::span<double> sums,
-                          const std::function<bool()>& allreduce) {
+Accuracy measure_accuracy(const Session& session, ConstView in, View out, Op op, std::size_t calls,
+                          std::span<double> sums, const std::function<bool()>& allreduce) {
   Accuracy accuracy;
   double norm2 = 0;
   double error2 = 0;
@@ -25,7 +25,7 @@ Accuracy measure_accuracy(const Session& session, ConstView in, View out, Op op,
   accuracy.same_bits = same_on_all_ranks(session, hash_of(out));
 
   // What the results of all calls add up to, less what they would if they were exact.
-  constexpr double kCalls = Accuracy::kCalls;
+  const auto all = static_cast<double>(calls);
   const double factor = op == Op::average ? 1.0 / session.size : 1.0;
   std::vector<double> exact(std::min(kSlice, in.count));
   with_type(in.dtype, [&]<class T>(std::type_identity<T>) {
@@ -40,7 +40,7 @@ Accuracy measure_accuracy(const Session& session, ConstView in, View out, Op op,
         const double got = to_double(results[begin + i]);
         norm2 += square(want);
         error2 += square(got - want);
-        sums[begin + i] = got - kCalls * want;
+        sums[begin + i] = got - all * want;
       }
     }
   });
@@ -52,13 +52,13 @@ Accuracy measure_accuracy(const Session& session, ConstView in, View out, Op op,
 
   with_type(in.dtype, [&]<class T>(std::type_identity<T>) {
     const auto results = out.as<T>();
-    for (std::size_t call = 1; call < Accuracy::kCalls; ++call) {
+    for (std::size_t call = 1; call < calls; ++call) {
       allreduce();
       for (std::size_t i = 0; i < results.size(); ++i) sums[i] += to_double(results[i]);
     }
   });
   double mean_error2 = 0;
-  for (const double sum : sums.first(in.count)) mean_error2 += square(sum / kCalls);
+  for (const double sum : sums.first(in.count)) mean_error2 += square(sum / all);
   accuracy.mean_error = max_over_ranks(session, std::sqrt(mean_error2 / norm2));
   accuracy.same_bits = same_on_all_ranks(session, hash_of(out)) && accuracy.same_bits;
   return accuracy;

@@ -29,14 +29,15 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr std::string_view kNotes =
-    R"(A row is a codec and a size. It begins with 20 calls from zero residuals that are compared with
-exact sums; then the compressed call and plain MPI_Allreduce are timed in turn. A sample is a
-batch of calls back to back after a barrier, long enough for the clock (5 ms; on several hosts 50
-ms and 4 calls, since links may let short bursts pass unshaped); its time is that of the slowest
-rank, divided by the calls. Without --iterations or --seconds a row has 9 to 51 samples of each
-call in about 5 seconds. Where 9 take longer, up to 90: then batches become shorter and after that
-samples fewer, but not fewer than 3. So 64M over 4 hosts and 1 Gbit/s takes under two minutes. The
-input is normal, standard deviation 0.01, half of its variance common to all ranks.
+    R"(A row is a codec and a size. It begins with 20 calls (--mean-calls) from zero residuals that are
+compared with exact sums; then the compressed call and plain MPI_Allreduce are timed in turn. A
+sample is a batch of calls back to back after a barrier, long enough for the clock (5 ms; on
+several hosts 50 ms and 4 calls, since links may let short bursts pass unshaped); its time is that
+of the slowest rank, divided by the calls. Without --iterations or --seconds a row has 9 to 51
+samples of each call in about 5 seconds. Where 9 take longer, up to 90: then batches become
+shorter and after that samples fewer, but not fewer than 3. So 64M over 4 hosts and 1 Gbit/s takes
+under two minutes. The input is normal, standard deviation 0.01, half of its variance common to
+all ranks.
 
 Plain MPI goes by its default decision, or by what --baseline names: best is the fastest of the
 default and Open MPI's recursive_doubling (3), ring (4) and segmented_ring (5, segments of 1 MiB).
@@ -54,7 +55,7 @@ beforehand, in a minute or little more. Further algorithms: basic_linear (1), no
                 and other programs' bytes too, but none of RDMA's
   ratio         bytes that the best plain algorithm sends, 2 (P - 1) / P of the tensor, over wire/rank
   error         relative L2 error of one call
-  20 calls      relative L2 error of the mean of 20 calls on the same input
+  20 calls      relative L2 error of the mean of 20 calls (--mean-calls) on the same input
   bits          whether all ranks end with the same bits
   exact         why the library called plain MPI instead: small, slower, or asked for
 )";
@@ -62,6 +63,7 @@ beforehand, in a minute or little more. Further algorithms: basic_linear (1), no
 constexpr std::size_t kFewestCounted = 4;  // calls, so that barriers are little of their bytes on the wire
 
 struct Arguments : CallArguments {
+  std::size_t mean_calls = 0;
   BaselineChoice baseline;
   std::string plot;
 };
@@ -69,6 +71,8 @@ struct Arguments : CallArguments {
 po::options_description suite_options() {
   po::options_description options("Options", 100);
   add_call_options(options);
+  options.add_options()("mean-calls", po::value<std::string>()->value_name("N")->default_value("20"),
+                        "calls on one input whose mean is compared with exact sums");
   add_baseline_option(options);
   options.add_options()("plot", po::value<std::string>()->value_name("FILE"),
                         "draw times over sizes into a .png or .svg file (gnuplot)");
@@ -77,7 +81,8 @@ po::options_description suite_options() {
 }
 
 Arguments parse(const po::variables_map& values) {
-  return {call_arguments(values), baseline_argument(values), value_or(values, "plot", "")};
+  return {call_arguments(values), parse_count("--mean-calls", values["mean-calls"].as<std::string>(), 1),
+          baseline_argument(values), value_or(values, "plot", "")};
 }
 
 /// The memory of all rows, as long as the longest needs it.
@@ -149,7 +154,11 @@ class AllreduceSuite {
     if (bench_.has_choice()) columns.push_back(bench_.baseline_column());
     columns.insert(columns.end(), {{"speedup", 7}, {"wire/rank", 8}});
     if (has_links()) columns.push_back({"on wire", 8});
-    columns.insert(columns.end(), {{"ratio", 5}, {"error", 6}, {"20 calls", 6}, {"bits", 4}, {"exact", 6}});
+    columns.insert(columns.end(), {{"ratio", 5},
+                                   {"error", 6},
+                                   {std::to_string(arguments_.mean_calls) + " calls", 6},
+                                   {"bits", 4},
+                                   {"exact", 6}});
     return columns;
   }
 
@@ -166,14 +175,15 @@ class AllreduceSuite {
     const ConstView in = memory.in.view().slice(0, row.count);
     const View out = memory.out.view().slice(0, row.count);
 
-    Feedback feedback;
+    Feedback feedback(arguments_.residual);
     const AllreduceOptions options = arguments_.options_for(named, &feedback);
     const auto allreduce = [&] { row.outcome = communicator.allreduce(in, out, options); };
 
-    row.accuracy = measure_accuracy(session_, in, out, *options.op, memory.sums.view().as<double>(), [&] {
-      allreduce();
-      return row.outcome.result != Outcome::Result::exact;
-    });
+    row.accuracy = measure_accuracy(session_, in, out, *options.op, arguments_.mean_calls,
+                                    memory.sums.view().as<double>(), [&] {
+                                      allreduce();
+                                      return row.outcome.result != Outcome::Result::exact;
+                                    });
     const auto plain = [&](MPI_Comm comm) { memory.baseline.run(row.count, comm); };
     row.baseline = bench_.choose(allreduce, plain, label);
     auto samples = sample_in_turn(session_, arguments_.sampling,
@@ -224,6 +234,7 @@ class AllreduceSuite {
         {"ratio", ratio == 0 ? Json() : Json(ratio)},
         {"rel_error", row.accuracy.rel_error},
         {"mean_error", row.accuracy.mean_error},
+        {"mean_calls", arguments_.mean_calls},
         {"same_bits", row.accuracy.same_bits}});
     return json;
   }

@@ -94,6 +94,23 @@ CommonArguments common_arguments(const po::variables_map& values, Sizes sizes) {
   return arguments;
 }
 
+void add_residual_option(po::options_description& options) {
+  options.add_options()("residual", po::value<std::string>()->value_name("TYPE")->default_value("full"),
+                        "how residuals are kept: full, as sums are, or bf16");
+}
+
+ResidualType residual_argument(const po::variables_map& values, DType dtype) {
+  const auto text = values["residual"].as<std::string>();
+  if (text == name(ResidualType::full)) return ResidualType::full;
+  if (text != name(ResidualType::bf16)) {
+    throw UsageError("--residual: '" + text + "' is neither full nor bf16");
+  }
+  if (accumulator_of(dtype) != DType::f32) {
+    throw UsageError("--residual: bf16 is not for " + std::string(name(dtype)) + " tensors: use full");
+  }
+  return ResidualType::bf16;
+}
+
 void add_library_options(po::options_description& description) {
   for (const OptionInfo& option : options()) {
     const std::string name = dashed(option.name);

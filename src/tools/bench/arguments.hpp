@@ -49,6 +49,11 @@ enum class Sizes : std::uint8_t { list, own };
 CommonArguments common_arguments(const boost::program_options::variables_map& values,
                                  Sizes sizes = Sizes::list);
 
+/// Declares --residual.
+void add_residual_option(boost::program_options::options_description& options);
+/// What it says. Errors: tools::UsageError, for a dtype that does not take it too.
+ResidualType residual_argument(const boost::program_options::variables_map& values, DType dtype);
+
 /// Declares --x for each row x of the library's option table but those that `options` has already.
 void add_library_options(boost::program_options::options_description& options);
 /// What is given of the library's options, --codec aside. Errors: terse::Error(invalid_argument).

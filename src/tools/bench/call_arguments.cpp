@@ -26,6 +26,7 @@ void add_call_options(po::options_description& options, const SizeHelp& help) {
   const auto text = [](const char* name) { return po::value<std::string>()->value_name(name); };
   add("op", text("OP")->default_value("average"), "sum or average");
   add("no-feedback", "without error feedback: what a codec leaves out is lost");
+  add_residual_option(options);
   add("iterations", text("N"), "samples of each call");
   add("seconds", text("S"), "time for the samples of a row");
 }
@@ -39,6 +40,7 @@ CallArguments call_arguments(const po::variables_map& values, Sizes sizes) {
   if (arguments.options.algorithm.empty()) arguments.options.algorithm = environment.algorithm;
   if (arguments.options.algorithm.empty()) arguments.options.algorithm = library_default("algorithm");
   arguments.feedback = values.count("no-feedback") == 0;
+  arguments.residual = residual_argument(values, arguments.common.dtype);
   if (values.count("iterations") != 0 && values.count("seconds") != 0) {
     throw tools::UsageError("--iterations and --seconds both say how long to measure: give one");
   }

@@ -15,6 +15,7 @@ struct CallArguments {
   CommonArguments common;
   AllreduceOptions options;  ///< for every row; op and algorithm are set
   bool feedback = true;
+  ResidualType residual = ResidualType::full;  ///< that of all Feedbacks
   SamplingPlan sampling;
 
   AllreduceOptions options_for(const NamedCodec& named, Feedback* feedback) const;
@@ -22,7 +23,7 @@ struct CallArguments {
   AllreduceOptions communicator_options() const;
 };
 
-/// Declares the common options and --op, --no-feedback, --iterations, --seconds.
+/// Declares the common options and --op, --no-feedback, --residual, --iterations, --seconds.
 void add_call_options(boost::program_options::options_description& options, const SizeHelp& help = {});
 /// Errors: as common_arguments.
 CallArguments call_arguments(const boost::program_options::variables_map& values, Sizes sizes = Sizes::list);

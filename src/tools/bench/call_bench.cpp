@@ -39,7 +39,11 @@ std::string CallBench::describe() const {
   const AllreduceOptions& options = arguments_.options;
   std::string text = std::string(name(arguments_.common.dtype)) + ", " + std::string(name(*options.op)) +
                      ", algorithm " + options.algorithm;
-  if (!arguments_.feedback) text += ", no feedback";
+  if (!arguments_.feedback) {
+    text += ", no feedback";
+  } else if (arguments_.residual != ResidualType::full) {
+    text.append(", residuals in ").append(name(arguments_.residual));
+  }
   for (const std::string option : {"threads", "progress"}) {
     if (const std::string value = get_option(options, option); !value.empty()) {
       text.append(", ").append(option).append(" ").append(value);
@@ -93,10 +97,15 @@ ChosenBaseline CallBench::choose(const std::function<void()>& call,
 
 Json CallBench::row(const std::string& codec, const Outcome& outcome, std::size_t count,
                     std::size_t bytes) const {
+  const auto& codecs = arguments_.common.codecs;
+  const auto named =
+      std::find_if(codecs.begin(), codecs.end(), [&](const NamedCodec& one) { return one.spec == codec; });
+  const bool residual = arguments_.feedback && named != codecs.end() && named->takes_feedback();
   return {{"suite", suite_},
           {"codec", codec},
           {"algorithm", outcome.algorithm},
           {"dtype", name(arguments_.common.dtype)},
+          {"residual", residual ? Json(name(arguments_.residual)) : Json()},
           {"count", count},
           {"bytes", bytes},
           {"ranks", session_.size},

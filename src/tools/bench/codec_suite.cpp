@@ -40,7 +40,8 @@ them. Figures are medians, below them the least and the most.
   encode, decode, decode+add   1e9 bytes of elements a second
   triad                        1e9 bytes of memory traffic a second, the faster kernel, 12 bytes an element
   encode/triad                 memory traffic of encoding over triad's: a value read and, with
-                               feedback, a residual read and written (12 bytes an f32 element)
+                               feedback, a residual read and written (12 bytes an f32 element, 8
+                               with --residual bf16)
   add/triad                    memory traffic of decode+add over triad's: a sum read and written (8)
 )";
 
@@ -48,6 +49,7 @@ struct Arguments {
   CommonArguments common;
   std::size_t piece_bytes = 0;
   std::size_t iterations = 0;
+  ResidualType residual = ResidualType::full;
 };
 
 po::options_description suite_options() {
@@ -59,6 +61,7 @@ po::options_description suite_options() {
   };
   add("piece-bytes", text("SIZE", kPieceBytes), "bytes of the elements of a message");
   add("iterations", text("N", kIterations), "repetitions, at least 11");
+  add_residual_option(options);
   return options;
 }
 
@@ -68,18 +71,20 @@ Arguments parse(const po::variables_map& values) {
   arguments.common = common_arguments(values);
   arguments.piece_bytes = parse_bytes("--piece-bytes", values["piece-bytes"].as<std::string>());
   arguments.iterations = parse_count("--iterations", values["iterations"].as<std::string>(), kFewest);
+  arguments.residual = residual_argument(values, arguments.common.dtype);
   return arguments;
 }
 
 /// A codec's work on one tensor. The messages of all pieces are kept, one behind the other.
 class Work {
  public:
-  Work(const NamedCodec& named, DType dtype, std::size_t bytes, std::size_t piece_bytes)
+  Work(const NamedCodec& named, DType dtype, ResidualType residual, std::size_t bytes,
+       std::size_t piece_bytes)
       : codec_(*named.codec),
         dtype_(dtype),
         feedback_(named.takes_feedback()),
         values_(bytes / size_of(dtype), dtype),
-        residual_(feedback_ ? count() : 0, accumulator_of(dtype)),
+        residual_(feedback_ ? count() : 0, residual_of(dtype, residual)),
         decoded_(count(), dtype),
         sums_(count(), accumulator_of(dtype)) {
     fill_gradient(values_.view(), 0);
@@ -111,7 +116,7 @@ class Work {
 
   // Memory traffic of an element, messages aside.
   double encode_traffic() const {
-    return static_cast<double>(size_of(dtype_) + (feedback_ ? 2 * size_of(accumulator_of(dtype_)) : 0));
+    return static_cast<double>(size_of(dtype_) + (feedback_ ? 2 * size_of(residual_.view().dtype) : 0));
   }
   double decode_add_traffic() const { return 2.0 * static_cast<double>(size_of(accumulator_of(dtype_))); }
 
@@ -169,9 +174,10 @@ class CodecSuite {
 
   int run() {
     const Triad triad = agreed(session_, [&] { return Triad(kTriadCaches * cache_bytes_); });
-    std::cout << "terse-bench codec: GB/s, " << name(arguments_.common.dtype) << ", one core, pieces of "
-              << format_bytes(static_cast<double>(arguments_.piece_bytes)) << "; last-level cache "
-              << format_bytes(static_cast<double>(cache_bytes_)) << ", triad arrays "
+    std::cout << "terse-bench codec: GB/s, " << name(arguments_.common.dtype)
+              << (arguments_.residual == ResidualType::full ? "" : ", residuals in bf16")
+              << ", one core, pieces of " << format_bytes(static_cast<double>(arguments_.piece_bytes))
+              << "; last-level cache " << format_bytes(static_cast<double>(cache_bytes_)) << ", triad arrays "
               << format_bytes(static_cast<double>(triad.array_bytes())) << std::endl;
     table_.print_heading();
     for (const NamedCodec& codec : arguments_.common.codecs) {
@@ -195,8 +201,9 @@ class CodecSuite {
   }
 
   void measure(const Triad& triad, const NamedCodec& named, std::size_t bytes) {
-    Work work =
-        agreed(session_, [&] { return Work(named, arguments_.common.dtype, bytes, arguments_.piece_bytes); });
+    Work work = agreed(session_, [&] {
+      return Work(named, arguments_.common.dtype, arguments_.residual, bytes, arguments_.piece_bytes);
+    });
     const std::string label = named.spec + ", " + format_bytes(static_cast<double>(bytes)) + ": ";
     const Rates rates = sample(triad, work, static_cast<double>(bytes), label);
 
@@ -226,6 +233,7 @@ class CodecSuite {
                      {"piece_bytes", arguments_.piece_bytes},
                      {"iterations", arguments_.iterations},
                      {"feedback", work.feedback()},
+                     {"residual", work.feedback() ? Json(name(arguments_.residual)) : Json()},
                      {"encode_gb_s", median(rates.encode)},
                      {"decode_gb_s", median(rates.decode)},
                      {"decode_add_gb_s", median(rates.decode_add)},

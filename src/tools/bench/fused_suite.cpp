@@ -187,8 +187,12 @@ class FusedSuite {
     const View out = memory.out.view();
     const View separate_out = memory.other_out.view();
 
-    std::vector<Feedback> residuals(slices_.size());
-    std::vector<Feedback> separate_residuals(slices_.size());
+    std::vector<Feedback> residuals;
+    std::vector<Feedback> separate_residuals;
+    for (std::size_t i = 0; i < slices_.size(); ++i) {
+      residuals.emplace_back(arguments_.residual);
+      separate_residuals.emplace_back(arguments_.residual);
+    }
     std::vector<AllreduceOptions> separate;  // of each tensor
     std::vector<FusedTensor> tensors;
     for (std::size_t i = 0; i < slices_.size(); ++i) {

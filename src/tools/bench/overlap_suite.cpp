@@ -264,8 +264,8 @@ class OverlapSuite {
     const View out = memory.out.view().slice(0, row.count);
     const View blocking_out = memory.other_out.view().slice(0, row.count);
 
-    Feedback feedback;
-    Feedback blocking_feedback;
+    Feedback feedback(arguments_.residual);
+    Feedback blocking_feedback(arguments_.residual);
     const AllreduceOptions options = arguments_.options_for(named, &feedback);
     const AllreduceOptions blocking = arguments_.options_for(named, &blocking_feedback);
     TerseCall call(communicator, in, out, options);
