@@ -71,6 +71,9 @@ struct AllreduceOptions {
   /// Who makes progress with calls that are under way. A Communicator's option, not a call's; thread needs
   /// MPI_THREAD_MULTIPLE.
   std::optional<Progress> progress{};
+  /// How residuals are kept that Terse makes, those of a Plan and of GradientBuckets: `full` by default.
+  /// Those of f64 tensors are always full. A Feedback of the caller's has a type of its own.
+  std::optional<ResidualType> residual{};
   /// Names the tensor where ranks could mean different ones: a difference is an error that names both.
   std::string tensor{};
   /// What this rank has found wrong with its arguments before it could make the call, as a binding for
@@ -144,7 +147,8 @@ class TERSE_API Request {
   Request(Request&& other) noexcept;
   Request& operator=(Request&& other) noexcept;
   /// Waits for the end, whatever that is; while an exception unwinds or after MPI_Finalize it does not
-  /// communicate, and the Communicator is not usable any more.
+  /// communicate, and the Communicator is not usable any more. What a call that goes exactly has then handed
+  /// to MPI_Iallreduce cannot be taken back, and MPI may write to `out` until MPI_Finalize.
   ~Request();
 
   /// Whether a call is under way, or has ended and nobody has waited for it yet.
@@ -163,6 +167,7 @@ class TERSE_API Request {
   Outcome outcome_{};  // as far as it is known before the end; exact_count is all that there is
   std::size_t bytes_ = 0;
   bool agreed_ = false;
+  bool refuses_ = false;  // the Communicator was broken before, and ranks do not agree on this call
 };
 
 /// An allreduce that is made again and again, on the same buffers: `auto` chooses when it is made.
@@ -241,7 +246,8 @@ class TERSE_API Communicator {
   /// The same, begun: `in` and `out` belong to the call until Request::wait has returned, options.feedback
   /// too. Any number may be under way on a Communicator; all ranks begin them, and blocking calls between
   /// them, in the same order, and may end them in any. A call that is nonblocking on one rank is so on all.
-  /// What is wrong is told by wait(); but for invalid_state and out_of_memory nothing is thrown here.
+  /// What is wrong is told by wait(). Thrown here: invalid_state, out_of_memory, and, where `auto` makes a
+  /// trial first, which is a call of its own, what allreduce throws, on all ranks alike.
   ///
   /// Progress is made by calls on this Communicator, or with progress=thread beside them. So, without such a
   /// thread, a rank that waits for something else than this Communicator may keep others waiting.
@@ -256,7 +262,9 @@ class TERSE_API Communicator {
   Plan allreduce_init(std::span<const FusedTensor> tensors, const AllreduceOptions& options = {});
 
   /// Bytes of memory that this Communicator keeps for calls to come: for each that was ever under way at the
-  /// same time, 12 messages a rank of a segment (see segment_bytes).
+  /// same time, 12 messages a rank of a segment (see segment_bytes), 1 KiB a rank, and as much as the tensors
+  /// where a list went exactly or a tensor was padded. Not counted: schedules, and what each thread that
+  /// computes keeps, which is some 100 KiB, or a few pieces where a codec's payload is not made of runs.
   std::size_t scratch_bytes() const;
 
  private:

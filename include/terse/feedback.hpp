@@ -37,17 +37,18 @@ class TERSE_API Feedback {
   std::vector<std::byte> save() const;
   /// Takes the place of what is held, and brings its own type of residuals along, if it is not empty. For the
   /// same rank of the same number of ranks. Saves of earlier formats are of type `full`.
-  /// Errors: corrupt_data, unsupported for another format's; what was held is then unchanged.
+  /// Errors: corrupt_data, unsupported for another format's, invalid_state while a call uses it; what was
+  /// held is then unchanged.
   void load(std::span<const std::byte> saved);
   /// Re-sharding: the saves of *all* ranks of an earlier run, in rank order, for use on any number of ranks.
   /// Nothing owed is lost: the new server residuals are the old ones plus the mean of the old worker
   /// residuals, the new worker residuals are zero. Sums are formed in the accumulator's type; saves with bf16
   /// residuals, whose type this Feedback takes on, make the first call round them to bf16.
   /// Errors: corrupt_data, invalid_argument where the saves are not of one run, unsupported for those of
-  /// onebit:deepspeed; what was held is then unchanged.
+  /// onebit:deepspeed, invalid_state while a call uses it; what was held is then unchanged.
   void load(std::span<const std::vector<std::byte>> saved_of_all_ranks);
-  /// Forgets everything but the type of residuals.
-  void reset() noexcept;
+  /// Forgets everything but the type of residuals. Errors: invalid_state while a call uses it.
+  void reset();
 
   /// How residuals are kept.
   ResidualType residual_type() const;

@@ -16,13 +16,14 @@ namespace terse::inline v0_1 {
 ///   buckets.wait();
 ///
 /// Tensors may become ready in any order, another one on each rank: buckets always go out in their own order.
-/// Keeps the residuals of all tensors. For the thread that uses its Communicator, which
-/// outlives it and stays where it is.
+/// Keeps the residuals of all tensors, of type options.residual. For the thread that uses its Communicator,
+/// which outlives it and stays where it is.
 class TERSE_API GradientBuckets {
  public:
   /// `tensors` in the order in which they are expected to become ready, as backward passes have it the last
   /// layer's first; a bucket holds consecutive ones of one dtype, and is closed once it has `bucket_bytes`.
-  /// All ranks pass the same. options.feedback is not used. Errors: invalid_argument where bucket_bytes is 0.
+  /// All ranks pass the same. options.feedback is not used, and small buckets are agreed upon too
+  /// (Check::all). Errors: invalid_argument where bucket_bytes is 0.
   GradientBuckets(Communicator& communicator, std::span<const View> tensors, std::size_t bucket_bytes,
                   const AllreduceOptions& options = {});
   GradientBuckets(GradientBuckets&&) noexcept;
@@ -32,7 +33,8 @@ class TERSE_API GradientBuckets {
 
   /// This step's gradient is in its memory: it belongs to the buckets until wait(). Begins the reductions
   /// that are due, and makes progress with those under way. Errors: invalid_argument for a tensor that there
-  /// is not, or that is ready already.
+  /// is not, or that is ready already; invalid_state for buckets that were moved from, as wait() and
+  /// feedback().
   void ready(std::size_t tensor);
   /// Waits until all are reduced; then another step may begin. Says what it did: `compressed` where any
   /// bucket was, the bytes and exact elements of all, and the reason of the last that gives one. Errors:

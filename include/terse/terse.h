@@ -110,9 +110,9 @@ typedef struct Terse_Request_s* Terse_Request;
 /// MPI_Iallreduce, in a request of Terse's all the same. The first call on a communicator, which duplicates
 /// it, is collective, and so is one for which terse_algorithm=auto makes a trial.
 ///
-/// Errors: here, those of MPI_Iallreduce, what cannot be told to other ranks, and a null `request`, about
-/// which the others hear (this rank waits until they do). Others, those of Terse_Allreduce, come with the
-/// end: of Terse_Wait, Terse_Waitall, Terse_Test or Terse_Request_free, which call the communicator's
+/// Errors: here, those of MPI_Iallreduce, what cannot be told to other ranks, those of a trial of
+/// terse_algorithm=auto, on all ranks alike, and TERSE_ERR_INVALID_ARGUMENT for a null `request`, where the
+/// call is made to its end first. Others, those of Terse_Allreduce, come with the end: of Terse_Wait, Terse_Waitall, Terse_Test or Terse_Request_free, which call the communicator's
 /// handler, or that of MPI_COMM_WORLD where the communicator was freed. On an error here `*request` stays as
 /// it was.
 TERSE_API int Terse_Iallreduce(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype,
@@ -150,7 +150,8 @@ TERSE_API int Terse_Request_free(Terse_Request* request);
 ///
 /// Options of these calls are keys of `info` (as for Terse_Comm_set_info; MPI_INFO_NULL: none); the rest are
 /// the communicator's. terse_threads and terse_progress are the communicator's alone. The request has
-/// residuals of its own, which start as none and stay so where the codec loses nothing. A type and an
+/// residuals of its own (terse_residual=bf16: in half the memory, as Terse_Feedback_create_bf16 has it), which
+/// start as none and stay so where the codec loses nothing. A type and an
 /// operation that are not predefined must live as long as the request.
 ///
 /// What is passed on becomes a call of MPI_Iallreduce in each Terse_Start. Errors: on all ranks alike, those

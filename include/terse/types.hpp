@@ -70,6 +70,10 @@ constexpr DType residual_of(DType dtype, ResidualType type) noexcept {
   return type == ResidualType::bf16 && accumulator_of(dtype) == DType::f32 ? DType::bf16
                                                                            : accumulator_of(dtype);
 }
+/// The type of residuals for a tensor of `dtype` where `wanted` is asked for: full where there is no bf16.
+constexpr ResidualType residual_type_for(DType dtype, ResidualType wanted) noexcept {
+  return residual_of(dtype, wanted) == accumulator_of(dtype) ? ResidualType::full : wanted;
+}
 /// "f32", "f64", "f16", "bf16".
 TERSE_API std::string_view name(DType dtype) noexcept;
 /// "sum", "average".

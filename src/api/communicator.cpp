@@ -106,6 +106,7 @@ struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
       defaults = overlay(overlay(given, options_from_environment()), default_options());
       if (!defaults.codec.codec()) defaults.codec = make_codec(defaults.codec.spec());
       if (defaults.algorithm != "auto") find_algorithm(defaults.algorithm);
+      set_option(defaults, "threads", get_option(defaults, "threads"));  // a number that makes sense?
       if (*defaults.progress == terse::Progress::thread && !MpiTransport::serves_threads()) {
         throw Error(ErrorCode::unsupported,
                     "progress=thread needs MPI_THREAD_MULTIPLE, and MPI was not initialised with it: ask "
@@ -295,7 +296,10 @@ Request CommunicatorState::begin(const AllreduceOptions& given, Call call) {
   request.outcome_.exact_count = call.count();
   request.bytes_ = call.bytes();
   request.agreed_ = call.agree && transport.size() > 1;
+  request.refuses_ = broken && !call.agree;
   call.declines = request.outcome_.reason == Outcome::Reason::slower;
+  // a reduction that blocks in MPI may wait for ranks that wait for this one in an earlier call
+  if (call.blocks && !call.algorithm->compresses) engine->drain();
   request.execution_ = &engine->start(call);
   request.communicator_ = shared_from_this();
   return request;
@@ -307,7 +311,7 @@ Outcome CommunicatorState::conclude(Request& request) {
   Execution& execution = *std::exchange(request.execution_, nullptr);
   try {
     const CallResult result = engine->finish(execution);
-    if (broken && !request.agreed_) throw *broken;
+    if (request.refuses_) throw *broken;
     return complete(request.outcome_, result, request.bytes_, request.outcome_.exact_count);
   } catch (const AgreedError& error) {
     if (error.code() == ErrorCode::corrupt_data) note_broken(error);
@@ -319,7 +323,6 @@ Outcome CommunicatorState::conclude(Request& request) {
 }
 
 Outcome CommunicatorState::allreduce(const AllreduceOptions& given, Call call) {
-  engine->drain();
   call.blocks = true;
   Request request = begin(given, call);
   return conclude(request);
@@ -424,6 +427,7 @@ Request& Request::operator=(Request&& other) noexcept {
   std::swap(outcome_, other.outcome_);
   std::swap(bytes_, other.bytes_);
   std::swap(agreed_, other.agreed_);
+  std::swap(refuses_, other.refuses_);
   return *this;
 }
 
@@ -473,14 +477,16 @@ Plan Communicator::allreduce_init(std::span<const FusedTensor> tensors, const Al
   plan->options = options;
   plan->options.failure.reset();
   plan->tensors.assign(tensors.begin(), tensors.end());
+  const ResidualType residual = options.residual.value_or(*state.defaults.residual);
   for (FusedTensor& tensor : plan->tensors) {
     if (tensor.feedback) continue;
-    plan->own.push_back(std::make_unique<Feedback>());
+    plan->own.push_back(std::make_unique<Feedback>(residual_type_for(tensor.in.dtype, residual)));
     tensor.feedback = plan->own.back().get();
   }
   Call call = call_of(state, plan->tensors, "allreduce_init");
   state.choose(options, call);
   call.agree = true;
+  if (state.broken) call.failure = state.broken;
   require_agreement(state.transport, call);
   return Plan(std::move(plan));
 }

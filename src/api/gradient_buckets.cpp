@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <exception>
 #include <optional>
 #include <string>
 #include <terse/gradient_buckets.hpp>
 #include <utility>
 #include <vector>
+
+#include "codec/feedback_state.hpp"
 
 namespace terse::inline v0_1 {
 
@@ -23,6 +26,10 @@ struct GradientBuckets::Impl {
   std::vector<Bucket> buckets;
   std::size_t next = 0;  // bucket that has not begun
 
+  static Impl& of(const std::unique_ptr<Impl>& buckets) {
+    if (buckets) return *buckets;
+    throw Error(ErrorCode::invalid_state, "these GradientBuckets were moved from: make new ones");
+  }
   void begin_due() {
     for (; next < buckets.size() && buckets[next].missing == 0; ++next) begin(buckets[next]);
   }
@@ -47,7 +54,12 @@ GradientBuckets::GradientBuckets(Communicator& communicator, std::span<const Vie
   }
   impl_->communicator = &communicator;
   impl_->options = options;
-  impl_->feedbacks.resize(tensors.size());
+  // small ones too, since others must hear where a tensor was not ready
+  impl_->options.check = std::max(options.check.value_or(*communicator.defaults().check), Check::all);
+  const ResidualType residual = options.residual.value_or(*communicator.defaults().residual);
+  for (const View& tensor : tensors) {
+    impl_->feedbacks.emplace_back(residual_type_for(tensor.dtype, residual));
+  }
   impl_->is_ready.resize(tensors.size());
   std::size_t bytes = bucket_bytes;  // in the last bucket, which takes no more
   for (std::size_t t = 0; t < tensors.size(); ++t) {
@@ -68,6 +80,7 @@ GradientBuckets& GradientBuckets::operator=(GradientBuckets&&) noexcept = defaul
 GradientBuckets::~GradientBuckets() = default;
 
 void GradientBuckets::ready(std::size_t tensor) {
+  Impl::of(impl_);
   if (impl_->is_ready[impl_->checked(tensor)]) {
     throw Error(
         ErrorCode::invalid_argument,
@@ -80,6 +93,7 @@ void GradientBuckets::ready(std::size_t tensor) {
 }
 
 Outcome GradientBuckets::wait() {
+  Impl::of(impl_);
   Outcome all{.reason = Outcome::Reason::none};
   std::exception_ptr error;
   const auto note = [&](auto&& work) {
@@ -116,8 +130,10 @@ Outcome GradientBuckets::wait() {
   return all;
 }
 
-std::size_t GradientBuckets::buckets() const noexcept { return impl_->buckets.size(); }
+std::size_t GradientBuckets::buckets() const noexcept { return impl_ ? impl_->buckets.size() : 0; }
 
-Feedback& GradientBuckets::feedback(std::size_t tensor) { return impl_->feedbacks[impl_->checked(tensor)]; }
+Feedback& GradientBuckets::feedback(std::size_t tensor) {
+  return Impl::of(impl_).feedbacks[impl_->checked(tensor)];
+}
 
 }  // namespace terse::inline v0_1

@@ -24,6 +24,7 @@ std::string text_of(const std::optional<std::size_t>& bytes) { return bytes ? st
 
 constexpr std::array<std::string_view, 3> kChecks = {"call", "all", "payload"};
 constexpr std::array<std::string_view, 2> kProgress = {"calls", "thread"};
+constexpr std::array<ResidualType, 2> kResidualTypes = {ResidualType::full, ResidualType::bf16};
 constexpr std::size_t kMostThreads = 1024;
 
 [[noreturn]] void refuse(std::string_view option, std::string_view value, const std::string& allowed) {
@@ -31,7 +32,7 @@ constexpr std::size_t kMostThreads = 1024;
               std::string(option) + "=" + std::string(value) + " makes no sense: " + allowed);
 }
 
-constexpr std::array<Row, 7> kRows = {{
+constexpr std::array<Row, 8> kRows = {{
     {{"codec", "identity", "codec and its options, such as onebit or cast:bf16 (see `terse codecs`)"},
      [](AllreduceOptions& o, std::string_view v) { o.codec = make_codec(v); },
      [](const AllreduceOptions& o) { return o.codec.codec() ? o.codec.codec()->spec() : o.codec.spec(); }},
@@ -51,8 +52,7 @@ constexpr std::array<Row, 7> kRows = {{
      [](const AllreduceOptions& o) { return o.min_bytes == kAutoBytes ? "auto" : text_of(o.min_bytes); }},
     {{"segment_bytes", "auto",
       "bytes of elements in one segment of the pipeline, over all ranks: auto, or bytes such as 4M; results "
-      "do "
-      "not depend on it"},
+      "do not depend on it"},
      [](AllreduceOptions& o, std::string_view v) {
        const std::size_t bytes = v == "auto" ? kAutoSegment : parse_bytes("segment_bytes", v);
        if (bytes == 0) refuse("segment_bytes", v, "use auto, or at least 1");
@@ -91,6 +91,15 @@ constexpr std::array<Row, 7> kRows = {{
      [](const AllreduceOptions& o) {
        return std::string(o.progress ? kProgress[static_cast<std::size_t>(*o.progress)] : "");
      }},
+    {{"residual", "full",
+      "how persistent calls and buckets keep residuals: full, as sums are, or bf16, half the memory of f32"},
+     [](AllreduceOptions& o, std::string_view v) {
+       const auto found = std::find_if(kResidualTypes.begin(), kResidualTypes.end(),
+                                       [&](ResidualType type) { return name(type) == v; });
+       if (found == kResidualTypes.end()) refuse("residual", v, "use full or bf16");
+       o.residual = *found;
+     },
+     [](const AllreduceOptions& o) { return std::string(o.residual ? name(*o.residual) : ""); }},
 }};
 
 constexpr auto kInfos = [] {
@@ -179,6 +188,7 @@ AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& 
   if (!merged.check) merged.check = second.check;
   if (!merged.threads) merged.threads = second.threads;
   if (!merged.progress) merged.progress = second.progress;
+  if (!merged.residual) merged.residual = second.residual;
   if (merged.tensor.empty()) merged.tensor = second.tensor;
   if (!merged.failure) merged.failure = second.failure;
   return merged;

@@ -68,6 +68,10 @@ void Terse_Request_s::make_plan(Meaning meaning) {
   terse::AllreduceOptions options = persistent_->options;
   options.failure = meaning.options.failure;
   terse::Communicator& communicator = state_->usable_communicator();
+  if (!persistent_->plan) {
+    persistent_->residuals.feedback = terse::Feedback(terse::residual_type_for(
+        meaning.tensors[0].in.dtype, options.residual.value_or(*communicator.defaults().residual)));
+  }
   persistent_->plan.emplace(communicator.allreduce_init(meaning.tensors, options));
   persistent_->planned_on = state_->communicators_made;
 }
@@ -166,18 +170,14 @@ int iallreduce(Arguments call, Terse_Request* request) {
     Passed{}.begin(call);  // MPI refuses it
     return MPI_SUCCESS;
   }
-  // The others hear of it in their call, and this rank's ends here; for that it waits for them.
-  if (request == nullptr) {
-    if (errors_are_fatal(call.comm)) throw no_room();
-    if (!call.failure) call.failure = no_room();
-  }
+  if (request == nullptr && errors_are_fatal(call.comm)) throw no_room();
   State& state = state_of(call.comm);
   auto made = beginning(state, [&] { return std::make_unique<Terse_Request_s>(state, call); });
-  if (request == nullptr) {
+  if (request == nullptr) {  // the others make this call: it is made to its end here
     made->wait();
-  } else {
-    *request = made.release();
+    throw no_room();
   }
+  *request = made.release();
   return MPI_SUCCESS;
 }
 

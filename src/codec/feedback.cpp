@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <atomic>
 #include <new>
 #include <terse/error.hpp>
 #include <terse/feedback.hpp>
@@ -235,9 +236,22 @@ std::vector<std::byte> Feedback::save() const {
   return writer.finish();
 }
 
-void Feedback::load(std::span<const std::byte> saved) { state() = read_save(saved, residual_type()); }
+namespace {
+
+void require_idle(FeedbackState& state) {
+  if (!std::atomic_ref(state.in_use).load()) return;
+  throw Error(ErrorCode::invalid_state, "a call that is under way uses this Feedback: wait for it first");
+}
+
+}  // namespace
+
+void Feedback::load(std::span<const std::byte> saved) {
+  require_idle(state());
+  state() = read_save(saved, residual_type());
+}
 
 void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) {
+  require_idle(state());
   FeedbackState sum;
   sum.residual_type = residual_type();
   if (std::all_of(saved_of_all_ranks.begin(), saved_of_all_ranks.end(),
@@ -298,8 +312,9 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
   state() = std::move(sum);
 }
 
-void Feedback::reset() noexcept {
+void Feedback::reset() {
   if (!state_) return;
+  require_idle(*state_);
   const ResidualType type = state_->residual_type;
   *state_ = FeedbackState{};
   state_->residual_type = type;

@@ -44,7 +44,7 @@ inline FeedbackShapeView view_of(const FeedbackShape& shape) {
 
 /// Whether residuals of a tensor of `dtype` may be of that type.
 constexpr bool serves(ResidualType type, DType dtype) noexcept {
-  return type == ResidualType::full || residual_of(dtype, type) != residual_of(dtype, ResidualType::full);
+  return type == residual_type_for(dtype, type);
 }
 
 struct FeedbackState {

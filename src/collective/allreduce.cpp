@@ -314,16 +314,16 @@ void Execution::prepare() {
 void Execution::pad(std::size_t count) {
   const DType dtype = call_.dtype();
   const std::size_t bytes = count * size_of(dtype);
-  const auto memory = flat_.reserve(2 * bytes);
+  const auto memory = flat_.reserve(bytes);
   std::size_t at = 0;
   for (const CallTensor& tensor : tensors_) {
     if (tensor.in.bytes() != 0) std::memcpy(memory.data() + at, tensor.in.data, tensor.in.bytes());
     at += tensor.in.bytes();
   }
-  std::fill(memory.begin() + static_cast<std::ptrdiff_t>(at),
-            memory.begin() + static_cast<std::ptrdiff_t>(bytes), std::byte{0});
+  std::fill(memory.begin() + static_cast<std::ptrdiff_t>(at), memory.end(), std::byte{0});
   append(layout_, count, 1);
-  bound_.push_back({.in = {memory.data(), count, dtype}, .out = {memory.data() + bytes, count, dtype}});
+  const View all{memory.data(), count, dtype};
+  bound_.push_back({.in = all, .out = all});
 }
 
 void Execution::unpad() {

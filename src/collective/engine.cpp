@@ -112,7 +112,9 @@ bool Engine::test(Execution& execution) {
 // Under the lock: the caller makes progress itself.
 void Engine::wait_for(const Execution& execution) {
   while (!execution.done()) {
-    progress(advance_all() ? Transport::Wait::no : Transport::Wait::yes);
+    const bool computed = advance_all();
+    if (execution.done()) return;  // what else is under way may need ranks that wait for this one
+    progress(computed ? Transport::Wait::no : Transport::Wait::yes);
   }
 }
 

@@ -45,7 +45,8 @@ class Engine {
   /// Does all that can be done without waiting, for all calls; whether this one is over.
   bool test(Execution& execution);
   /// Unless it is over: gives up all that is under way. What that reads and writes is not touched any more,
-  /// and the transport only refuses. Returns whether it has come to that.
+  /// but for buffers of the transport's own reductions, which cannot be given up; and the transport only
+  /// refuses. Returns whether it has come to that.
   bool give_up(const Execution& execution) noexcept;
   /// Waits, and says what the call did. The reference is void from then on.
   CallResult finish(Execution& execution);

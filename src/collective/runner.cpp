@@ -47,7 +47,11 @@ void Runner::begin(std::shared_ptr<const Schedule> schedule, const Binding& bind
   encoded_behind_gate_.clear();
   flagged_.clear();
   failure_.reset();
-  if (pool_) order_ = pool_->next_order();
+  if (pool_) {
+    order_ = pool_->next_order(schedule->size());
+    returned_.reserve(schedule->size());
+    taken_back_.reserve(schedule->size());
+  }
   schedule_ = std::move(schedule);
   for (std::uint32_t i = 0; i < schedule_->size(); ++i) {
     waits_[i] = schedule_->prerequisites(i);

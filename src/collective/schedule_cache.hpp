@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "collective/algorithms.hpp"
@@ -11,10 +13,14 @@
 
 namespace terse::inline v0_1 {
 
-/// The schedules of the last problems.
+/// The schedules of earlier problems: those of a training step come again and again.
 class ScheduleCache {
  public:
-  /// The schedule of a problem, made now if it is not one of the last few.
+  /// Steps of all schedules that are kept, some 150 bytes each: when there are more, all but the new one are
+  /// forgotten.
+  static constexpr std::size_t kMostSteps = std::size_t{1} << 18;
+
+  /// The schedule of a problem, made now if it is not kept.
   std::shared_ptr<const Schedule> schedule_for(const Algorithm& algorithm, const Problem& problem);
 
  private:
@@ -25,7 +31,8 @@ class ScheduleCache {
     std::vector<Range> tensors;
     std::shared_ptr<const Schedule> schedule;
   };
-  std::vector<Entry> entries_;  // the last used in front
+  std::unordered_multimap<std::uint64_t, Entry> entries_;  // by hash
+  std::size_t steps_ = 0;
 };
 
 }  // namespace terse::inline v0_1

@@ -2,8 +2,8 @@
 #include "collective/step_pool.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <string>
-#include <system_error>
 
 #include "collective/runner.hpp"
 
@@ -12,7 +12,7 @@ namespace terse::inline v0_1 {
 StepPool::StepPool(std::size_t threads) {
   try {
     for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { serve(); });
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {
     stop();
     throw Error(ErrorCode::out_of_memory,
                 "no " + std::to_string(threads) + " more threads: " + error.what() + ". Lower threads");
@@ -28,6 +28,12 @@ void StepPool::stop() {
   }
   more_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+}
+
+std::uint64_t StepPool::next_order(std::size_t steps) {
+  const Lock lock(mutex_);
+  tasks_.reserve(tasks_.size() + steps);
+  return next_order_++;
 }
 
 bool StepPool::comes_later(const Task& a, const Task& b) noexcept {

@@ -40,7 +40,8 @@ class StepPool {
   /// Waits until something was computed for a runner.
   void wait_for(Runner& runner);
   /// A number for a runner that begins.
-  std::uint64_t next_order() noexcept { return next_order_++; }
+  /// For a runner that begins, with so many steps.
+  std::uint64_t next_order(std::size_t steps);
 
  private:
   struct Task {

@@ -165,7 +165,8 @@ constexpr std::array<SettingInfo, 5> kLibraryRows = {{
     {"min_bytes", "64K",
      "tensors of fewer bytes are passed on; auto: short trials say from which size on compression pays",
      true},
-    {"segment_bytes", "4M", "bytes of elements in one segment of the pipeline, over all ranks", true},
+    {"segment_bytes", "auto",
+     "bytes of elements in one segment of the pipeline, over all ranks: auto, or such as 4M", true},
     {"check", "call", "call (all ranks make the same call) or payload (checksums of all messages too)", true},
 }};
 

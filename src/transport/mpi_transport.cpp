@@ -162,6 +162,8 @@ void MpiTransport::receive(std::span<std::byte> bytes, int from, int tag, Operat
 void MpiTransport::progress(Wait wait) {
   require_usable();
   if (requests_.empty()) return;
+  if (!mpi_is_up())
+    throw Error(ErrorCode::communication, "MPI_Finalize was called while a call was under way");
   const auto pending = static_cast<int>(requests_.size());
   finished_.resize(requests_.size());
   statuses_.resize(requests_.size());

@@ -4,6 +4,7 @@
 #include <mpi.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -65,7 +66,7 @@ class MpiTransport final : public Transport {
   int size_ = 1;
   int tag_limit_ = 32767;
   int next_tag_ = 0;
-  bool abandoned_ = false;
+  std::atomic<bool> abandoned_ = false;                           // a progress thread may do it
   std::array<MPI_Op, 2> half_sums_ = {MPI_OP_NULL, MPI_OP_NULL};  // for f16, bf16
 
   std::vector<MPI_Request> requests_;  // in an array of their own, as MPI wants them

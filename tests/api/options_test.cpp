@@ -44,6 +44,8 @@ const std::vector<std::pair<std::string, std::function<std::string(const Allredu
            [](const AllreduceOptions& o) {
              return std::to_string(static_cast<int>(o.progress.value_or(Progress::calls)));
            }},
+          {"residual",
+           [](const AllreduceOptions& o) { return std::string(o.residual ? name(*o.residual) : ""); }},
       };
   return list;
 }
@@ -102,7 +104,9 @@ TEST(Options, ValuesAreTakenAsTheyAreMeant) {
                                          {"threads", "1", "1"},
                                          {"threads", "1024", "1024"},
                                          {"progress", "calls", "0"},
-                                         {"progress", "thread", "1"}}) {
+                                         {"progress", "thread", "1"},
+                                         {"residual", "full", "full"},
+                                         {"residual", "bf16", "bf16"}}) {
     AllreduceOptions options;
     set_option(options, row.name, row.text);
     EXPECT_EQ(read(options, row.name), row.value) << row.name << "=" << row.text;
@@ -161,6 +165,7 @@ TEST(Options, WhatMakesNoSenseIsRefusedByName) {
                         {"threads", "", {"threads"}},
                         {"progress", "", {"progress", "calls", "thread"}},
                         {"progress", "threads", {"progress", "threads", "calls or thread"}},
+                        {"residual", "f16", {"residual", "f16", "full or bf16"}},
                         {"check", "", {"check", "call", "all", "payload"}},
                         {"check", "none", {"check", "none", "call", "all", "payload"}},
                         {"chunk", "1", {"chunk", "codec", "segment_bytes"}},
@@ -183,6 +188,7 @@ TEST(Options, TheEnvironmentSetsEveryRow) {
                              : name == "check"     ? "all"
                              : name == "progress"  ? "thread"
                              : name == "threads"   ? "7"
+                             : name == "residual"  ? "bf16"
                                                    : "12345";
     AllreduceOptions want;
     set_option(want, row.name, text);
@@ -197,7 +203,8 @@ TEST(Options, TheEnvironmentSetsEveryRow) {
   const AllreduceOptions none = options_from_environment();
   EXPECT_FALSE(none.codec.chosen());
   EXPECT_TRUE(none.algorithm.empty());
-  EXPECT_FALSE(none.min_bytes || none.segment_bytes || none.check || none.threads || none.progress || none.op);
+  EXPECT_FALSE(none.min_bytes || none.segment_bytes || none.check || none.threads || none.progress ||
+               none.op);
 }
 
 TEST(Options, AlgorithmsAreListed) {

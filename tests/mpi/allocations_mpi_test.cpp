@@ -84,5 +84,26 @@ TEST(Allocations, NoneAfterTheFirstCalls) {
   }
 }
 
+/// As many tensors as a model has.
+TEST(Allocations, NoneHoweverManyTensorsThereAre) {
+  Communicator world(MPI_COMM_WORLD);
+  AllreduceOptions options;
+  options.codec = "onebit";
+  options.op = Op::average;
+  options.min_bytes = 0;
+  std::vector<float> data(100000, 1.0f);
+  std::vector<Plan> plans;
+  for (std::size_t i = 0; i < 100; ++i) {
+    plans.push_back(world.allreduce_init(view(data).slice(0, 1000 * (i + 1)), options));
+  }
+  EXPECT_EQ(taken_by([&] {
+              for (Plan& plan : plans) {
+                plan.start();
+                plan.wait();
+              }
+            }),
+            0u);
+}
+
 }  // namespace
 }  // namespace terse::test

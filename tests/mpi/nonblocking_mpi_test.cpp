@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -151,6 +152,47 @@ TEST(Requests, LetBlockingCallsPass) {
   }
 }
 
+/// A wait is over with its call: what was begun after it may need ranks that wait for this one.
+TEST(Requests, AreWaitedForAlone) {
+  Communicator world(MPI_COMM_WORLD);
+  for (const char* algorithm : {"exact", "two_phase"}) {
+    for (const std::size_t count : {std::size_t{1000}, std::size_t{300000}}) {
+      for (const bool blocking : {false, true}) {
+        if (blocking && std::string(algorithm) == "exact") continue;  // it may block in MPI
+        SCOPED_TRACE(algorithm);
+        AllreduceOptions options;
+        options.codec = "onebit:block=64";
+        options.algorithm = algorithm;
+        options.min_bytes = 0;
+        std::vector<float> a(count, 1.0f);
+        std::vector<float> b(count, 2.0f);
+        std::vector<float> c(count, 3.0f);
+        Request first = world.iallreduce(view(a), options);
+        Request second;
+        const auto end_first = [&] {
+          if (blocking) world.allreduce(view(c), options);
+          if (!blocking) first.wait();
+        };
+        if (world_rank() == 0) {
+          if (!blocking) second = world.iallreduce(view(b), options);
+          end_first();
+          for (int r = 1; r < world_size(); ++r) MPI_Send(nullptr, 0, MPI_INT, r, 0, MPI_COMM_WORLD);
+        } else {
+          end_first();
+          MPI_Recv(nullptr, 0, MPI_INT, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        }
+        if (!second.active()) second = world.iallreduce(view(b), options);
+        second.wait();
+        if (first.active()) first.wait();
+        const auto ranks = static_cast<float>(world_size());
+        ASSERT_EQ(a, std::vector<float>(count, ranks));
+        ASSERT_EQ(b, std::vector<float>(count, 2 * ranks));
+        ASSERT_EQ(c, std::vector<float>(count, blocking ? 3 * ranks : 3));
+      }
+    }
+  }
+}
+
 TEST(Requests, TellErrorsWhenWaitedFor) {
   Communicator world(MPI_COMM_WORLD);
   std::vector<float> data(1000, 1.0f);
@@ -188,6 +230,11 @@ TEST(Requests, TellErrorsWhenWaitedFor) {
   options.feedback = &feedback;
   Request holds = world.iallreduce(view(data), options);
   Request wants = world.iallreduce(view(more), options);
+  for (const auto& change : std::vector<std::function<void()>>{
+           [&] { feedback.reset(); }, [&] { feedback.load(std::span<const std::byte>()); },
+           [&] { feedback.load(std::span<const std::vector<std::byte>>()); }}) {
+    EXPECT_TRUE(is_error(error_of(change), "invalid_state", {"under way"}));
+  }
   EXPECT_TRUE(is_error(error_of([&] { wants.wait(); }), "invalid_state", {"in use"}));
   EXPECT_EQ(error_of([&] { holds.wait(); }), "");
 }
@@ -230,6 +277,9 @@ TEST(Requests, LeftByAnExceptionBreakTheirCommunicator) {
   } catch (const std::runtime_error&) {
   }
   const std::vector<float> before = data;
+  std::vector<float> few(3, 1.0f);
+  const std::string none = error_of([&] { world.allreduce_init(view(few)); });
+  EXPECT_TRUE(is_error(none, "communication", {"not usable any more"}));
   const std::string error = error_of([&] { world.allreduce(view(data), options); });
   EXPECT_TRUE(is_error(error, "communication", {"not usable any more"}));
   EXPECT_EQ(data, before);
@@ -302,6 +352,33 @@ TEST(Plans, OfListsKeepResidualsOfEach) {
     EXPECT_EQ(plan.feedback(t).calls(), t == 1 ? 4u : feedbacks[t].calls());
   }
   EXPECT_TRUE(is_error(error_of([&] { plan.feedback(3); }), "invalid_argument", {"3 tensors"}));
+}
+
+TEST(Plans, AndBucketsKeepResidualsAsTold) {
+  std::vector<float> f32(3000, 1.0f);
+  std::vector<double> f64(3000, 1.0);
+  for (const bool by_communicator : {false, true}) {
+    AllreduceOptions options;
+    options.codec = "onebit";
+    options.min_bytes = 0;
+    AllreduceOptions defaults;
+    (by_communicator ? defaults : options).residual = ResidualType::bf16;
+    Communicator world(MPI_COMM_WORLD, defaults);
+    Plan plan = world.allreduce_init(view(f32), options);
+    plan.start();
+    plan.wait();
+    EXPECT_EQ(plan.feedback().worker().dtype, DType::bf16);
+    Plan wide = world.allreduce_init(view(f64), options);
+    wide.start();
+    wide.wait();
+    EXPECT_EQ(wide.feedback().worker().dtype, DType::f64);
+    const std::vector<View> views = {view(f32), view(f64)};
+    GradientBuckets buckets(world, views, 1 << 20, options);
+    for (std::size_t t = 0; t < 2; ++t) buckets.ready(t);
+    buckets.wait();
+    EXPECT_EQ(buckets.feedback(0).worker().dtype, DType::bf16);
+    EXPECT_EQ(buckets.feedback(1).worker().dtype, DType::f64);
+  }
 }
 
 TEST(Plans, SayWhatIsWrong) {
@@ -406,6 +483,45 @@ TEST(Buckets, SayWhatIsMissing) {
   buckets.wait();
   EXPECT_TRUE(is_error(error_of([&] { GradientBuckets(world, views, 0, options); }), "invalid_argument",
                        {"bucket_bytes"}));
+}
+
+/// Small buckets go exactly, and without an agreement if they were calls of their own.
+TEST(Buckets, SayWhatIsMissingFromASmallOne) {
+  Communicator world(MPI_COMM_WORLD);
+  std::vector<float> a(3, 1.0f);
+  std::vector<float> b(3, 1.0f);
+  const std::vector<View> views = {view(a), view(b)};
+  GradientBuckets buckets(world, views, 1);
+  for (int step = 0; step < 3; ++step) {
+    std::fill(a.begin(), a.end(), 1.0f);
+    std::fill(b.begin(), b.end(), 2.0f);
+    buckets.ready(0);
+    if (step != 1 || world_rank() != 0) buckets.ready(1);
+    const std::string error = error_of([&] { buckets.wait(); });
+    if (step == 1) {
+      EXPECT_TRUE(is_error(error, "invalid_state", {"tensor 1"}));
+      EXPECT_EQ(b, std::vector<float>(3, 2.0f));
+    } else {
+      EXPECT_EQ(error, "");
+      EXPECT_EQ(b, std::vector<float>(3, 2 * static_cast<float>(world_size())));
+    }
+    EXPECT_EQ(a, std::vector<float>(3, static_cast<float>(world_size())));
+  }
+  GradientBuckets moved = std::move(buckets);
+  EXPECT_EQ(buckets.buckets(), 0u);
+  EXPECT_TRUE(is_error(error_of([&] { buckets.ready(0); }), "invalid_state", {"moved from"}));
+  EXPECT_TRUE(is_error(error_of([&] { buckets.wait(); }), "invalid_state", {"moved from"}));
+  EXPECT_TRUE(is_error(error_of([&] { buckets.feedback(0); }), "invalid_state", {"moved from"}));
+  EXPECT_EQ(moved.buckets(), 2u);
+}
+
+TEST(Communicators, CountTheirThreads) {
+  AllreduceOptions options;
+  for (const std::size_t threads : {std::size_t{0}, std::size_t{100000}}) {
+    options.threads = threads;
+    EXPECT_TRUE(is_error(error_of([&] { Communicator(MPI_COMM_WORLD, options); }), "invalid_argument",
+                         {"threads", "1 to"}));
+  }
 }
 
 TEST(Communicators, ThreadsAndProgressChangeNothing) {

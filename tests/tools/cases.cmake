@@ -120,7 +120,7 @@ macro(terse_tool_cases)
         --mean-calls 7 --json residual.json
     SAYS "f32, average, algorithm auto, residuals in bf16, 2 ranks" "7 calls" "onebit +64 KiB" " same")
   terse_tool_test(bench.allreduce.no_such_residual 2 2 RUN terse-bench allreduce --codec onebit --bytes 64K --residual f16
-    SAYS "--residual: 'f16' is neither full nor bf16")
+    SAYS "residual=f16 makes no sense: use full or bf16")
   terse_tool_test(bench.codec.no_residual_of_f64 0 2 SAYS "--residual: bf16 is not for f64 tensors"
     RUN terse-bench codec --codec onebit --bytes 64K --residual bf16 --dtype f64)
   terse_tool_test(bench.codec.residual 0 0 JSON codec_residual.json CHECK check_residual SAYS "f32, residuals in bf16, one core"

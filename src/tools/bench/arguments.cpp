@@ -95,20 +95,18 @@ CommonArguments common_arguments(const po::variables_map& values, Sizes sizes) {
 }
 
 void add_residual_option(po::options_description& options) {
-  options.add_options()("residual", po::value<std::string>()->value_name("TYPE")->default_value("full"),
-                        "how residuals are kept: full, as sums are, or bf16");
+  options.add_options()("residual", po::value<std::string>()->value_name("TYPE"),
+                        "how residuals are kept: full, as sums are, or bf16; default full");
 }
 
 ResidualType residual_argument(const po::variables_map& values, DType dtype) {
-  const auto text = values["residual"].as<std::string>();
-  if (text == name(ResidualType::full)) return ResidualType::full;
-  if (text != name(ResidualType::bf16)) {
-    throw UsageError("--residual: '" + text + "' is neither full nor bf16");
-  }
-  if (accumulator_of(dtype) != DType::f32) {
+  AllreduceOptions options = options_from_environment();
+  if (values.count("residual") != 0) set_option(options, "residual", values["residual"].as<std::string>());
+  const ResidualType type = options.residual.value_or(ResidualType::full);
+  if (type != residual_type_for(dtype, type)) {
     throw UsageError("--residual: bf16 is not for " + std::string(name(dtype)) + " tensors: use full");
   }
-  return ResidualType::bf16;
+  return type;
 }
 
 void add_library_options(po::options_description& description) {

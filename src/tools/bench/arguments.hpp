@@ -51,7 +51,8 @@ CommonArguments common_arguments(const boost::program_options::variables_map& va
 
 /// Declares --residual.
 void add_residual_option(boost::program_options::options_description& options);
-/// What it says. Errors: tools::UsageError, for a dtype that does not take it too.
+/// What it says, or the environment. Errors: tools::UsageError for a dtype that does not take it,
+/// terse::Error(invalid_argument).
 ResidualType residual_argument(const boost::program_options::variables_map& values, DType dtype);
 
 /// Declares --x for each row x of the library's option table but those that `options` has already.
