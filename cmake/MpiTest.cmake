@@ -41,6 +41,9 @@ endfunction()
 # A test that includes support/thread_transport.hpp or what is built on it has ranks that are threads: label `threads`,
 # what the thread sanitizer is for.
 function(terse_test file)
+  if(TERSE_MPI_TESTS_ONLY)
+    return()
+  endif()
   terse_test_name(${file} "_test" name)
   terse_test_executable(test.${name} ${file} GTest::gtest_main)
   add_test(NAME ${name} COMMAND test.${name})

@@ -21,13 +21,14 @@
 namespace terse::test {
 namespace {
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr std::uint64_t kThin = 17;  // every so many cases where each takes long
-#elif !defined(__OPTIMIZE__)
-constexpr std::uint64_t kThin = 5;
+#if defined(__OPTIMIZE__)
+constexpr bool kOptimized = true;
 #else
-constexpr std::uint64_t kThin = 1;
+constexpr bool kOptimized = false;
 #endif
+constexpr std::uint64_t kThin = kSanitized   ? 29
+                                : kOptimized ? 1
+                                             : 5;  // every so many cases where each takes long
 
 bool is_lossy(const Rig& rig) { return rig.algorithm().compresses && !rig.codec()->traits().lossless; }
 
