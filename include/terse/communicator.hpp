@@ -215,7 +215,8 @@ class TERSE_API Communicator {
   ~Communicator();
 
   /// Waits for calls that are under way, whose requests keep what became of them, and gives the duplicate
-  /// back. Collective.
+  /// back; where a call failed half way that is left to MPI_Finalize, since messages may be left in it.
+  /// Collective.
   void free();
 
   int rank() const;

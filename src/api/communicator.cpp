@@ -380,7 +380,11 @@ void Communicator::free() {
   if (!state_) return;
   if (MpiTransport::mpi_is_up()) {
     state_->engine->drain();
-    state_->transport.free();
+    if (state_->broken || state_->transport.abandoned()) {
+      state_->transport.leave();
+    } else {
+      state_->transport.free();
+    }
   }
   state_.reset();
 }

@@ -108,6 +108,8 @@ void MpiTransport::free() {
   MPI_Comm_free(&comm_);
 }
 
+void MpiTransport::leave() noexcept { comm_ = MPI_COMM_NULL; }
+
 void MpiTransport::check(int code, const char* what) {
   if (code == MPI_SUCCESS) return;
   char text[MPI_MAX_ERROR_STRING] = {};

@@ -33,6 +33,9 @@ class MpiTransport final : public Transport {
 
   /// Collective: gives the duplicate back. No operation may be on its way.
   void free();
+  /// Local: leaves the duplicate to MPI_Finalize, since messages may be left in it. Some MPI libraries would
+  /// deliver those in the next communicator that gets its number.
+  void leave() noexcept;
   bool freed() const noexcept { return comm_ == MPI_COMM_NULL; }
 
   int rank() const override { return rank_; }

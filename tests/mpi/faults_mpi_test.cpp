@@ -63,7 +63,13 @@ Result calls(const std::string& spec, bool checksum, bool with_nan, const FaultP
     result.altered = t.altered();
     result.delayed = t.delayed();
   }
-  mpi.free();
+  const bool failed = std::any_of(result.errors.begin(), result.errors.end(),
+                                  [](const auto& error) { return !error.empty(); });
+  if (result.altered || failed) {
+    mpi.leave();
+  } else {
+    mpi.free();
+  }
   return result;
 }
 
