@@ -112,8 +112,8 @@ typedef struct Terse_Request_s* Terse_Request;
 ///
 /// Errors: here, those of MPI_Iallreduce, what cannot be told to other ranks, those of a trial of
 /// terse_algorithm=auto, on all ranks alike, and TERSE_ERR_INVALID_ARGUMENT for a null `request`, where the
-/// call is made to its end first. Others, those of Terse_Allreduce, come with the end: of Terse_Wait, Terse_Waitall, Terse_Test or Terse_Request_free, which call the communicator's
-/// handler, or that of MPI_COMM_WORLD where the communicator was freed. On an error here `*request` stays as
+/// call is made to its end first. Others, those of Terse_Allreduce, come with the end: of Terse_Wait,
+/// Terse_Waitall, Terse_Test or Terse_Request_free, which call the communicator's handler, or that of MPI_COMM_WORLD where the communicator was freed. On an error here `*request` stays as
 /// it was.
 TERSE_API int Terse_Iallreduce(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype,
                                MPI_Op op, MPI_Comm comm, Terse_Request* request);
@@ -151,8 +151,8 @@ TERSE_API int Terse_Request_free(Terse_Request* request);
 /// Options of these calls are keys of `info` (as for Terse_Comm_set_info; MPI_INFO_NULL: none); the rest are
 /// the communicator's. terse_threads and terse_progress are the communicator's alone. The request has
 /// residuals of its own (terse_residual=bf16: in half the memory, as Terse_Feedback_create_bf16 has it), which
-/// start as none and stay so where the codec loses nothing. A type and an
-/// operation that are not predefined must live as long as the request.
+/// start as none and stay so where the codec loses nothing. A type and an operation that are not predefined
+/// must live as long as the request.
 ///
 /// What is passed on becomes a call of MPI_Iallreduce in each Terse_Start. Errors: on all ranks alike, those
 /// of Terse_Allreduce, and those of `info`, which name the key.

@@ -39,8 +39,7 @@ class StepPool {
   void take_back(Runner& runner);
   /// Waits until something was computed for a runner.
   void wait_for(Runner& runner);
-  /// A number for a runner that begins.
-  /// For a runner that begins, with so many steps.
+  /// A number for a runner that begins, and room for its steps.
   std::uint64_t next_order(std::size_t steps);
 
  private:
