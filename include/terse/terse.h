@@ -113,8 +113,8 @@ typedef struct Terse_Request_s* Terse_Request;
 /// Errors: here, those of MPI_Iallreduce, what cannot be told to other ranks, those of a trial of
 /// terse_algorithm=auto, on all ranks alike, and TERSE_ERR_INVALID_ARGUMENT for a null `request`, where the
 /// call is made to its end first. Others, those of Terse_Allreduce, come with the end: of Terse_Wait,
-/// Terse_Waitall, Terse_Test or Terse_Request_free, which call the communicator's handler, or that of MPI_COMM_WORLD where the communicator was freed. On an error here `*request` stays as
-/// it was.
+/// Terse_Waitall, Terse_Test or Terse_Request_free, which call the communicator's handler, or that of
+/// MPI_COMM_WORLD where the communicator was freed. On an error here `*request` stays as it was.
 TERSE_API int Terse_Iallreduce(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype,
                                MPI_Op op, MPI_Comm comm, Terse_Request* request);
 TERSE_API int Terse_Iallreduce_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,

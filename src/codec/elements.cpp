@@ -119,24 +119,25 @@ void subtract_elements(const A* a, const A* b, To* to, std::size_t n) {
       a, b);
 }
 
-void add_views(ConstView a, ConstView b, View to) {
-  const auto run = [&]<class A, class B>(A, B) {
-    add_elements(static_cast<const A*>(a.data), static_cast<const B*>(b.data), static_cast<A*>(to.data),
-                 a.count);
-  };
-  if (a.dtype == DType::f64) return run(0.0, 0.0);
-  if (b.dtype == DType::bf16) return run(0.0f, bfloat16{});
+// Calls run with a value of the accumulator's type and one of the residual's.
+void with_residual(DType accumulator, DType residual, auto&& run) {
+  if (accumulator == DType::f64) return run(0.0, 0.0);
+  if (residual == DType::bf16) return run(0.0f, bfloat16{});
   run(0.0f, 0.0f);
 }
 
+void add_views(ConstView a, ConstView b, View to) {
+  with_residual(a.dtype, b.dtype, [&]<class A, class E>(A, E) {
+    add_elements(static_cast<const A*>(a.data), static_cast<const E*>(b.data), static_cast<A*>(to.data),
+                 a.count);
+  });
+}
+
 void subtract_views(ConstView a, ConstView b, View to) {
-  const auto run = [&]<class A, class To>(A, To) {
-    subtract_elements(static_cast<const A*>(a.data), static_cast<const A*>(b.data), static_cast<To*>(to.data),
+  with_residual(a.dtype, to.dtype, [&]<class A, class E>(A, E) {
+    subtract_elements(static_cast<const A*>(a.data), static_cast<const A*>(b.data), static_cast<E*>(to.data),
                       a.count);
-  };
-  if (a.dtype == DType::f64) return run(0.0, 0.0);
-  if (to.dtype == DType::bf16) return run(0.0f, bfloat16{});
-  run(0.0f, 0.0f);
+  });
 }
 
 void keep_view(ConstView from, View to) {

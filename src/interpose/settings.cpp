@@ -97,7 +97,7 @@ struct Row {
   SettingInfo info;
   void (*set)(Rule&, std::string_view);
 };
-constexpr std::array<Row, 9> kRuleRows = {{
+constexpr std::array<Row, 8> kRuleRows = {{
     {{"datatype", "any", "whose calls: any (f32 and f64), f32 or f64", true}, set_datatype},
     {{"bytes", ":", "tensors of how many bytes: FROM:TO, such as 64K: or 1M:1G", true},
      [](Rule& rule, std::string_view text) {
@@ -119,19 +119,6 @@ constexpr std::array<Row, 9> kRuleRows = {{
      [](Rule& rule, std::string_view text) {
        if (text != "on" && text != "off") refuse("feedback", text, "use on or off");
        rule.feedback = text == "on";
-     }},
-    {{"residual", "full",
-      "what feedback keeps: full (in the tensor's type), or bf16: half the memory, somewhat less exact, for "
-      "f32 "
-      "(f64 tensors keep f64)",
-      true},
-     [](Rule& rule, std::string_view text) {
-       for (const ResidualType type : {ResidualType::full, ResidualType::bf16}) {
-         if (text != name(type)) continue;
-         rule.residual = type;
-         return;
-       }
-       refuse("residual", text, "use full or bf16");
      }},
     {{"key", "address",
       "what tells tensors apart, beside communicator, count and datatype: address (of the data), site (the "
@@ -156,7 +143,7 @@ constexpr std::array<SettingInfo, 3> kProcessRows = {{
 }};
 // Those of the library that a rule may set. What must stay exact, such as a norm or a loss, is small: so a
 // rule has a threshold, where the library's min_bytes is auto.
-constexpr std::array<SettingInfo, 5> kLibraryRows = {{
+constexpr std::array<SettingInfo, 6> kLibraryRows = {{
     {"codec", "",
      "codec and its options, such as onebit or cast:bf16 (see `terse codecs`); in a file also none: the "
      "calls are passed on",
@@ -168,6 +155,11 @@ constexpr std::array<SettingInfo, 5> kLibraryRows = {{
     {"segment_bytes", "auto",
      "bytes of elements in one segment of the pipeline, over all ranks: auto, or such as 4M", true},
     {"check", "call", "call (all ranks make the same call) or payload (checksums of all messages too)", true},
+    {"residual", "full",
+     "what feedback keeps: full (in the tensor's type), or bf16: half the memory, somewhat less exact, for "
+     "f32 "
+     "(f64 tensors keep f64)",
+     true},
 }};
 
 bool is_the_library_s(std::string_view name) {
@@ -201,7 +193,7 @@ void complete(Rule& rule) {
   }
   const auto& codec = rule.options.codec.codec();
   if (codec->traits().lossless) rule.feedback = false;
-  if (rule.residual == ResidualType::bf16 && !rule.f32) {
+  if (rule.options.residual == ResidualType::bf16 && !rule.f32) {
     refuse("rule " + rule.name +
            " has residual=bf16, which f64 tensors do not take, and serves no others: leave "
            "it out, or take datatype=any or f32");
@@ -351,7 +343,7 @@ std::string describe(const Settings& settings) {
     text += " f32=" + std::to_string(rule.f32) + " f64=" + std::to_string(rule.f64) +
             " bytes=" + interval(rule.bytes) + " comm_size=" + interval(rule.comm_size) +
             " comm_name=" + rule.comm_name + " after=" + std::to_string(rule.after) +
-            " feedback=" + std::to_string(rule.feedback) + " residual=" + std::string(name(rule.residual)) +
+            " feedback=" + std::to_string(rule.feedback) +
             " key=" + std::to_string(static_cast<int>(rule.key)) + ":" + std::to_string(rule.period) +
             " sample=" + std::to_string(rule.sample) + "\n";
   }

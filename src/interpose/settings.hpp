@@ -38,13 +38,14 @@ struct Rule {
   // how
   bool passes = false;  ///< codec=none: they are passed on
   bool feedback = true;
-  ResidualType residual = ResidualType::full;  ///< of f32 tensors
   Key key = Key::address;
   std::uint64_t period = 1;
   std::uint64_t sample = 509;  ///< two calls in so many go exactly, to be compared with; 0: none
-  AllreduceOptions options{};  ///< codec, algorithm, min_bytes, segment_bytes, check
+  AllreduceOptions options{};  ///< codec, algorithm, min_bytes, segment_bytes, check, residual
 
-  ResidualType residual_for(DType dtype) const { return dtype == DType::f32 ? residual : ResidualType::full; }
+  ResidualType residual_for(DType dtype) const {
+    return residual_type_for(dtype, options.residual.value_or(ResidualType::full));
+  }
   bool serves(DType dtype) const { return dtype == DType::f32 ? f32 : dtype == DType::f64 && f64; }
 };
 
