@@ -15,6 +15,8 @@
 
 namespace terse::inline v0_1 {
 
+class DeviceCodec;
+
 /// What may be relied on about a codec. Algorithms declare which of these they need.
 struct CodecTraits {
   bool lossless = false;     ///< decode(encode(v)) == v, to the bit
@@ -48,6 +50,11 @@ class TERSE_API Codec {
   const CodecTraits& traits() const noexcept { return traits_; }
   /// Whether elements of this type can be encoded.
   bool supports(DType dtype) const noexcept { return do_supports(dtype); }
+  /// Whether a Communicator's calls with this codec may have buffers in that memory. encode and decode below
+  /// are for host memory alone.
+  bool supports(Memory memory) const noexcept { return memory == Memory::host || do_device() != nullptr; }
+  /// What does the same on a device, or null; for the library's own use.
+  const DeviceCodec* device() const noexcept { return do_device(); }
   /// An upper bound of a message's bytes, header included; the exact size where traits().fixed_size.
   std::size_t max_bytes(std::size_t count, DType dtype) const;
 
@@ -124,6 +131,8 @@ class TERSE_API Codec {
   /// loop overrides it.
   virtual std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as,
                                                         double factor, std::span<std::byte> payload) const;
+  /// The codec's kernels; null, the default: it has none, or this build has no CUDA.
+  virtual const DeviceCodec* do_device() const noexcept;
   /// Part of a payload, see part(); `out` has room for do_max_bytes(n, as). Only asked of codecs with
   /// traits().whole.
   virtual std::size_t do_part(std::span<const std::byte> payload, DType as, std::size_t first, std::size_t n,

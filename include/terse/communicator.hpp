@@ -50,6 +50,10 @@ enum class Check : std::uint8_t { call, all, payload };
 /// them.
 enum class Progress : std::uint8_t { calls, thread };
 
+/// Whether MPI may be given pointers to device memory: as MPI says itself (MPIX_Query_cuda_support), or as
+/// the caller knows better.
+enum class CudaAware : std::uint8_t { automatic, on, off };
+
 /// The value of segment_bytes for auto.
 inline constexpr std::size_t kAutoSegment = std::numeric_limits<std::size_t>::max();
 
@@ -74,6 +78,13 @@ struct AllreduceOptions {
   /// How residuals are kept that Terse makes, those of a Plan and of GradientBuckets: `full` by default.
   /// Those of f64 tensors are always full. A Feedback of the caller's has a type of its own.
   std::optional<ResidualType> residual{};
+  /// Whether MPI is given device pointers: asked of MPI by default. Where it is not, or with check=payload,
+  /// messages, which are compressed, go through pinned memory of the host. Ranks may differ.
+  std::optional<CudaAware> cuda_aware{};
+  /// A cudaStream_t of the tensor's device: the call begins, there, after what the stream holds now. By
+  /// default the stream is the legacy default one. When the call, or wait(), has returned, the output is
+  /// there for any stream.
+  void* stream = nullptr;
   /// Names the tensor where ranks could mean different ones: a difference is an error that names both.
   std::string tensor{};
   /// What this rank has found wrong with its arguments before it could make the call, as a binding for

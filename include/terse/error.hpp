@@ -19,6 +19,7 @@ enum class ErrorCode : std::uint8_t {
   communication,  ///< the message passing library reported an error; the Communicator only refuses from then
                   ///< on
   invalid_state,  ///< a call at the wrong time: before MPI_Init, a Feedback in use, a Communicator freed
+  device,         ///< CUDA reported an error
 };
 
 /// "invalid_argument", ...

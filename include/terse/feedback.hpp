@@ -55,7 +55,7 @@ class TERSE_API Feedback {
   /// Compressed calls since the start or the last reset.
   std::uint64_t calls() const;
   /// The worker residual, as many elements as the tensor (as the padded one, by onebit:deepspeed); empty
-  /// before the first use.
+  /// before the first use. In device memory where the last call's tensor was.
   ConstView worker() const;
   /// The server residual, as many elements as this rank's chunk; empty before the first use.
   ConstView server() const;

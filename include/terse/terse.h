@@ -208,7 +208,7 @@ TERSE_API int Terse_Feedback_load_all(Terse_Feedback feedback, const void* const
 
 /// Sets options of a communicator. Collective, with the same values on all ranks. The keys are "terse_" and
 /// the name of an option: terse_codec, terse_algorithm, terse_min_bytes, terse_segment_bytes, terse_check,
-/// terse_threads, terse_progress (what each takes: `terse info`). They override the environment; an option
+/// terse_threads, terse_progress, terse_residual, terse_cuda_aware (what each takes: `terse info`). They override the environment; an option
 /// without a key stays as it is. Keys that begin otherwise are not Terse's and are ignored.
 ///
 /// The next call has the new options, calls under way are waited for; what was learnt about the communicator
@@ -216,6 +216,10 @@ TERSE_API int Terse_Feedback_load_all(Terse_Feedback feedback, const void* const
 /// After an error, which all ranks get alike, the options are as before. After TERSE_ERR_COMMUNICATION this
 /// makes the communicator usable again, if MPI is.
 TERSE_API int Terse_Comm_set_info(MPI_Comm comm, MPI_Info info);
+/// A cudaStream_t after whose work, at that time, calls on this communicator begin where their buffers are in
+/// the memory of a CUDA device; null, at first: the legacy default stream. Local, for calls that begin, and
+/// persistent ones that are made, from now on. When a call is over its result is there for any stream.
+TERSE_API int Terse_Comm_set_stream(MPI_Comm comm, void* stream);
 /// A new info with every option in force and its value, from whatever source. Local. Free it with
 /// MPI_Info_free.
 TERSE_API int Terse_Comm_get_info(MPI_Comm comm, MPI_Info* info_used);
@@ -275,7 +279,8 @@ typedef enum Terse_Errcode {
   TERSE_ERR_NON_FINITE,        ///< values that are not finite where only finite ones will do
   TERSE_ERR_OUT_OF_MEMORY,
   TERSE_ERR_COMMUNICATION,  ///< MPI reported an error: this communicator's calls are refused from then on
-  TERSE_ERR_INVALID_STATE   ///< a call at the wrong time
+  TERSE_ERR_INVALID_STATE,  ///< a call at the wrong time
+  TERSE_ERR_DEVICE          ///< CUDA reported an error
 } Terse_Errcode;
 
 /// The MPI error class of Terse's errors, what MPI_Error_class gives for their codes; MPI_ERR_OTHER outside

@@ -44,7 +44,8 @@ struct bfloat16 {
 
 /// Element types.
 enum class DType : std::uint8_t { f32, f64, f16, bf16 };
-/// Where memory lies. A build without CUDA refuses Memory::cuda by name.
+/// Where memory lies: on the host, pinned or not, or on a CUDA device. A build without CUDA refuses
+/// Memory::cuda by name.
 enum class Memory : std::uint8_t { host, cuda };
 /// What a reduction computes: the sum over all ranks, or the sum divided by the number of ranks. Compressed
 /// sums and averages of 16-bit types are formed in f32; an exact call adds them up as MPI would, each sum
@@ -80,6 +81,11 @@ TERSE_API std::string_view name(DType dtype) noexcept;
 TERSE_API std::string_view name(Op op) noexcept;
 /// "full", "bf16".
 TERSE_API std::string_view name(ResidualType type) noexcept;
+/// Where the CUDA driver says that memory lies, if the program has loaded it; host, if it has not. Managed
+/// memory, which host and device share, counts as cuda.
+TERSE_API Memory memory_of(const void* pointer) noexcept;
+/// Whether this build serves Memory::cuda. The machine may have no device all the same.
+TERSE_API bool has_cuda() noexcept;
 /// The inverse of name(DType); throws Error(invalid_argument) that lists the names.
 TERSE_API DType dtype_from(std::string_view text);
 
@@ -94,7 +100,8 @@ inline constexpr DType dtype_of = std::is_same_v<T, float>     ? DType::f32
                                   : std::is_same_v<T, float16> ? DType::f16
                                                                : DType::bf16;
 
-/// Typed memory somewhere that may be written: `count` elements at `data`. Does not own it.
+/// Typed memory somewhere that may be written: `count` elements at `data`. Does not own it. What the driver
+/// says of a pointer outweighs `memory` in calls of a Communicator.
 struct View {
   void* data = nullptr;
   std::size_t count = 0;

@@ -14,6 +14,7 @@
 #include "collective/algorithms.hpp"
 #include "collective/allreduce.hpp"
 #include "collective/engine.hpp"
+#include "core/device.hpp"
 #include "transport/mpi_transport.hpp"
 
 namespace terse::inline v0_1 {
@@ -49,15 +50,79 @@ std::optional<Error> find_fault(const CallTensor& tensor, auto&& where) {
                  std::to_string(in.count) +
                      " elements are more than memory can hold: was a negative count converted?");
   }
-  if (in.memory != Memory::host || out.memory != Memory::host) {
-    return fault(ErrorCode::unsupported,
-                 "this build of Terse has no CUDA support: copy the tensor to host memory first");
-  }
   if (overlap(in, out)) {
     return fault(ErrorCode::invalid_argument,
                  "input and output overlap in part: pass one buffer in place, or two that are disjoint");
   }
   return std::nullopt;
+}
+
+// In whose memory all of a call's tensors are: sets their views and Call::device. Managed memory goes with
+// what else there is, alone it counts as its device's. Errors: invalid_argument, unsupported.
+void place(Call& call, std::span<CallTensor> list) {
+  struct Found {
+    const char* what = nullptr;
+    std::size_t tensor = 0;
+    Placement placement{};
+  };
+  Found host;
+  Found device;
+  Found managed;
+  const bool several = !call.tensors.empty();
+  const auto text = [&](const Found& found) {
+    return std::string(found.what) + (several ? " of tensor " + std::to_string(found.tensor) : std::string());
+  };
+  const auto refuse = [&](ErrorCode code, const std::string& why) {
+    throw Error(code, std::string(call.style) + ": " + why);
+  };
+  const auto look = [&](const char* what, std::size_t tensor, ConstView view) {
+    if (view.empty() || view.data == nullptr) return;
+    const Found found{what, tensor, placement_of(view.data)};
+    if (found.placement.kind == Placement::Kind::host) {
+      if (view.memory == Memory::cuda && has_cuda()) {
+        refuse(ErrorCode::invalid_argument,
+               text(found) +
+                   " is said to be in device memory, and the CUDA driver knows of no such memory there");
+      }
+      if (view.memory == Memory::cuda) device = found;
+      if (view.memory == Memory::host) host = found;
+    } else if (found.placement.kind == Placement::Kind::managed) {
+      managed = found;
+    } else {
+      if (device.what != nullptr && device.placement.device != found.placement.device) {
+        refuse(ErrorCode::unsupported, text(found) + " is in the memory of device " +
+                                           std::to_string(found.placement.device) + ", " + text(device) +
+                                           " in that of device " + std::to_string(device.placement.device) +
+                                           ": a rank's tensors of one call must be on one device");
+      }
+      device = found;
+    }
+  };
+  if (!several) {
+    look("the input", 0, call.in);
+    look("the output", 0, call.out);
+  }
+  for (std::size_t t = 0; t < list.size(); ++t) {
+    look("the input", t, list[t].in);
+    look("the output", t, list[t].out);
+  }
+  if (device.what == nullptr && managed.what != nullptr && host.what == nullptr && has_cuda())
+    device = managed;
+  if (device.what != nullptr && !has_cuda()) {
+    refuse(ErrorCode::unsupported,
+           text(device) +
+               " is in device memory, and this build of Terse has no CUDA: build it with "
+               "TERSE_CUDA=ON, or copy the tensor to host memory first");
+  }
+  if (device.what != nullptr && host.what != nullptr) {
+    refuse(ErrorCode::unsupported,
+           text(device) + " is in device memory, " + text(host) +
+               " in the host's: a rank's buffers of one call must be in one kind of memory");
+  }
+  call.device = device.what == nullptr ? -1 : device.placement.device;
+  const Memory memory = device.what == nullptr ? Memory::host : Memory::cuda;
+  call.in.memory = call.out.memory = memory;
+  for (CallTensor& tensor : list) tensor.in.memory = tensor.out.memory = memory;
 }
 
 std::optional<Error> find_fault(const Call& call) {
@@ -143,7 +208,7 @@ struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
   std::optional<Error> broken;  // a call failed half way: every later one tells the others so
   Tuning tuning;
   std::map<std::string, std::shared_ptr<const Codec>, std::less<>> codecs_by_spec;
-  std::vector<CallTensor> list;  // of a fused call while it begins
+  std::vector<CallTensor> list;  // of a fused call while it begins: what Call::tensors points to
 
   const std::shared_ptr<const Codec>& codec_of(const CodecChoice& choice) {
     if (choice.codec()) return choice.codec();
@@ -238,6 +303,11 @@ Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
     if (tensor.feedback) note([&] { static_cast<void>(tensor.feedback->state()); });
   }
   if (!call.failure) call.failure = find_fault(call);
+  note([&] { place(call, call.tensors.empty() ? std::span<CallTensor>() : std::span(list)); });
+  call.stream = given.stream != nullptr ? given.stream : defaults.stream;
+  const CudaAware aware = value_of(&AllreduceOptions::cuda_aware);
+  call.direct = !call.checksum && (aware == CudaAware::on ||
+                                   (aware == CudaAware::automatic && transport.takes_device_memory()));
   if (!call.failure) note([&] { check_pair(transport, call); });
   call.models_segments = call.segment_bytes == kAutoSegment;
   if (call.models_segments) {

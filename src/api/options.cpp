@@ -25,6 +25,7 @@ std::string text_of(const std::optional<std::size_t>& bytes) { return bytes ? st
 constexpr std::array<std::string_view, 3> kChecks = {"call", "all", "payload"};
 constexpr std::array<std::string_view, 2> kProgress = {"calls", "thread"};
 constexpr std::array<ResidualType, 2> kResidualTypes = {ResidualType::full, ResidualType::bf16};
+constexpr std::array<std::string_view, 3> kCudaAware = {"auto", "on", "off"};
 constexpr std::size_t kMostThreads = 1024;
 
 [[noreturn]] void refuse(std::string_view option, std::string_view value, const std::string& allowed) {
@@ -32,7 +33,7 @@ constexpr std::size_t kMostThreads = 1024;
               std::string(option) + "=" + std::string(value) + " makes no sense: " + allowed);
 }
 
-constexpr std::array<Row, 8> kRows = {{
+constexpr std::array<Row, 9> kRows = {{
     {{"codec", "identity", "codec and its options, such as onebit or cast:bf16 (see `terse codecs`)"},
      [](AllreduceOptions& o, std::string_view v) { o.codec = make_codec(v); },
      [](const AllreduceOptions& o) { return o.codec.codec() ? o.codec.codec()->spec() : o.codec.spec(); }},
@@ -100,6 +101,16 @@ constexpr std::array<Row, 8> kRows = {{
        o.residual = *found;
      },
      [](const AllreduceOptions& o) { return std::string(o.residual ? name(*o.residual) : ""); }},
+    {{"cuda_aware", "auto",
+      "whether MPI is given pointers to device memory: auto (MPI says whether it takes them), on or off"},
+     [](AllreduceOptions& o, std::string_view v) {
+       const auto found = std::find(kCudaAware.begin(), kCudaAware.end(), v);
+       if (found == kCudaAware.end()) refuse("cuda_aware", v, "use auto, on or off");
+       o.cuda_aware = static_cast<CudaAware>(found - kCudaAware.begin());
+     },
+     [](const AllreduceOptions& o) {
+       return std::string(o.cuda_aware ? kCudaAware[static_cast<std::size_t>(*o.cuda_aware)] : "");
+     }},
 }};
 
 constexpr auto kInfos = [] {
@@ -189,6 +200,8 @@ AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& 
   if (!merged.threads) merged.threads = second.threads;
   if (!merged.progress) merged.progress = second.progress;
   if (!merged.residual) merged.residual = second.residual;
+  if (!merged.cuda_aware) merged.cuda_aware = second.cuda_aware;
+  if (merged.stream == nullptr) merged.stream = second.stream;
   if (merged.tensor.empty()) merged.tensor = second.tensor;
   if (!merged.failure) merged.failure = second.failure;
   return merged;

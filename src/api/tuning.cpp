@@ -6,8 +6,9 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
-#include <new>
 #include <optional>
+
+#include "core/device.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -35,9 +36,36 @@ bool in_place(const Call& call) {
 }
 
 // Two buffers for the largest trial, or one where the call is in place.
-struct Buffers {
-  std::vector<std::byte> in;
-  std::vector<std::byte> out;
+class Buffers {
+ public:
+  // Errors: std::bad_alloc, out_of_memory, device.
+  void reserve(const Call& call, std::size_t bytes) {
+    if (call.device < 0) {
+      host_out_.resize(bytes);
+      if (!in_place(call)) host_in_.resize(bytes);
+      out_ = host_out_.data();
+      in_ = host_in_.empty() ? out_ : host_in_.data();
+      return;
+    }
+    DeviceQueue queue(call.device);
+    in_ = out_ = device_out_.reserve(call.device, bytes);
+    queue.clear(out_, bytes);
+    if (!in_place(call)) {
+      in_ = device_in_.reserve(call.device, bytes);
+      queue.clear(in_, bytes);
+    }
+    queue.wait();
+  }
+  std::byte* in() const { return in_; }
+  std::byte* out() const { return out_; }
+
+ private:
+  std::byte* in_ = nullptr;
+  std::byte* out_ = nullptr;
+  std::vector<std::byte> host_in_;
+  std::vector<std::byte> host_out_;
+  DeviceMemory device_in_;
+  DeviceMemory device_out_;
 };
 
 Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffers& buffers) {
@@ -51,9 +79,9 @@ Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffer
   if (call.models_segments) {
     compressed.segment_bytes = model_segment_bytes(bytes, engine.transport().size());
   }
-  compressed.out = {buffers.out.data(), bytes / size_of(call.dtype()), call.dtype()};
-  compressed.in = buffers.in.empty() ? compressed.out
-                                     : View{buffers.in.data(), compressed.out.count, compressed.out.dtype};
+  const Memory memory = call.device < 0 ? Memory::host : Memory::cuda;
+  compressed.out = {buffers.out(), bytes / size_of(call.dtype()), call.dtype(), memory};
+  compressed.in = View{buffers.in(), compressed.out.count, compressed.out.dtype, memory};
   compressed.feedback = given ? &feedback : nullptr;
   compressed.agree = true;
   Call plain = compressed;
@@ -133,9 +161,8 @@ bool Tuning::compression_pays(Engine& engine, const Call& call) {
     Buffers buffers;
     std::uint64_t no_memory = 0;
     try {
-      buffers.out.resize(trial_bytes(wanted));
-      if (!in_place(call)) buffers.in.resize(trial_bytes(wanted));
-    } catch (const std::bad_alloc&) {
+      buffers.reserve(call, trial_bytes(wanted));
+    } catch (...) {
       no_memory = 1;
     }
     max_of_ranks(transport, {&no_memory, 1});

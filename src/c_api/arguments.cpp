@@ -112,6 +112,7 @@ Meaning meaning_of(const Arguments& call, const State& state) {
   // the program, it does so at once.
   if (failure && !has_size && errors_are_fatal(call.comm)) throw *failure;
   meaning.options.op = op;
+  meaning.options.stream = state.options.stream;
   const DType as = dtype.value_or(DType::f32);
   if (!has_size) {
     meaning.tensors.emplace_back(View{nullptr, std::numeric_limits<std::size_t>::max() / 16, as});

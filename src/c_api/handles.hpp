@@ -8,7 +8,7 @@
 
 namespace terse::c_api {
 
-inline constexpr std::size_t kErrorCodes = static_cast<std::size_t>(ErrorCode::invalid_state) + 1;
+inline constexpr std::size_t kErrorCodes = static_cast<std::size_t>(ErrorCode::device) + 1;
 
 /// What the C interface keeps in MPI, for the life of MPI.
 struct Handles {

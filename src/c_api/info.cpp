@@ -84,6 +84,13 @@ int Terse_Comm_set_info(MPI_Comm comm, MPI_Info info) {
   });
 }
 
+int Terse_Comm_set_stream(MPI_Comm comm, void* stream) {
+  return run("Terse_Comm_set_stream", comm, [&] {
+    state_of(comm).options.stream = stream;
+    return MPI_SUCCESS;
+  });
+}
+
 int Terse_Comm_get_info(MPI_Comm comm, MPI_Info* info_used) {
   return run("Terse_Comm_get_info", comm, [&] {
     if (info_used == nullptr) {

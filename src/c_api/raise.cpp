@@ -106,6 +106,7 @@ static_assert(TERSE_ERR_NON_FINITE == 1 + static_cast<int>(terse::ErrorCode::non
 static_assert(TERSE_ERR_OUT_OF_MEMORY == 1 + static_cast<int>(terse::ErrorCode::out_of_memory));
 static_assert(TERSE_ERR_COMMUNICATION == 1 + static_cast<int>(terse::ErrorCode::communication));
 static_assert(TERSE_ERR_INVALID_STATE == 1 + static_cast<int>(terse::ErrorCode::invalid_state));
+static_assert(TERSE_ERR_DEVICE == 1 + static_cast<int>(terse::ErrorCode::device));
 
 Terse_Errcode Terse_Error_code(int errorcode) {
   const auto kind = kind_of(errorcode);

@@ -6,6 +6,7 @@
 // the range.
 #include "codec/cast.hpp"
 
+#include "codec/device_codec.hpp"
 #include "codec/elements.hpp"
 #include "codec/spec.hpp"
 
@@ -15,7 +16,9 @@ namespace {
 class Cast final : public Codec {
  public:
   Cast(const CodecArguments& arguments, DType to)
-      : Codec("cast", canonical_spec(cast_entry(), arguments), traits_of(to)), to_(to) {}
+      : Codec("cast", canonical_spec(cast_entry(), arguments), traits_of(to)),
+        to_(to),
+        device_(make_device_cast(to)) {}
 
  private:
   static CodecTraits traits_of(DType to) {
@@ -44,8 +47,10 @@ class Cast final : public Codec {
   }
 
   std::size_t do_run() const noexcept override { return 1; }
+  const DeviceCodec* do_device() const noexcept override { return device_.get(); }
 
   DType to_;
+  std::unique_ptr<const DeviceCodec> device_;
 };
 
 }  // namespace

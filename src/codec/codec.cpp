@@ -20,7 +20,7 @@ constexpr std::size_t kRunTarget =
 
 void require_host(const Codec& codec, Memory memory) {
   if (memory != Memory::host)
-    refuse(codec, ErrorCode::unsupported, "this build has no code for device memory");
+    refuse(codec, ErrorCode::unsupported, "encode and decode are for host memory: use a Communicator");
 }
 
 void require_residual(const Codec& codec, const View& residual, std::size_t count, DType as) {
@@ -148,6 +148,8 @@ void Contents::undo(const Codec& codec, ConstView values, View residual) const {
 }
 
 std::size_t Codec::do_run() const noexcept { return kWholeMessage; }
+
+const DeviceCodec* Codec::do_device() const noexcept { return nullptr; }
 
 std::size_t Codec::run_elements(std::size_t count) const noexcept {
   const std::size_t unit = traits_.fixed_size ? do_run() : kWholeMessage;

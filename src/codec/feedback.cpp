@@ -145,8 +145,50 @@ FeedbackShape owned(const FeedbackShapeView& view) {
           .server_count = view.server_count};
 }
 
-void FeedbackState::bind(const FeedbackShapeView& view) {
-  if (bound && owed.empty() && shape == view) return;
+FeedbackState::Bytes FeedbackState::bytes_in(const Bytes& host, const DeviceMemory& on_device,
+                                             std::uint64_t count) const {
+  if (memory == Memory::host) return host;
+  Bytes bytes(bytes_of(count, shape.dtype, residual_type));
+  DeviceQueue queue(device);
+  queue.copy(bytes.data(), on_device.data(), bytes.size());
+  queue.wait();
+  return bytes;
+}
+
+void FeedbackState::move_to(DeviceQueue* queue) {
+  const bool stays =
+      queue == nullptr ? memory == Memory::host : memory == Memory::cuda && device == queue->device();
+  if (stays) return;
+  if (memory == Memory::cuda) {
+    Bytes own_worker = worker_bytes();
+    Bytes own_server = server_bytes();
+    worker = std::move(own_worker);
+    server = std::move(own_server);
+    device_worker = {};
+    device_server = {};
+    memory = Memory::host;
+  }
+  if (queue == nullptr) return;
+  queue->copy(device_worker.reserve(queue->device(), worker.size()), worker.data(), worker.size());
+  queue->copy(device_server.reserve(queue->device(), server.size()), server.data(), server.size());
+  queue->wait();
+  worker = {};
+  server = {};
+  memory = Memory::cuda;
+  device = queue->device();
+}
+
+void FeedbackState::unbind() noexcept {
+  bound = false;
+  worker = {};
+  server = {};
+  device_worker = {};
+  device_server = {};
+  memory = Memory::host;
+}
+
+void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
+  if (bound && owed.empty() && shape == view) return move_to(queue);
   const FeedbackShape wanted = owned(view);
   try {
     if (!owed.empty()) {
@@ -165,11 +207,20 @@ void FeedbackState::bind(const FeedbackShapeView& view) {
              server_view());
         owed = {};
         bound = true;
-        return;
+        return move_to(queue);
       }
     } else if (!bound) {
-      worker.assign(bytes_of(wanted.worker_count, wanted.dtype, residual_type), std::byte{0});
-      server.assign(bytes_of(wanted.server_count, wanted.dtype, residual_type), std::byte{0});
+      const std::size_t worker_size = bytes_of(wanted.worker_count, wanted.dtype, residual_type);
+      const std::size_t server_size = bytes_of(wanted.server_count, wanted.dtype, residual_type);
+      if (queue == nullptr) {
+        worker.assign(worker_size, std::byte{0});
+        server.assign(server_size, std::byte{0});
+      } else {
+        queue->clear(device_worker.reserve(queue->device(), worker_size), worker_size);
+        queue->clear(device_server.reserve(queue->device(), server_size), server_size);
+        memory = Memory::cuda;
+        device = queue->device();
+      }
       shape = wanted;
       calls = 0;
       declined = false;
@@ -231,8 +282,13 @@ std::vector<std::byte> Feedback::save() const {
   writer.number(shape.server_begin);
   writer.number(shape.server_count);
   writer.number(held.calls);
-  writer.bytes(held.worker);
-  writer.bytes(held.server);
+  if (held.memory == Memory::host) {
+    writer.bytes(held.worker);
+    writer.bytes(held.server);
+  } else {
+    writer.bytes(held.worker_bytes());
+    writer.bytes(held.server_bytes());
+  }
   return writer.finish();
 }
 

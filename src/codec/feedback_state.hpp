@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/allocator.hpp"
+#include "core/device.hpp"
 
 namespace terse::inline v0_1 {
 
@@ -57,20 +58,37 @@ struct FeedbackState {
   using Bytes = std::vector<std::byte, StreamingAllocator<std::byte>>;
   Bytes worker;  ///< shape.worker_count values of residual_of(shape.dtype, residual_type)
   Bytes server;  ///< shape.server_count values
+  /// Where the residuals lie: in these two, which are empty then, or in the memory of a device.
+  Memory memory = Memory::host;
+  int device = 0;
+  DeviceMemory device_worker;
+  DeviceMemory device_server;
   /// After re-sharding, until the first use: what is owed, for the whole tensor, in the accumulator's type.
   /// shape then says only for what.
   Bytes owed;
 
   View worker_view() noexcept {
-    return {worker.data(), shape.worker_count, residual_of(shape.dtype, residual_type)};
+    return {memory == Memory::host ? worker.data() : device_worker.data(), shape.worker_count,
+            residual_of(shape.dtype, residual_type), memory};
   }
   View server_view() noexcept {
-    return {server.data(), shape.server_count, residual_of(shape.dtype, residual_type)};
+    return {memory == Memory::host ? server.data() : device_server.data(), shape.server_count,
+            residual_of(shape.dtype, residual_type), memory};
   }
 
-  /// Makes the residuals fit `wanted`: zeros at first use, what was held before if it is the same.
-  /// Errors: invalid_state where it is bound to something else, out_of_memory.
-  void bind(const FeedbackShapeView& wanted);
+  /// Makes the residuals fit `wanted`: zeros at first use, what was held before if it is the same. They are
+  /// in the memory of the queue's device then, or without one in the host's; zeros are queued. Errors:
+  /// invalid_state where it is bound to something else, out_of_memory, device.
+  void bind(const FeedbackShapeView& wanted, DeviceQueue* queue = nullptr);
+  /// Gives residuals up: whoever comes next may bind it anew.
+  void unbind() noexcept;
+  /// The residuals' bytes, wherever they lie.
+  Bytes worker_bytes() const { return bytes_in(worker, device_worker, shape.worker_count); }
+  Bytes server_bytes() const { return bytes_in(server, device_server, shape.server_count); }
+
+ private:
+  void move_to(DeviceQueue* queue);
+  Bytes bytes_in(const Bytes& host, const DeviceMemory& on_device, std::uint64_t count) const;
 };
 
 }  // namespace terse::inline v0_1

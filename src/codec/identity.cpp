@@ -5,6 +5,7 @@
 // Payload: the elements in the tensor's type. Values that are not finite are sent like any other.
 #include "codec/identity.hpp"
 
+#include "codec/device_codec.hpp"
 #include "codec/elements.hpp"
 
 namespace terse::inline v0_1 {
@@ -44,6 +45,9 @@ class Identity final : public Codec {
   }
 
   std::size_t do_run() const noexcept override { return 1; }
+  const DeviceCodec* do_device() const noexcept override { return device_.get(); }
+
+  std::unique_ptr<const DeviceCodec> device_ = make_device_identity();
 };
 
 }  // namespace

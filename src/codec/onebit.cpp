@@ -13,6 +13,7 @@
 
 #include <string>
 
+#include "codec/device_codec.hpp"
 #include "codec/onebit_deepspeed.hpp"
 #include "codec/onebit_kernels.hpp"
 #include "codec/spec.hpp"
@@ -29,7 +30,8 @@ class Onebit final : public Codec {
   Onebit(const CodecArguments& arguments, std::size_t block, OnebitScale scale)
       : Codec("onebit", canonical_spec(onebit_entry(), arguments), traits_of(block, scale)),
         block_(block),
-        scale_(scale) {}
+        scale_(scale),
+        device_(make_device_onebit(block, scale)) {}
 
  private:
   static CodecTraits traits_of(std::size_t block, OnebitScale scale) {
@@ -70,9 +72,11 @@ class Onebit final : public Codec {
   }
 
   std::size_t do_run() const noexcept override { return block_; }
+  const DeviceCodec* do_device() const noexcept override { return device_.get(); }
 
   std::size_t block_;
   OnebitScale scale_;
+  std::unique_ptr<const DeviceCodec> device_;
 };
 
 }  // namespace

@@ -2,8 +2,9 @@
 #include "codec/onebit_kernels.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
+
+#include "codec/arithmetic.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/onebit_kernels.cpp"
@@ -11,18 +12,13 @@
 
 #include "codec/simd-inl.hpp"
 
-// The bits must not depend on the vector length, nor on whether a GPU or a CPU made them. So a block's sum is
-// defined as 64 running sums, element i of the block going to sum i mod 64 in order of i, which are then
-// added as a tree: sum j and sum j + 32, then j + 16, ... 1. A product is rounded before it is added
-// (-ffp-contract=off).
-
 #ifndef TERSE_ONEBIT_SHARED
 #define TERSE_ONEBIT_SHARED
 namespace terse::inline v0_1 {
 namespace {
 
-constexpr std::size_t kGroup = 64;
-constexpr std::size_t kSumRun = 8192;  // elements of a block that are summed at a stretch, in whole groups
+constexpr std::size_t kGroup = kOnebitGroup;
+constexpr std::size_t kSumRun = kOnebitRun;
 // How many elements ahead memory is asked, by measurement: a core alone keeps too few cache lines on their
 // way.
 constexpr std::size_t kEncodeAhead = 1024;
@@ -37,49 +33,6 @@ A add_tree(A* sums) {
     for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
   }
   return sums[0];
-}
-
-// Rounds a scale to the tensor's type and writes it to `out`, unless that is null.
-template <class A>
-A store_scale(A scale, DType as, std::byte* out) {
-  const auto write = [&](auto s) {
-    if (out != nullptr) std::memcpy(out, &s, sizeof s);
-    if constexpr (std::is_floating_point_v<decltype(s)>) {
-      return static_cast<A>(s);
-    } else {
-      return static_cast<A>(static_cast<float>(s));
-    }
-  };
-  switch (as) {
-    case DType::f64:
-      return write(static_cast<double>(scale));
-    case DType::f32:
-      return write(static_cast<float>(scale));
-    case DType::f16:
-      return write(float16(static_cast<float>(scale)));
-    case DType::bf16:
-      break;
-  }
-  return write(bfloat16(static_cast<float>(scale)));
-}
-
-template <class A>
-A load_scale(const std::byte* in, DType as) {
-  const auto read = [&](auto value) {
-    std::memcpy(&value, in, sizeof value);
-    return value;
-  };
-  switch (as) {
-    case DType::f64:
-      return static_cast<A>(read(0.0));
-    case DType::f32:
-      return static_cast<A>(read(0.0f));
-    case DType::f16:
-      return static_cast<A>(static_cast<float>(read(float16{})));
-    case DType::bf16:
-      break;
-  }
-  return static_cast<A>(static_cast<float>(read(bfloat16{})));
 }
 
 }  // namespace
@@ -180,7 +133,6 @@ std::size_t encode_blocks(const T* x, E* e, std::size_t count, DType as, std::si
       if (kFeedback) std::memcpy(e_rest, eb + whole, rest * sizeof(E));
     }
 
-    // a long block is summed in runs, so that small terms are not lost beside a large sum
     double total = 0;
     A last_run = 0;
     for (std::size_t run = 0; run < n; run += kSumRun) {
@@ -192,15 +144,10 @@ std::size_t encode_blocks(const T* x, E* e, std::size_t count, DType as, std::si
       last_run = add_tree(sums);
       total += static_cast<double>(last_run);
     }
-    const A mean =
-        n <= kSumRun ? last_run / static_cast<A>(n) : static_cast<A>(total / static_cast<double>(n));
-    const A wanted = kScale == OnebitScale::l1 ? mean : std::sqrt(mean);
-    A scale = store_scale(wanted, as, out);
-    if (factor != 1.0) {  // what those who decode will hold
-      scale = store_scale(scale * static_cast<A>(factor), as, nullptr);
-      if (std::isfinite(scale)) scale /= static_cast<A>(factor);
-    }
-    if (!std::isfinite(scale)) return begin;
+    const A stored = onebit_rounded_scale(onebit_scale(last_run, total, n, kScale), as);
+    store_onebit_scale(stored, as, out);
+    const A scale = onebit_received_scale(stored, factor, as);
+    if (!is_finite(scale)) return begin;
     out += size_of(as);
 
     auto* bits = reinterpret_cast<std::uint8_t*>(out);
@@ -315,8 +262,8 @@ bool decode_blocks(const std::byte* in, DType as, T* out, std::size_t count, std
   constexpr std::size_t kLine = 64;
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t n = std::min(block, count - begin);
-    const A stored = load_scale<A>(in, as);
-    if (!(std::isfinite(stored) && !std::signbit(stored))) return false;
+    const A stored = load_onebit_scale<A>(in, as);
+    if (!is_onebit_scale(stored)) return false;
     const A scale = stored * static_cast<A>(factor);
     in += size_of(as);
     if (n % 8 != 0 && std::to_integer<unsigned>(in[n / 8]) >> n % 8 != 0) return false;  // padding

@@ -169,6 +169,11 @@ std::size_t Call::count() const noexcept {
 }
 
 void check_pair(const Transport& transport, const Call& call) {
+  if (call.device >= 0 && call.algorithm->compresses && !call.codec->supports(Memory::cuda)) {
+    throw Error(ErrorCode::unsupported, "codec " + call.codec->spec() +
+                                            " has no code for device memory: use onebit, cast or identity, "
+                                            "or copy the tensor to host memory");
+  }
   CallTensor single;
   const auto tensors = tensors_of(call, single);
   for (const CallTensor& tensor : tensors) {
@@ -212,7 +217,10 @@ Execution::Execution(Transport& transport, ScheduleCache& schedules, StepPool* p
 Execution::~Execution() { release_feedbacks(); }
 
 std::size_t Execution::scratch_bytes() const noexcept {
-  return messages_.size() + flat_.size() + words_memory_.size();
+  const std::size_t on_device =
+      side_ ? side_->messages.size() + side_->on_host.size() + side_->reports.size() + side_->tensors.size()
+            : 0;
+  return messages_.size() + flat_.size() + words_memory_.size() + on_device;
 }
 
 void Execution::start(const Call& call) noexcept {
@@ -227,6 +235,7 @@ void Execution::start(const Call& call) noexcept {
     if (!call.tensors.empty()) call_.tensors = tensors_;
     result_ = {};
     error_ = {};
+    arrival_.reset();
     sent_ = false;
     flagged_.clear();
     tag_ = transport_.take_tags(kTagsOfACall);
@@ -266,9 +275,11 @@ Problem Execution::problem_of(const Codec& codec) const {
 void Execution::prepare() {
   check_pair(transport_, call_);
   const bool compresses = call_.algorithm->compresses;
+  const bool on_device = call_.device >= 0;
   layout_.clear();
   bound_.clear();
-  if (!compresses && tensors_.size() > 1) {
+  if (on_device) side().queue.follow(call_.stream);
+  if (!compresses && (tensors_.size() > 1 || (on_device && !takes_device_memory()))) {
     pad(call_.count());  // one reduction of all
   } else if (const std::size_t padded =
                  padded_count(*call_.algorithm, tensors_[0].in.count, transport_.size());
@@ -293,7 +304,8 @@ void Execution::prepare() {
       leases_.push_back({&state, !state.bound && state.owed.empty(),
                          state.declined ? std::optional(state.shape) : std::nullopt});
       const Range own = overlap_of(layout_[t], schedule->chunk);
-      state.bind(shape_of(transport_, call_, tensors_[t].in.count, layout_[t].count, own));
+      state.bind(shape_of(transport_, call_, tensors_[t].in.count, layout_[t].count, own),
+                 on_device ? &side_->queue : nullptr);
       bound_[t].worker = state.worker_view();
       bound_[t].server = state.server_view();
       bound_[t].server_begin = own.offset;
@@ -306,18 +318,50 @@ void Execution::prepare() {
                  .dtype = call_.dtype(),
                  .factor = call_.op == Op::sum && !call_.codec->traits().lossless ? transport_.size() : 1.0,
                  .checksum = call_.checksum,
-                 .blocks = call_.blocks},
+                 .blocks = call_.blocks,
+                 .device = on_device && (compresses || takes_device_memory()) ? side_.get() : nullptr,
+                 .direct = call_.direct},
                 tag_);
+  // what goes to MPI as it is must be there; kernels wait by themselves
+  if (on_device && !compresses) arrival_ = side_->queue.mark();
 }
 
-// The tensors one behind the other, with zeros behind them, as one tensor of `count` elements.
+// Whether an exact reduction is done where the tensors are. Sums of 16-bit elements are the transport's own
+// affair, which the host computes.
+bool Execution::takes_device_memory() const {
+  return call_.direct && tensors_.size() == 1 && size_of(call_.dtype()) != sizeof(float16);
+}
+
+// The tensors are the caller's again.
+void Execution::settle_arrival() noexcept {
+  while (arrival_) {
+    try {
+      if (side_->queue.reached(*arrival_)) arrival_.reset();
+    } catch (...) {
+      arrival_.reset();  // the device has failed: nothing is under way there
+    }
+  }
+}
+
+DeviceSide& Execution::side() {
+  if (!side_ || side_->queue.device() != call_.device) side_ = std::make_unique<DeviceSide>(call_.device);
+  return *side_;
+}
+
+// The tensors one behind the other, with zeros behind them, as one tensor of `count` elements; on the host,
+// once they have arrived there.
 void Execution::pad(std::size_t count) {
   const DType dtype = call_.dtype();
   const std::size_t bytes = count * size_of(dtype);
-  const auto memory = flat_.reserve(bytes);
+  const bool on_device = call_.device >= 0;
+  const auto memory = on_device ? side_->tensors.reserve(bytes) : flat_.reserve(bytes);
   std::size_t at = 0;
   for (const CallTensor& tensor : tensors_) {
-    if (tensor.in.bytes() != 0) std::memcpy(memory.data() + at, tensor.in.data, tensor.in.bytes());
+    if (on_device) {
+      side_->queue.copy(memory.data() + at, tensor.in.data, tensor.in.bytes());
+    } else if (tensor.in.bytes() != 0) {
+      std::memcpy(memory.data() + at, tensor.in.data, tensor.in.bytes());
+    }
     at += tensor.in.bytes();
   }
   std::fill(memory.begin() + static_cast<std::ptrdiff_t>(at), memory.end(), std::byte{0});
@@ -330,9 +374,14 @@ void Execution::unpad() {
   if (bound_[0].out.data == tensors_[0].out.data) return;
   const auto* from = static_cast<const std::byte*>(bound_[0].out.data);
   for (const CallTensor& tensor : tensors_) {
-    if (tensor.out.bytes() != 0) std::memcpy(tensor.out.data, from, tensor.out.bytes());
+    if (call_.device >= 0) {
+      side_->queue.copy(tensor.out.data, from, tensor.out.bytes());
+    } else if (tensor.out.bytes() != 0) {
+      std::memcpy(tensor.out.data, from, tensor.out.bytes());
+    }
     from += tensor.out.bytes();
   }
+  if (call_.device >= 0) side_->queue.wait();
 }
 
 void Execution::release_feedbacks() noexcept {
@@ -362,6 +411,10 @@ bool Execution::advance(Runner::Collectives collectives) noexcept {
             result_.bytes_sent += agreement_.bytes_sent();
             runner_.open_gate();
           }
+        }
+        if (arrival_) {
+          if (!side_->queue.reached(*arrival_)) return false;
+          arrival_.reset();
         }
         [[fallthrough]];
       case Phase::again: {
@@ -490,7 +543,9 @@ void Execution::prepare_again() {
                  .tensors = bound_,
                  .codec = identity.get(),
                  .dtype = call_.dtype(),
-                 .checksum = call_.checksum},
+                 .checksum = call_.checksum,
+                 .device = call_.device >= 0 ? side_.get() : nullptr,
+                 .direct = call_.direct},
                 tag_ + kTagsOfAPass);
 }
 
@@ -518,13 +573,12 @@ void Execution::succeed() {
 void Execution::fail(std::exception_ptr error) noexcept {
   error_ = std::move(error);
   runner_.settle();
+  settle_arrival();
   // if nothing was sent, nothing is owed yet, and a Feedback stays free for any tensor
   const bool sent = sent_ || (phase_ == Phase::running && !runner_.gated());
   for (const Lease& lease : leases_) {
     if (!lease.fresh || sent) continue;
-    lease.state->bound = false;
-    lease.state->worker = {};
-    lease.state->server = {};
+    lease.state->unbind();
     lease.state->declined = lease.declined.has_value();
     if (lease.declined) lease.state->shape = *lease.declined;
   }

@@ -58,6 +58,9 @@ struct Call {
   std::span<const CallTensor> tensors{};  ///< where there are several: of one dtype
   std::string_view style = "allreduce";   ///< what the caller calls it: all ranks must call it alike
   bool blocks = false;                    ///< nothing else is under way: MPI may block
+  int device = -1;                        ///< whose memory the tensors are in; -1: the host's
+  void* stream = nullptr;                 ///< of that device: the call comes after what it holds
+  bool direct = false;                    ///< the transport is given device memory
   bool agree = true;                      ///< begin with the agreement
   bool checksum = false;                  ///< seal every message
   /// Once all is well, notes in the Feedbacks, unless one holds residuals, that `auto` chose plain MPI.
@@ -99,6 +102,8 @@ class Execution {
   bool done() const noexcept { return phase_ == Phase::done; }
   /// Whether it will enter a reduction of the transport's: that has to be done in start order.
   bool wants_collective() const noexcept { return phase_ == Phase::running && runner_.wants_collective(); }
+  /// Whether it waits for a device.
+  bool awaits_device() const noexcept { return arrival_.has_value() || runner_.awaits_device(); }
   /// When done: what it did. Errors: see Communicator::allreduce. With `agree`, what is no AgreedError was
   /// met half way, perhaps by this rank alone: the next call must tell the others (Call::failure).
   CallResult finish();
@@ -126,6 +131,9 @@ class Execution {
   void prepare_again();
   void pad(std::size_t count);
   void unpad();
+  bool takes_device_memory() const;
+  DeviceSide& side();
+  void settle_arrival() noexcept;
   void release_feedbacks() noexcept;
   Problem problem_of(const Codec& codec) const;
   void explain(int tag);
@@ -158,6 +166,9 @@ class Execution {
   std::vector<BoundTensor> bound_;
   Buffer messages_;
   Buffer flat_;  // tensors padded, or one behind the other
+  std::unique_ptr<DeviceSide> side_;
+  std::optional<DeviceQueue::Mark>
+      arrival_;  // tensors are on their way to the host, or to where they may be read
   Buffer words_memory_;
   Runner runner_;
   Agreement agreement_;

@@ -69,6 +69,11 @@ bool Engine::advance_all() noexcept {
   return computed;
 }
 
+bool Engine::any_awaits_device() const noexcept {
+  return std::any_of(active_.begin(), active_.end(),
+                     [](const Execution* execution) { return execution->awaits_device(); });
+}
+
 // An error of the transport is one of all calls that are under way.
 bool Engine::progress(Transport::Wait wait) noexcept {
   try {
@@ -114,7 +119,10 @@ void Engine::wait_for(const Execution& execution) {
   while (!execution.done()) {
     const bool computed = advance_all();
     if (execution.done()) return;  // what else is under way may need ranks that wait for this one
-    progress(computed ? Transport::Wait::no : Transport::Wait::yes);
+    // a device does not wake who waits in MPI
+    const bool looks = computed || any_awaits_device();
+    progress(looks ? Transport::Wait::no : Transport::Wait::yes);
+    if (looks && !computed) std::this_thread::yield();
   }
 }
 

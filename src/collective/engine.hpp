@@ -63,6 +63,7 @@ class Engine {
   using Lock = std::unique_lock<std::mutex>;
   bool advance_all() noexcept;
   bool progress(Transport::Wait wait) noexcept;
+  bool any_awaits_device() const noexcept;
   void fail_all(const std::exception_ptr& error) noexcept;
   void wait_for(const Execution& execution);
   void serve();

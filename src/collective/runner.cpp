@@ -5,6 +5,7 @@
 #include <array>
 #include <functional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "codec/elements.hpp"
@@ -26,7 +27,11 @@ Runner::~Runner() {
 }
 
 void Runner::begin(std::shared_ptr<const Schedule> schedule, const Binding& binding, int first_tag) {
-  messages_.reserve(schedule->message_bytes());
+  if (binding.device != nullptr) {
+    prepare_device(*schedule, *binding.device);
+  } else {
+    messages_.reserve(schedule->message_bytes());
+  }
   binding_ = binding;
   first_tag_ = first_tag;
   gated_ = true;
@@ -78,13 +83,22 @@ void Runner::finish(std::uint32_t step) {
 
 bool Runner::advance(Collectives collectives) {
   collect();
+  const bool news = poll_device();
   start_wire(collectives);
-  const bool computed = compute_some();
+  const bool computed = compute_some() || news;
   if (computed) start_wire(collectives);
   return computed;
 }
 
 bool Runner::compute_some() {
+  if (binding_.device != nullptr) {
+    if (ready_.empty()) return false;
+    std::pop_heap(ready_.begin(), ready_.end(), std::greater<>());
+    const std::uint32_t step = ready_.back();
+    ready_.pop_back();
+    launch(step);
+    return true;
+  }
   if (pool_) {
     while (!ready_.empty()) {
       std::pop_heap(ready_.begin(), ready_.end(), std::greater<>());
@@ -138,11 +152,13 @@ void Runner::start_wire(Collectives collectives) {
     switch (step.verb) {
       case Verb::send:
         bytes_sent_ += message_size_[step.message];
-        transport_.send(message_in(step.message), step.peer, tag, operations_[i]);
+        transport_.send(wire_slot(step.message).first(message_size_[step.message]), step.peer, tag,
+                        operations_[i]);
         in_flight_.push_back(i);
         break;
       case Verb::receive:
-        transport_.receive(slot(step.message), step.peer, tag, operations_[i]);
+        if (binding_.device != nullptr) at_host_[step.message] = 0;
+        transport_.receive(wire_slot(step.message), step.peer, tag, operations_[i]);
         in_flight_.push_back(i);
         break;
       default: {
@@ -178,22 +194,25 @@ void Runner::collect() {
 
 std::span<std::byte> Runner::slot(std::uint32_t message) const noexcept {
   const Range& range = schedule_->messages()[message];
-  return {messages_.data() + range.offset, range.count};
+  std::byte* memory = binding_.device != nullptr ? binding_.device->on_host.data() : messages_.data();
+  return {memory + range.offset, range.count};
+}
+
+std::span<std::byte> Runner::wire_slot(std::uint32_t message) const noexcept {
+  if (through_host(message)) return slot(message);
+  return {device_slot(message), slot(message).size()};
 }
 
 std::span<const std::byte> Runner::message_in(std::uint32_t message) const noexcept {
   return slot(message).first(message_size_[message]);
 }
 
-// Memory of this thread's, until the next call.
-template <class Make>
-auto Runner::fragments_of(const Range& elements, Make&& make) const {
-  using Made = decltype(make(binding_.tensors[0], elements));
-  thread_local std::vector<Made> made;
-  made.clear();
-  for_each_fragment(binding_.layout, elements,
-                    [&](std::size_t t, const Range& own) { made.push_back(make(binding_.tensors[t], own)); });
-  return std::span<const Made>(made);
+// What is encoded.
+std::span<const Fragment> Runner::inputs_of(const Range& elements) const {
+  return fragments_of(elements, [](const BoundTensor& tensor, const Range& own) {
+    return Fragment{tensor.in.slice(own.offset, own.count),
+                    tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}};
+  });
 }
 
 StepResult Runner::compute(std::uint32_t step_id) noexcept {
@@ -256,10 +275,7 @@ void Runner::encode(const Step& step, StepResult& result) {
   bool sound = !spoilt_;
   if (sound) {
     try {
-      const auto fragments = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own) {
-        return Fragment{tensor.in.slice(own.offset, own.count),
-                        tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}};
-      });
+      const auto fragments = inputs_of(step.elements);
       bytes = PieceCoder(*binding_.codec, binding_.dtype).encode(fragments, step.elements.count, out);
     } catch (...) {
       result.failure = current_error("encoding with " + binding_.codec->spec());
@@ -344,10 +360,7 @@ void Runner::decode(const Step& step, StepResult& result) {
 }
 
 void Runner::undo(std::uint32_t message, const Range& elements) const {
-  const auto fragments = fragments_of(elements, [](const BoundTensor& tensor, const Range& own) {
-    return Fragment{tensor.in.slice(own.offset, own.count),
-                    tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}};
-  });
+  const auto fragments = inputs_of(elements);
   if (std::all_of(fragments.begin(), fragments.end(),
                   [](const Fragment& f) { return f.residual.data == nullptr; })) {
     return;
@@ -364,6 +377,9 @@ void Runner::spoil(const Error& failure) {
 
 // Waits for those who compute.
 void Runner::settle() {
+  while (!on_device_.empty()) {
+    if (!poll_device()) std::this_thread::yield();
+  }
   while (lent_ != 0) {
     pool_->wait_for(*this);
     take_back();
@@ -373,13 +389,24 @@ void Runner::settle() {
 void Runner::roll_back() {
   settle();
   for (const std::uint32_t i : encoded_behind_gate_) {
+    const Step& step = (*schedule_)[i];
     try {
-      undo((*schedule_)[i].message, (*schedule_)[i].elements);
+      if (binding_.device != nullptr) {
+        undo_on_device(step.message, step.elements);
+      } else {
+        undo(step.message, step.elements);
+      }
     } catch (...) {
       if (!failure_) failure_ = current_error("taking back what " + binding_.codec->spec() + " encoded");
     }
   }
   encoded_behind_gate_.clear();
+  if (binding_.device == nullptr) return;
+  try {
+    binding_.device->queue.wait();
+  } catch (...) {
+    if (!failure_) failure_ = current_error("taking back what " + binding_.codec->spec() + " encoded");
+  }
 }
 
 }  // namespace terse::inline v0_1

@@ -11,10 +11,12 @@
 #include <terse/types.hpp>
 #include <vector>
 
+#include "codec/device_codec.hpp"
 #include "codec/piece.hpp"
 #include "collective/schedule.hpp"
 #include "collective/step_pool.hpp"
 #include "core/buffer.hpp"
+#include "core/device.hpp"
 #include "transport/transport.hpp"
 
 namespace terse::inline v0_1 {
@@ -28,6 +30,17 @@ struct BoundTensor {
   std::size_t server_begin = 0;  ///< where that begins in the tensor
 };
 
+/// What a call with tensors on a device needs there: kept from call to call.
+struct DeviceSide {
+  explicit DeviceSide(int device) : queue(device) {}
+
+  DeviceQueue queue;
+  DeviceMemory messages;  ///< as they lie in the schedule's scratch
+  PinnedMemory on_host;   ///< the same on the host: headers, and what goes through it
+  PinnedMemory reports;   ///< of kernels, one a step
+  PinnedMemory tensors;   ///< of an exact call whose transport takes no device memory
+};
+
 /// What a schedule's names stand for in one call.
 struct Binding {
   std::span<const Range> layout{};  ///< where each tensor lies among all
@@ -36,7 +49,9 @@ struct Binding {
   DType dtype = DType::f32;
   double factor = 1.0;  ///< of the final decode: the number of ranks where a sum is made of averages
   bool checksum = false;
-  bool blocks = false;  ///< the transport's own reduction may block
+  bool blocks = false;           ///< the transport's own reduction may block
+  DeviceSide* device = nullptr;  ///< of tensors in device memory: its steps are computed there
+  bool direct = false;           ///< the transport takes device memory; else messages go through the host's
 };
 
 /// Advances one schedule after another. Computation runs as soon as it can, the lowest step first; the wire
@@ -58,6 +73,8 @@ class Runner {
   /// Starts what the wire allows, collects what it has done, and does at most one step of computation. The
   /// transport's progress is the caller's affair. Returns whether it computed, or others do.
   bool advance(Collectives collectives);
+  /// Whether it waits for a device, which nobody else's progress makes faster.
+  bool awaits_device() const noexcept { return !on_device_.empty(); }
   void open_gate() noexcept { gated_ = false; }
   bool gated() const noexcept { return gated_; }
   bool done() const noexcept { return !schedule_ || finished_ == schedule_->size(); }
@@ -98,10 +115,58 @@ class Runner {
   std::size_t address(const Step& step, std::span<std::byte> out, std::size_t bytes) const;
   std::span<std::byte> slot(std::uint32_t message) const noexcept;
   std::span<const std::byte> message_in(std::uint32_t slot) const noexcept;
+  // make(tensor, its elements) for what lies in a range; memory of this thread's, until the next call.
   template <class Make>
-  auto fragments_of(const Range& elements, Make&& make) const;
+  auto fragments_of(const Range& elements, Make&& make) const {
+    using Made = decltype(make(binding_.tensors[0], elements));
+    thread_local std::vector<Made> made;
+    made.clear();
+    for_each_fragment(binding_.layout, elements, [&](std::size_t t, const Range& own) {
+      made.push_back(make(binding_.tensors[t], own));
+    });
+    return std::span<const Made>(made);
+  }
+  std::span<const Fragment> inputs_of(const Range& elements) const;
   // By the caller's thread.
   void apply(std::uint32_t step, StepResult& result);
+  // Steps on a device: queued there, and finished by the host once they are done.
+  struct OnDevice {
+    std::uint32_t step = 0;
+    bool has_headers = false;  // those of messages that came there are on the host, or on their way
+    bool queued = false;       // its kernels
+    DeviceQueue::Mark mark = 0;
+    std::uint8_t flags = 0;  // of the message that is made
+    std::size_t bytes = 0;   // of that message without flags
+    StepResult result{};
+  };
+  void launch(std::uint32_t step) noexcept;
+  bool poll_device() noexcept;
+  void prepare_device(const Schedule& schedule, DeviceSide& side);
+  bool go_on(OnDevice& work) noexcept;
+  bool try_to_go_on(OnDevice& work);
+  void give_up(OnDevice& work) noexcept;
+  void queue_encode(OnDevice& work);
+  bool queue_reduce(OnDevice& work);
+  bool queue_decode(OnDevice& work);
+  void end_encode(OnDevice& work);
+  void end_reduce(OnDevice& work);
+  void end_decode(OnDevice& work);
+  bool fetch_headers(const Step& step);
+  void upload(std::uint32_t message, std::size_t payload);
+  void begin_message(OnDevice& work, std::span<const Fragment> fragments);
+  void end_message(OnDevice& work);
+  void publish(OnDevice& work);
+  void undo_on_device(std::uint32_t message, const Range& elements);
+  std::size_t payload_of(const Contents& contents, std::size_t due) const;
+  std::span<const Fragment> sums_on_device(const Range& elements) const;
+  DeviceSum sum_on_device(const Step& step) const;
+  bool is_sent(std::uint32_t message) const noexcept { return sent_[message] != 0; }
+  std::byte* device_slot(std::uint32_t message) const noexcept;
+  DeviceReport& report_of(const OnDevice& work) const noexcept;
+  std::span<std::byte> wire_slot(std::uint32_t message) const noexcept;
+  bool through_host(std::uint32_t message) const noexcept {
+    return binding_.device == nullptr || !binding_.direct || at_host_[message] != 0;
+  }
   void start_wire(Collectives collectives);
   void collect();
 
@@ -129,6 +194,9 @@ class Runner {
   std::vector<std::uint32_t> encoded_behind_gate_;
   std::vector<Piece> flagged_;
   std::optional<Error> failure_;
+  std::vector<OnDevice> on_device_;    // in the order in which they were queued
+  std::vector<std::uint8_t> sent_;     // by message: goes to other ranks
+  std::vector<std::uint8_t> at_host_;  // by message: what there is of it lies on the host
   // With a pool: steps that others compute, and those that they have done, under the pool's mutex.
   std::size_t lent_ = 0;
   std::vector<std::pair<std::uint32_t, StepResult>> returned_;

@@ -26,9 +26,9 @@ DType dtype_from(std::string_view text) {
 }
 
 std::string_view name(ErrorCode code) noexcept {
-  constexpr std::array<std::string_view, 8> kNames = {"invalid_argument", "unsupported",  "mismatch",
-                                                      "corrupt_data",     "non_finite",   "out_of_memory",
-                                                      "communication",    "invalid_state"};
+  constexpr std::array<std::string_view, 9> kNames = {"invalid_argument", "unsupported",   "mismatch",
+                                                      "corrupt_data",     "non_finite",    "out_of_memory",
+                                                      "communication",    "invalid_state", "device"};
   return kNames[static_cast<std::size_t>(code)];
 }
 

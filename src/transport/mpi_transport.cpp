@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/mpi_transport.hpp"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cstring>
 #include <terse/error.hpp>
@@ -245,6 +247,13 @@ void MpiTransport::start_all_reduce(ConstView in, View out, Operation& operation
     ++parts;
   });
   operation.parts = parts;
+}
+
+// The MPI that is loaded says it, which need not be the one that this was compiled with.
+bool MpiTransport::takes_device_memory() const noexcept {
+  using Query = int (*)();
+  static const auto query = reinterpret_cast<Query>(dlsym(RTLD_DEFAULT, "MPIX_Query_cuda_support"));
+  return query != nullptr && query() != 0;
 }
 
 void MpiTransport::abandon() noexcept {

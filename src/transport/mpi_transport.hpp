@@ -47,6 +47,7 @@ class MpiTransport final : public Transport {
   void all_reduce(ConstView in, View out) override;
   void start_all_reduce(ConstView in, View out, Operation& operation) override;
   void abandon() noexcept override;
+  bool takes_device_memory() const noexcept override;
   bool abandoned() const noexcept override { return abandoned_; }
 
  private:

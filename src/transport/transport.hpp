@@ -44,6 +44,9 @@ class Transport {
   virtual void all_reduce(ConstView in, View out) = 0;
   virtual void start_all_reduce(ConstView in, View out, Operation& operation) = 0;
 
+  /// Whether the layer below says that it takes pointers to device memory.
+  virtual bool takes_device_memory() const noexcept { return false; }
+
   /// Gives up all operations on their way, for good: every later call throws Error(communication). What was
   /// to be sent or received may still be read and written until the process ends: its memory must stay.
   virtual void abandon() noexcept = 0;

@@ -152,7 +152,8 @@ TEST(Types, ErrorCodesHaveNames) {
        {Row{ErrorCode::invalid_argument, "invalid_argument"}, Row{ErrorCode::unsupported, "unsupported"},
         Row{ErrorCode::mismatch, "mismatch"}, Row{ErrorCode::corrupt_data, "corrupt_data"},
         Row{ErrorCode::non_finite, "non_finite"}, Row{ErrorCode::out_of_memory, "out_of_memory"},
-        Row{ErrorCode::communication, "communication"}, Row{ErrorCode::invalid_state, "invalid_state"}}) {
+        Row{ErrorCode::communication, "communication"}, Row{ErrorCode::invalid_state, "invalid_state"},
+        Row{ErrorCode::device, "device"}}) {
     EXPECT_EQ(name(code), text);
     EXPECT_EQ(Error(code, "x").code(), code);
   }

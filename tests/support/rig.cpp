@@ -13,6 +13,13 @@ namespace {
 
 std::size_t index_of(int rank) { return static_cast<std::size_t>(rank); }
 
+// The residuals where this test can read them.
+Feedback on_host(const Feedback& held) {
+  Feedback copy(held.residual_type());
+  copy.load(held.save());
+  return copy;
+}
+
 bool is_onebit(const Rig& rig) { return rig.codec()->name() == "onebit"; }
 
 }  // namespace
@@ -103,7 +110,9 @@ void Rig::call_on(Transport& transport, const Matrix& inputs, Result& result, co
   call.checksum = setting_.checksum;
   if (change) change(transport.rank(), call);
   try {
+    const auto bring_back = place ? place(transport.rank(), call) : std::function<void()>();
     result.calls[rank] = make_call(setting_.style, transport, call);
+    if (bring_back) bring_back();
   } catch (...) {
     result.errors[rank] = sentence_of(std::current_exception());
   }
@@ -131,7 +140,8 @@ Rig::Result Rig::call(const Matrix& inputs, const ThreadOptions& options, const 
 
 Rig::Matrix Rig::workers() const {
   Matrix residuals;
-  for (const Feedback& f : feedbacks_) {
+  for (const Feedback& held : feedbacks_) {
+    const Feedback f = on_host(held);
     residuals.push_back(f.worker().empty() ? std::vector<double>(problem(0).count) : doubles_of(f.worker()));
   }
   return residuals;
@@ -141,7 +151,8 @@ Rig::Matrix Rig::servers() const {
   Matrix residuals;
   const auto owned = chunks();
   for (std::size_t r = 0; r < feedbacks_.size(); ++r) {
-    const ConstView server = feedbacks_[r].server();
+    const Feedback f = on_host(feedbacks_[r]);
+    const ConstView server = f.server();
     residuals.push_back(server.empty() ? std::vector<double>(owned[r].count) : doubles_of(server));
   }
   return residuals;

@@ -76,6 +76,10 @@ class Rig {
 
   explicit Rig(const Setting& setting);
 
+  /// Called before each call of a rank, last of all, to take its buffers elsewhere; what it returns is called
+  /// after it.
+  std::function<std::function<void()>(int rank, Call&)> place;
+
   /// One call on all ranks, each a thread. `change` may spoil a rank's call before it is made.
   Result call(const Matrix& inputs, const ThreadOptions& options = {}, const Change& change = {});
   /// The call of one rank, for use inside try_ranks; fills this rank's part of the result.

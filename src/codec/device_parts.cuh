@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <terse/error.hpp>
+
+#include "codec/arithmetic.hpp"
+#include "codec/device_codec.hpp"
+
+// What the kernels of all codecs have in common. They are launched by launch() alone, so that they can also
+// be compiled for an emulation of CUDA, where there is no <<<>>>.
+
+#ifdef __CUDACC__
+#define TERSE_UNROLL _Pragma("unroll")
+#else
+#define TERSE_UNROLL
+#endif
+
+namespace terse::inline v0_1 {
+
+inline constexpr unsigned kWarp = 32;
+inline constexpr unsigned kThreads = 128;  // of a block of threads
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+/// A fragment as kernels see it. Kernels deal with units of some size, numbered through all parts.
+struct Part {
+  const void* in = nullptr;
+  void* out = nullptr;
+  void* residual = nullptr;
+  std::uint64_t count = 0;      ///< elements
+  std::uint64_t payload = 0;    ///< where its bytes begin in a payload
+  std::uint64_t first[3] = {};  ///< by kind of unit: units of the parts before it
+};
+
+/// As many as fit among a kernel's arguments, which are 4 KiB where a device is old.
+struct Parts {
+  static constexpr std::uint32_t kMost = 40;
+  Part part[kMost];
+  std::uint32_t size = 0;
+  std::uint64_t units[3] = {};  ///< in all
+
+#ifdef __CUDACC__
+  __device__
+#endif
+      const Part&
+      find(std::uint64_t unit, int kind) const {
+    std::uint32_t low = 0;
+    for (std::uint32_t high = size; high - low > 1;) {
+      const std::uint32_t middle = (low + high) / 2;
+      (part[middle].first[kind] <= unit ? low : high) = middle;
+    }
+    return part[low];
+  }
+};
+
+/// Calls visit(parts) for as many fragments as go into one launch, with those that have elements. `part_of`
+/// makes a Part's pointers and count of a fragment; bytes_of(count) and units_of(count), three numbers, are
+/// the codec's.
+template <class Fragments, class PartOf, class BytesOf, class UnitsOf, class Visit>
+void for_each_launch(const Fragments& fragments, PartOf&& part_of, BytesOf&& bytes_of, UnitsOf&& units_of,
+                     Visit&& visit) {
+  Parts parts;
+  std::uint64_t payload = 0;
+  for (const auto& fragment : fragments) {
+    Part part = part_of(fragment);
+    if (part.count == 0) continue;
+    part.payload = payload;
+    payload += bytes_of(part.count);
+    const std::array<std::uint64_t, 3> units = units_of(part.count);
+    for (int kind = 0; kind < 3; ++kind) {
+      part.first[kind] = parts.units[kind];
+      parts.units[kind] += units[static_cast<std::size_t>(kind)];
+    }
+    parts.part[parts.size++] = part;
+    if (parts.size < Parts::kMost) continue;
+    visit(std::as_const(parts));
+    parts = Parts();
+  }
+  if (parts.size != 0) visit(std::as_const(parts));
+}
+
+inline Part part_of_fragment(const Fragment& fragment) {
+  Part part;
+  part.in = fragment.values.data;
+  part.residual = fragment.residual.data;
+  part.count = fragment.values.count;
+  return part;
+}
+
+inline Part part_of_output(const View& view) {
+  Part part;
+  part.out = view.data;
+  part.count = view.count;
+  return part;
+}
+
+/// Queues a kernel for `threads` threads, rounded up to blocks of kThreads.
+template <class... P>
+void launch(DeviceQueue& queue, void (*kernel)(P...), std::uint64_t threads,
+            std::type_identity_t<P>... arguments) {
+  const std::uint64_t blocks = (threads + kThreads - 1) / kThreads;
+  if (blocks == 0) return;
+  if (blocks > static_cast<std::uint64_t>(std::numeric_limits<std::int32_t>::max())) {
+    throw Error(ErrorCode::unsupported, "a kernel for " + std::to_string(threads) +
+                                            " threads is more than a device takes: lower segment_bytes");
+  }
+  const OnDevice current(queue.device());
+  const auto stream = static_cast<cudaStream_t>(queue.stream());
+  void* pointers[] = {&arguments...};
+#ifdef __CUDACC__
+  const auto* function = reinterpret_cast<const void*>(kernel);
+#else
+  const auto function = kernel;  // the emulation wants to know its arguments
+#endif
+  const cudaError_t code = cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), pointers, 0, stream);
+  if (code != cudaSuccess) {
+    throw Error(ErrorCode::device,
+                std::string("a kernel could not be launched: ") + cudaGetErrorString(code));
+  }
+}
+
+/// Calls run with a value of the type of `dtype`.
+template <class Run>
+auto with_dtype(DType dtype, Run&& run) {
+  switch (dtype) {
+    case DType::f32:
+      return run(float{});
+    case DType::f64:
+      return run(double{});
+    case DType::f16:
+      return run(float16{});
+    case DType::bf16:
+      break;
+  }
+  return run(bfloat16{});
+}
+
+/// In place of a residual's type: there is none.
+struct NoResidual {};
+
+/// Calls run with a value of the residuals' type: the fragments' common one.
+template <class A, class Run>
+auto with_residual_type(std::span<const Fragment> fragments, Run&& run) {
+  const View residual = fragments.empty() ? View{} : fragments.front().residual;
+  if (residual.data == nullptr) return run(NoResidual{});
+  if constexpr (std::is_same_v<A, float>) {
+    if (residual.dtype == DType::bf16) return run(bfloat16{});
+  }
+  return run(A{});
+}
+
+#ifdef __CUDACC__
+#define TERSE_DEVICE __device__ __forceinline__
+#else
+#define TERSE_DEVICE inline
+#endif
+
+/// The number of this thread in its launch.
+TERSE_DEVICE std::uint64_t thread_number() {
+  return static_cast<std::uint64_t>(blockIdx.x) * kThreads + threadIdx.x;
+}
+
+/// Says something in a report, once or many times.
+TERSE_DEVICE void tell(std::uint32_t& word, std::uint32_t what) {
+  *static_cast<volatile std::uint32_t*>(&word) = what;
+}
+
+}  // namespace terse::inline v0_1

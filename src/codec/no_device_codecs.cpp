@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// What codec/device_codec.hpp is in a build without CUDA.
+#include <terse/error.hpp>
+
+#include "codec/device_codec.hpp"
+
+namespace terse::inline v0_1 {
+
+std::unique_ptr<const DeviceCodec> make_device_identity() { return nullptr; }
+std::unique_ptr<const DeviceCodec> make_device_cast(DType) { return nullptr; }
+std::unique_ptr<const DeviceCodec> make_device_onebit(std::size_t, OnebitScale) { return nullptr; }
+
+void divide_on_device(DeviceQueue&, View, double) {
+  throw Error(ErrorCode::unsupported, "this build of Terse has no CUDA: build it with TERSE_CUDA=ON");
+}
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A runner's steps where the tensors are in device memory. Kernels and copies are queued in the order of the
+// steps; the host looks for their ends, opens and addresses messages as it does without a device, and never
+// waits but for what goes wrong.
+//
+// A message has two places, one on the device and one in pinned memory. Its payload is made and read on the
+// device; its header, and the whole of a message without payload, on the host. Where the transport takes
+// device memory, payloads stay there, and only headers are copied; elsewhere the payloads of messages that
+// are sent or received are.
+#include <string>
+#include <utility>
+
+#include "collective/runner.hpp"
+
+namespace terse::inline v0_1 {
+namespace {
+
+constexpr std::size_t kBeginning = kHeaderBytes + kTrailerBytes;  // all of a message without payload
+
+}  // namespace
+
+void Runner::prepare_device(const Schedule& schedule, DeviceSide& side) {
+  side.messages.reserve(side.queue.device(), schedule.message_bytes());
+  side.on_host.reserve(schedule.message_bytes());
+  side.reports.reserve(schedule.size() * sizeof(DeviceReport));
+  on_device_.reserve(schedule.size());
+  sent_.assign(schedule.messages().size(), 0);
+  at_host_.assign(schedule.messages().size(), 0);
+  for (const Step& step : schedule.steps()) {
+    if (step.verb == Verb::send) sent_[step.message] = 1;
+  }
+}
+
+std::byte* Runner::device_slot(std::uint32_t message) const noexcept {
+  return binding_.device->messages.data() + schedule_->messages()[message].offset;
+}
+
+DeviceReport& Runner::report_of(const OnDevice& work) const noexcept {
+  return reinterpret_cast<DeviceReport*>(binding_.device->reports.data())[work.step];
+}
+
+// Of the owner's sums: no values, but their type.
+std::span<const Fragment> Runner::sums_on_device(const Range& elements) const {
+  return fragments_of(elements, [](const BoundTensor& tensor, const Range& own) {
+    return Fragment{
+        ConstView(nullptr, own.count, tensor.in.dtype, Memory::cuda),
+        tensor.server.data ? tensor.server.slice(own.offset - tensor.server_begin, own.count) : View{}};
+  });
+}
+
+DeviceSum Runner::sum_on_device(const Step& step) const {
+  const int ranks = transport_.size();
+  const std::byte* first = device_slot(step.from);
+  const std::size_t stride = ranks == 1 ? 0 : static_cast<std::size_t>(device_slot(step.from + 1) - first);
+  return {.payloads = first + kHeaderBytes,
+          .stride = stride,
+          .ranks = ranks,
+          .divisor = step.average ? static_cast<double>(ranks) : 1.0,
+          .factor = binding_.factor};
+}
+
+void Runner::launch(std::uint32_t step) noexcept {
+  OnDevice work{.step = step};
+  if (go_on(work)) {
+    apply(step, work.result);
+  } else {
+    on_device_.push_back(std::move(work));  // for which there is room
+  }
+}
+
+// Looks for steps whose work on the device is done; whether there were any.
+bool Runner::poll_device() noexcept {
+  bool news = false;
+  while (!on_device_.empty()) {
+    OnDevice& first = on_device_.front();
+    try {
+      if (!binding_.device->queue.reached(first.mark)) break;
+    } catch (...) {
+      first.result.failure = current_error();
+      first.flags = kSpoilt;
+    }
+    news = true;
+    OnDevice work = std::move(first);
+    on_device_.erase(on_device_.begin());
+    if (go_on(work)) {
+      apply(work.step, work.result);
+    } else {
+      on_device_.push_back(std::move(work));
+    }
+  }
+  return news;
+}
+
+// Takes a step as far as it can be taken without waiting; whether it is over.
+bool Runner::go_on(OnDevice& work) noexcept {
+  try {
+    return try_to_go_on(work);
+  } catch (...) {
+    if (!work.result.failure) work.result.failure = current_error();
+    give_up(work);
+    return true;
+  }
+}
+
+// Something went wrong here: whoever waits for the message is told.
+void Runner::give_up(OnDevice& work) noexcept {
+  try {
+    binding_.device->queue.wait();  // what was queued may write to the message
+  } catch (...) {
+    // the device has failed, which is what the failure says
+  }
+  const Verb verb = (*schedule_)[work.step].verb;
+  if (verb != Verb::encode && verb != Verb::reduce) return;
+  work.flags = kSpoilt;
+  publish(work);
+}
+
+bool Runner::try_to_go_on(OnDevice& work) {
+  const Step& step = (*schedule_)[work.step];
+  const DeviceRange range(step.verb == Verb::encode   ? "terse encode"
+                          : step.verb == Verb::reduce ? "terse reduce"
+                                                      : "terse decode");
+  if (work.flags != 0 || (spoilt_ && step.verb == Verb::encode)) {
+    give_up(work);
+    return true;
+  }
+  const bool opens = step.verb == Verb::reduce || step.verb == Verb::decode;
+  if (opens && !std::exchange(work.has_headers, true) && fetch_headers(step)) {
+    work.mark = binding_.device->queue.mark();
+    return false;
+  }
+  if (!std::exchange(work.queued, true)) {
+    bool queued = false;
+    switch (step.verb) {
+      case Verb::encode:
+        queue_encode(work);
+        queued = true;
+        break;
+      case Verb::reduce:
+        queued = queue_reduce(work);
+        break;
+      case Verb::decode:
+        queued = queue_decode(work);
+        break;
+      case Verb::divide:
+        divide_on_device(binding_.device->queue, binding_.tensors[0].out, transport_.size());
+        queued = true;
+        break;
+      case Verb::part:
+        throw Error(ErrorCode::unsupported,
+                    "codec " + binding_.codec->spec() + " has no code to take messages apart on a device");
+      default:
+        break;
+    }
+    if (queued) {
+      work.mark = binding_.device->queue.mark();
+      return false;
+    }
+  }
+  switch (step.verb) {
+    case Verb::encode:
+      end_encode(work);
+      break;
+    case Verb::reduce:
+      end_reduce(work);
+      break;
+    case Verb::decode:
+      end_decode(work);
+      break;
+    default:
+      break;
+  }
+  return true;
+}
+
+// Before a message is made: what is known of it.
+void Runner::begin_message(OnDevice& work, std::span<const Fragment> fragments) {
+  const Step& step = (*schedule_)[work.step];
+  thread_local std::vector<std::size_t> counts;
+  counts.clear();
+  for (const Fragment& fragment : fragments) counts.push_back(fragment.values.count);
+  work.bytes = PieceCoder(*binding_.codec, binding_.dtype).max_bytes(counts);
+  report_of(work) = {};
+  at_host_[step.message] = 0;
+  if (!binding_.direct || !is_sent(step.message)) return;
+  // where its payload does not come to the host, its header goes to the device
+  const auto out = slot(step.message);
+  write_header(*binding_.codec, step.elements.count, binding_.dtype, 0, out);
+  address(step, out, work.bytes);
+  binding_.device->queue.copy(device_slot(step.message), out.data(), kHeaderBytes);
+}
+
+void Runner::end_message(OnDevice& work) {
+  const Step& step = (*schedule_)[work.step];
+  if (binding_.direct || !is_sent(step.message)) return;
+  binding_.device->queue.copy(slot(step.message).data() + kHeaderBytes,
+                              device_slot(step.message) + kHeaderBytes, work.bytes - kHeaderBytes);
+}
+
+// Once a message is made, or could not be.
+void Runner::publish(OnDevice& work) {
+  const Step& step = (*schedule_)[work.step];
+  const auto out = slot(step.message);
+  if (work.flags != 0) {
+    at_host_[step.message] = 1;
+    write_header(*binding_.codec, step.elements.count, binding_.dtype, work.flags, out);
+    message_size_[step.message] = address(step, out, kHeaderBytes);
+  } else if (binding_.direct && is_sent(step.message)) {
+    message_size_[step.message] = work.bytes;
+  } else {
+    write_header(*binding_.codec, step.elements.count, binding_.dtype, 0, out);
+    message_size_[step.message] = address(step, out, work.bytes);
+  }
+}
+
+// Brings the beginnings of messages that came to the device to the host; whether there are any.
+bool Runner::fetch_headers(const Step& step) {
+  if (!binding_.direct) return false;
+  const auto me = transport_.rank();
+  DeviceQueue& queue = binding_.device->queue;
+  if (step.verb == Verb::decode) {
+    if (step.peer == me) return false;
+    queue.copy(slot(step.message).data(), device_slot(step.message), kBeginning);
+    return true;
+  }
+  const auto rows = [&](int begin, int end) {
+    if (begin == end) return;
+    const std::uint32_t first = step.from + static_cast<std::uint32_t>(begin);
+    const std::size_t stride =
+        end - begin == 1 ? kBeginning : static_cast<std::size_t>(device_slot(first + 1) - device_slot(first));
+    queue.copy_rows(slot(first).data(), stride, device_slot(first), stride, kBeginning,
+                    static_cast<std::size_t>(end - begin));
+  };
+  rows(0, me);
+  rows(me + 1, transport_.size());
+  return transport_.size() > 1;
+}
+
+// Brings the payload of a message that came to the host to the device.
+void Runner::upload(std::uint32_t message, std::size_t payload) {
+  if (binding_.direct) return;
+  binding_.device->queue.copy(device_slot(message) + kHeaderBytes, slot(message).data() + kHeaderBytes,
+                              payload);
+}
+
+// The payload's bytes, which must be those that are due.
+std::size_t Runner::payload_of(const Contents& contents, std::size_t due) const {
+  if (contents.payload.size() != due) {
+    throw Error(ErrorCode::corrupt_data, "corrupt message for codec " + binding_.codec->spec() +
+                                             ": its payload is cut short or too long");
+  }
+  return due;
+}
+
+void Runner::queue_encode(OnDevice& work) {
+  const Step& step = (*schedule_)[work.step];
+  const auto fragments = inputs_of(step.elements);
+  begin_message(work, fragments);
+  binding_.codec->device()->encode(binding_.device->queue, fragments,
+                                   device_slot(step.message) + kHeaderBytes, &report_of(work));
+  end_message(work);
+}
+
+void Runner::end_encode(OnDevice& work) {
+  const Step& step = (*schedule_)[work.step];
+  if (report_of(work).non_finite != 0) {
+    binding_.codec->device()->undo(binding_.device->queue, inputs_of(step.elements),
+                                   device_slot(step.message) + kHeaderBytes);
+    binding_.device->queue.wait();
+    work.flags = kNonFinite;
+  }
+  publish(work);
+}
+
+bool Runner::queue_reduce(OnDevice& work) {
+  const Step& step = (*schedule_)[work.step];
+  work.flags = spoilt_ ? kSpoilt : 0;
+  const auto fragments = sums_on_device(step.elements);
+  begin_message(work, fragments);
+  const std::size_t due = work.bytes - kHeaderBytes;
+  for (int rank = 0; rank < transport_.size(); ++rank) {
+    const std::uint32_t message = step.from + static_cast<std::uint32_t>(rank);
+    try {
+      const Contents contents = open(step, message, rank, step.from_channel);
+      work.flags |= contents.flags;
+      if (contents.flags != 0) continue;
+      payload_of(contents, due);
+      if (rank != transport_.rank()) upload(message, due);
+    } catch (...) {
+      if (!work.result.failure)
+        work.result.failure = current_error("a message from rank " + std::to_string(rank));
+      work.flags |= kSpoilt;
+    }
+  }
+  if (work.flags != 0) return false;
+  binding_.codec->device()->reduce(binding_.device->queue, sum_on_device(step), fragments,
+                                   device_slot(step.message) + kHeaderBytes, &report_of(work));
+  end_message(work);
+  return true;
+}
+
+void Runner::end_reduce(OnDevice& work) {
+  const Step& step = (*schedule_)[work.step];
+  const DeviceReport report = report_of(work);
+  if (work.flags == 0 && report.corrupt != 0) {
+    work.result.failure =
+        Error(ErrorCode::corrupt_data, "a message from rank " + std::to_string(report.corrupt - 1) +
+                                           ": corrupt message for codec " + binding_.codec->spec() +
+                                           ": its payload is not one that it writes");
+    work.flags = kSpoilt;
+  } else if (work.flags == 0 && report.non_finite != 0) {
+    binding_.codec->device()->undo_reduce(binding_.device->queue, sum_on_device(step),
+                                          sums_on_device(step.elements),
+                                          device_slot(step.message) + kHeaderBytes);
+    binding_.device->queue.wait();
+    work.flags = kNonFinite;
+  }
+  publish(work);
+}
+
+bool Runner::queue_decode(OnDevice& work) {
+  const Step& step = (*schedule_)[work.step];
+  report_of(work) = {};
+  try {
+    const Contents contents = open(step, step.message, step.peer, step.channel);
+    work.result.told = (contents.flags & kSpoilt) != 0;
+    if (contents.flags == kNonFinite) {
+      work.result.flagged = true;
+      undo_on_device(step.undo, step.elements);
+      binding_.device->queue.wait();
+    }
+    if (contents.flags != 0) return false;
+    const auto to = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own) {
+      return tensor.out.slice(own.offset, own.count);
+    });
+    thread_local std::vector<std::size_t> counts;
+    counts.clear();
+    for (const View& view : to) counts.push_back(view.count);
+    const std::size_t due = PieceCoder(*binding_.codec, binding_.dtype).max_bytes(counts) - kHeaderBytes;
+    payload_of(contents, due);
+    if (step.peer != transport_.rank()) upload(step.message, due);
+    binding_.codec->device()->decode(binding_.device->queue, device_slot(step.message) + kHeaderBytes, to,
+                                     binding_.factor, &report_of(work));
+    return true;
+  } catch (...) {
+    work.result.failure = current_error("a message from rank " + std::to_string(step.peer));
+    return false;
+  }
+}
+
+void Runner::end_decode(OnDevice& work) {
+  if (report_of(work).corrupt == 0) return;
+  work.result.failure =
+      Error(ErrorCode::corrupt_data, "a message from rank " + std::to_string((*schedule_)[work.step].peer) +
+                                         ": corrupt message for codec " + binding_.codec->spec() +
+                                         ": its payload is not one that it writes");
+}
+
+// Of a message of this rank's own, which is still where it was made.
+void Runner::undo_on_device(std::uint32_t message, const Range& elements) {
+  const auto fragments = inputs_of(elements);
+  const Contents contents =
+      open_message(*binding_.codec, elements.count, binding_.dtype, message_in(message), std::nullopt);
+  if (contents.flags != 0) return;
+  binding_.codec->device()->undo(binding_.device->queue, fragments, device_slot(message) + kHeaderBytes);
+}
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What core/device.hpp is in a build without CUDA.
+#include <terse/error.hpp>
+
+#include "core/device.hpp"
+
+namespace terse::inline v0_1 {
+namespace {
+
+[[noreturn]] void refuse() {
+  throw Error(
+      ErrorCode::unsupported,
+      "this build of Terse has no CUDA: build it with TERSE_CUDA=ON, or copy the tensor to host memory");
+}
+
+}  // namespace
+
+bool has_cuda() noexcept { return false; }
+int device_count() noexcept { return 0; }
+
+OnDevice::OnDevice(int) { refuse(); }
+OnDevice::~OnDevice() = default;
+DeviceMemory::~DeviceMemory() = default;
+std::byte* DeviceMemory::reserve(int, std::size_t) { refuse(); }
+PinnedMemory::~PinnedMemory() = default;
+std::span<std::byte> PinnedMemory::reserve(std::size_t) { refuse(); }
+DeviceQueue::DeviceQueue(int device) : device_(device) { refuse(); }
+DeviceQueue::~DeviceQueue() = default;
+void DeviceQueue::follow(void*) { refuse(); }
+void DeviceQueue::copy(void*, const void*, std::size_t) { refuse(); }
+void DeviceQueue::copy_rows(void*, std::size_t, const void*, std::size_t, std::size_t, std::size_t) {
+  refuse();
+}
+void DeviceQueue::clear(void*, std::size_t) { refuse(); }
+DeviceQueue::Mark DeviceQueue::mark() { refuse(); }
+bool DeviceQueue::reached(Mark) { refuse(); }
+void DeviceQueue::wait() { refuse(); }
+DeviceRange::DeviceRange(const char*) noexcept {}
+DeviceRange::~DeviceRange() = default;
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every codec that has kernels, beside its host twin: the same bytes, residuals and values, to the bit.
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <terse/codec.hpp>
+#include <vector>
+
+#include "codec/device_codec.hpp"
+#include "codec/elements.hpp"
+#include "codec/message.hpp"
+#include "codec/piece.hpp"
+#include "device/device.hpp"
+#include "support/tensor.hpp"
+
+namespace terse::test {
+namespace {
+
+constexpr const char* kSpecs[] = {"identity",         "cast:f16",          "cast:bf16",
+                                  "onebit",           "onebit:block=64",   "onebit:block=24",
+                                  "onebit:block=8",   "onebit:block=8192", "onebit:block=20000",
+                                  "onebit:scale=rms", "onebit:block=2056"};
+
+enum class Kept : std::uint8_t { none, full, bf16 };
+
+struct Case {
+  std::string spec;
+  DType dtype = DType::f32;
+  std::vector<std::size_t> counts;  // of fragments
+  Kept kept = Kept::none;
+  std::size_t offset = 0;
+  double factor = 1.0;
+  int ranks = 1;
+
+  std::string text() const {
+    std::string all;
+    for (const std::size_t n : counts) all += " " + std::to_string(n);
+    return spec + " of" + (counts.size() > 6 ? " " + std::to_string(counts.size()) + " fragments" : all) +
+           " " + std::string(name(dtype)) + ", residual " + std::to_string(static_cast<int>(kept)) +
+           ", offset " + std::to_string(offset) + ", factor " + std::to_string(factor) + ", " +
+           std::to_string(ranks) + " ranks";
+  }
+};
+
+// A fragment on host and device.
+struct Both {
+  Tensor values;
+  Tensor residual;
+  DeviceBytes device_values;
+  DeviceBytes device_residual;
+
+  Fragment on_host(bool feedback) {
+    return {std::as_const(values).view(), feedback ? residual.view() : View{}};
+  }
+  Fragment on_device(bool feedback) const {
+    return {ConstView(device_values.data(), values.count(), values.dtype(), Memory::cuda),
+            feedback ? View{device_residual.data(), values.count(), residual.dtype(), Memory::cuda} : View{}};
+  }
+  ::testing::AssertionResult residuals_agree() const {
+    const auto bytes = residual.bytes();
+    const auto device = device_residual.get();
+    if (std::equal(bytes.begin(), bytes.end(), device.begin(), device.end()))
+      return ::testing::AssertionSuccess();
+    return ::testing::AssertionFailure() << "residuals differ";
+  }
+};
+
+class DeviceCodecs : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    TERSE_NEEDS_DEVICE();
+    queue_ = std::make_unique<DeviceQueue>(0);
+    report_ = reinterpret_cast<DeviceReport*>(reports_.reserve(sizeof(DeviceReport)).data());
+    *report_ = {};
+  }
+
+  Both make(std::size_t count, const Case& c) {
+    std::normal_distribution<double> normal;
+    Both both;
+    both.values = Tensor(count, c.dtype, c.offset);
+    both.residual =
+        Tensor(count, residual_of(c.dtype, c.kept == Kept::bf16 ? ResidualType::bf16 : ResidualType::full),
+               c.offset);
+    for (std::size_t i = 0; i < count; ++i) {
+      both.values.set(i, normal(random_));
+      both.residual.set(i, 0.5 * normal(random_));
+    }
+    if (count > 3) both.values.set(count / 2, 0.0);
+    if (count > 3) both.values.set(count / 3, -0.0);
+    both.device_values = on_device(std::as_const(both.values).view(), c.offset);
+    both.device_residual = on_device(std::as_const(both.residual).view(), c.offset);
+    return both;
+  }
+
+  std::mt19937_64 random_{7};
+  std::unique_ptr<DeviceQueue> queue_;
+  PinnedMemory reports_;
+  DeviceReport* report_ = nullptr;
+};
+
+bool has(Kept kept, DType dtype) { return kept != Kept::bf16 || dtype != DType::f64; }
+
+std::vector<std::vector<std::size_t>> shapes(std::size_t block) {
+  std::vector<std::vector<std::size_t>> all;
+  for (const std::size_t n : {std::size_t{1}, std::size_t{7}, std::size_t{65}, block - 1, block, block + 1,
+                              2 * block + 13, std::size_t{4099}}) {
+    all.push_back({n});
+  }
+  all.push_back({3, block, 1, 2 * block + 5, 0, 64});
+  std::vector<std::size_t> many;
+  for (std::size_t i = 0; i < 100; ++i) many.push_back(1 + i % 37);
+  all.push_back(many);
+  return all;
+}
+
+TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
+  for (const char* spec : kSpecs) {
+    const auto codec = make_codec(spec);
+    ASSERT_NE(codec->device(), nullptr) << spec;
+    const std::size_t block = std::max<std::size_t>(8, codec->traits().block);
+    for (const DType dtype : kAllDTypes) {
+      if (!codec->supports(dtype)) continue;
+      std::size_t turn = 0;
+      for (const auto& counts : shapes(block)) {
+        const Kept kept = static_cast<Kept>(turn % 3);
+        Case c{spec, dtype, counts, has(kept, dtype) ? kept : Kept::full, turn / 2 % 2};
+        ++turn;
+        SCOPED_TRACE(c.text());
+        const bool feedback = c.kept != Kept::none;
+        std::vector<Both> parts;
+        std::vector<Fragment> host;
+        std::vector<Fragment> device;
+        parts.reserve(counts.size());
+        std::size_t total = 0;
+        for (const std::size_t n : counts) {
+          parts.push_back(make(n, c));
+          host.push_back(parts.back().on_host(feedback));
+          device.push_back(parts.back().on_device(feedback));
+          total += n;
+        }
+        const PieceCoder coder(*codec, dtype);
+        std::vector<std::byte> message(coder.max_bytes(counts));
+        const std::size_t bytes = coder.encode(host, total, message);
+        ASSERT_EQ(bytes, message.size());
+        // where a payload lies in a slot
+        const DeviceBytes slot(message.size());
+        *report_ = {};
+        codec->device()->encode(*queue_, device, slot.data() + kHeaderBytes, report_);
+        queue_->wait();
+        ASSERT_EQ(report_->non_finite, 0u);
+        const auto got = slot.get();
+        ASSERT_TRUE(
+            std::equal(got.begin() + kHeaderBytes, got.end(), message.begin() + kHeaderBytes, message.end()))
+            << "payloads differ";
+        for (const Both& part : parts) ASSERT_TRUE(part.residuals_agree());
+
+        // and back, by another factor
+        for (const double factor : {1.0, 3.0}) {
+          if (codec->traits().lossless && factor != 1.0) continue;
+          std::vector<View> to;
+          std::vector<View> device_to;
+          std::vector<Tensor> out;
+          std::vector<DeviceBytes> device_out;
+          out.reserve(counts.size());
+          device_out.reserve(counts.size());
+          for (const std::size_t n : counts) {
+            out.emplace_back(n, dtype, c.offset);
+            device_out.emplace_back(n * size_of(dtype), c.offset * size_of(dtype));
+            to.push_back(out.back().view());
+            device_to.push_back({device_out.back().data(), n, dtype, Memory::cuda});
+          }
+          const Contents contents =
+              open_message(*codec, total, dtype, std::span(message).first(bytes), std::nullopt);
+          coder.decode(contents, to, Into::overwrite, factor);
+          codec->device()->decode(*queue_, slot.data() + kHeaderBytes, device_to, factor, report_);
+          queue_->wait();
+          ASSERT_EQ(report_->corrupt, 0u);
+          for (std::size_t f = 0; f < out.size(); ++f) {
+            const auto want = out[f].bytes();
+            const auto have = device_out[f].get();
+            ASSERT_TRUE(std::equal(want.begin(), want.end(), have.begin(), have.end())) << "fragment " << f;
+          }
+        }
+        if (!feedback) continue;
+        // taken back: as it was, to rounding, and the same as the host's
+        coder.undo({.dtype = dtype, .payload = std::span(message).subspan(kHeaderBytes)}, host);
+        codec->device()->undo(*queue_, device, slot.data() + kHeaderBytes);
+        queue_->wait();
+        for (const Both& part : parts) ASSERT_TRUE(part.residuals_agree()) << "after undo";
+      }
+    }
+  }
+}
+
+TEST_F(DeviceCodecs, ReduceAsTheHost) {
+  for (const char* spec : kSpecs) {
+    const auto codec = make_codec(spec);
+    const std::size_t block = std::max<std::size_t>(8, codec->traits().block);
+    for (const DType dtype : kAllDTypes) {
+      if (!codec->supports(dtype)) continue;
+      std::size_t turn = 0;
+      for (const auto& counts : shapes(block)) {
+        const int ranks = static_cast<int>(1 + turn % 4);
+        const Kept kept = static_cast<Kept>(turn % 3);
+        const bool lossless = codec->traits().lossless;
+        Case c{spec,     dtype,
+               counts,   lossless ? Kept::none : has(kept, dtype) ? kept : Kept::full,
+               turn % 2, lossless ? 1.0 : turn % 5 == 0 ? 1.0 : static_cast<double>(ranks),
+               ranks};
+        const double divisor = lossless && turn % 2 == 0 ? 1.0 : ranks;
+        ++turn;
+        SCOPED_TRACE(c.text());
+        const bool feedback = c.kept != Kept::none;
+        const std::size_t total = std::accumulate(counts.begin(), counts.end(), std::size_t{0});
+        const PieceCoder coder(*codec, dtype);
+        const std::size_t size = coder.max_bytes(counts);
+        const std::size_t stride = (size + 63) / 64 * 64;
+        std::vector<std::byte> messages(stride * static_cast<std::size_t>(ranks));
+        std::vector<Contents> contents;
+        for (int rank = 0; rank < ranks; ++rank) {
+          std::vector<Both> parts;
+          std::vector<Fragment> fragments;
+          parts.reserve(counts.size());
+          for (const std::size_t n : counts) {
+            parts.push_back(make(n, c));
+            fragments.push_back(parts.back().on_host(false));
+          }
+          const auto slot = std::span(messages).subspan(stride * static_cast<std::size_t>(rank), size);
+          coder.encode(fragments, total, slot);
+          contents.push_back(open_message(*codec, total, dtype, slot, std::nullopt));
+        }
+        std::vector<Both> parts;
+        std::vector<View> residuals;
+        std::vector<Fragment> device;
+        parts.reserve(counts.size());
+        for (const std::size_t n : counts) {
+          parts.push_back(make(n, c));
+          residuals.push_back(feedback ? parts.back().residual.view() : View{});
+          Fragment fragment = parts.back().on_device(feedback);
+          fragment.values.data = nullptr;
+          device.push_back(fragment);
+        }
+        std::vector<std::byte> out(size);
+        std::size_t reading = 0;
+        coder.reduce(contents, counts, residuals, divisor, c.factor, total, out, reading);
+        const DeviceBytes slots(messages);
+        const DeviceBytes result(size);
+        const DeviceSum sum{slots.data() + kHeaderBytes, stride, ranks, divisor, c.factor};
+        *report_ = {};
+        codec->device()->reduce(*queue_, sum, device, result.data() + kHeaderBytes, report_);
+        queue_->wait();
+        ASSERT_EQ(report_->corrupt, 0u);
+        ASSERT_EQ(report_->non_finite, 0u);
+        const auto got = result.get();
+        ASSERT_TRUE(std::equal(got.begin() + kHeaderBytes, got.end(), out.begin() + kHeaderBytes, out.end()))
+            << "payloads differ";
+        for (const Both& part : parts) ASSERT_TRUE(part.residuals_agree());
+        if (!feedback) continue;
+        const std::vector<double> before = parts.front().residual.doubles();
+        codec->device()->undo_reduce(*queue_, sum, device, result.data() + kHeaderBytes);
+        queue_->wait();
+        // residual + decoded - sum gives what was there, to rounding: once more is the same message again
+        *report_ = {};
+        codec->device()->reduce(*queue_, sum, device, result.data() + kHeaderBytes, report_);
+        queue_->wait();
+        Tensor again(parts.front().residual.count(), parts.front().residual.dtype(), c.offset);
+        parts.front().device_residual.get(again.view().data);
+        for (std::size_t i = 0; i < again.count(); ++i) {
+          ASSERT_NEAR(again[i], before[i], c.kept == Kept::bf16 || dtype == DType::bf16 ? 0.1 : 0.01) << i;
+        }
+      }
+    }
+  }
+}
+
+// Values that are not finite are reported; the other blocks are taken back, and theirs are left alone.
+TEST_F(DeviceCodecs, ReportsWhatIsNotFinite) {
+  constexpr double kBad[] = {std::numeric_limits<double>::quiet_NaN(),
+                             std::numeric_limits<double>::infinity(),
+                             -std::numeric_limits<double>::infinity()};
+  for (const char* spec : kSpecs) {
+    const auto codec = make_codec(spec);
+    if (codec->traits().lossless) continue;
+    for (const DType dtype : kAllDTypes) {
+      if (!codec->supports(dtype)) continue;
+      for (const double bad : kBad) {
+        for (const bool feedback : {true, false}) {
+          Case c{spec, dtype, {5003}, feedback ? Kept::full : Kept::none, 1};
+          SCOPED_TRACE(c.text() + ", " + std::to_string(bad));
+          Both part = make(5003, c);
+          part.values.set(2711, bad);
+          part.device_values = on_device(std::as_const(part.values).view(), c.offset);
+          const Tensor before = part.residual;
+          const std::size_t bytes = codec->max_bytes(5003, dtype);
+          const DeviceBytes slot(bytes);
+          const std::vector<Fragment> fragments{part.on_device(feedback)};
+          *report_ = {};
+          codec->device()->encode(*queue_, fragments, slot.data() + kHeaderBytes, report_);
+          queue_->wait();
+          ASSERT_NE(report_->non_finite, 0u);
+          codec->device()->undo(*queue_, fragments, slot.data() + kHeaderBytes);
+          queue_->wait();
+          Tensor after(5003, before.dtype(), c.offset);
+          part.device_residual.get(after.view().data);
+          for (std::size_t i = 0; i < 5003; ++i) {
+            ASSERT_NEAR(after[i], before[i], dtype == DType::f64 ? 1e-14 : 1e-5) << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+// What no encoder writes is reported, and nothing is written beside the outputs.
+TEST_F(DeviceCodecs, ReportsCorruptPayloads) {
+  for (const char* spec : {"onebit", "onebit:block=24", "onebit:block=8192"}) {
+    const auto codec = make_codec(spec);
+    for (const DType dtype : kAllDTypes) {
+      SCOPED_TRACE(std::string(spec) + " " + std::string(name(dtype)));
+      constexpr std::size_t kCount = 8197;  // with padding bits
+      Case c{spec, dtype, {kCount}};
+      Both part = make(kCount, c);
+      std::vector<std::byte> message(codec->max_bytes(kCount, dtype));
+      codec->encode(std::as_const(part.values).view(), {}, message);
+      const DeviceBytes out(kCount * size_of(dtype));
+      const std::vector<View> to{{out.data(), kCount, dtype, Memory::cuda}};
+      const auto corrupt = [&](std::size_t at, std::byte with) {
+        std::vector<std::byte> bytes = message;
+        bytes[at] ^= with;
+        const DeviceBytes slot(bytes);
+        *report_ = {};
+        codec->device()->decode(*queue_, slot.data() + kHeaderBytes, to, 1.0, report_);
+        queue_->wait();
+        EXPECT_EQ(report_->corrupt, 1u) << "decode, byte " << at;
+        const std::size_t stride = (bytes.size() + 63) / 64 * 64;
+        std::vector<std::byte> three(3 * stride);
+        std::copy(message.begin(), message.end(), three.begin());
+        std::copy(bytes.begin(), bytes.end(), three.begin() + static_cast<std::ptrdiff_t>(stride));
+        std::copy(message.begin(), message.end(), three.begin() + static_cast<std::ptrdiff_t>(2 * stride));
+        const DeviceBytes slots(three);
+        const DeviceBytes result(bytes.size());
+        const std::vector<Fragment> fragments{{ConstView(nullptr, kCount, dtype, Memory::cuda), View{}}};
+        *report_ = {};
+        codec->device()->reduce(*queue_, {slots.data() + kHeaderBytes, stride, 3, 3.0, 1.0}, fragments,
+                                result.data() + kHeaderBytes, report_);
+        queue_->wait();
+        EXPECT_EQ(report_->corrupt, 2u) << "reduce, byte " << at;
+      };
+      corrupt(kHeaderBytes + size_of(dtype) - 1, std::byte{0x80});  // a negative scale
+      corrupt(message.size() - 1, std::byte{0x80});                 // a padding bit
+      std::byte exponent{0x7f};                                     // a scale that is not finite
+      exponent ^= message[kHeaderBytes + size_of(dtype) - 1];
+      std::vector<std::byte> ones = message;
+      std::fill_n(ones.begin() + kHeaderBytes, size_of(dtype), std::byte{0x7f});
+      std::swap(ones, message);
+      message[kHeaderBytes + size_of(dtype) - 1] = std::byte{0x7f};
+      message[kHeaderBytes + size_of(dtype) - 2] = std::byte{0xff};
+      const DeviceBytes slot(message);
+      *report_ = {};
+      codec->device()->decode(*queue_, slot.data() + kHeaderBytes, to, 1.0, report_);
+      queue_->wait();
+      EXPECT_EQ(report_->corrupt, 1u);
+      std::swap(ones, message);
+    }
+  }
+}
+
+TEST_F(DeviceCodecs, DivideAsTheHost) {
+  for (const DType dtype : kAllDTypes) {
+    for (const double divisor : {1.0, 2.0, 3.0, 7.0, 8.0}) {
+      Case c{"", dtype, {}, Kept::none, 1};
+      Both part = make(1003, c);
+      divide_on_device(*queue_, {part.device_values.data(), 1003, dtype, Memory::cuda}, divisor);
+      queue_->wait();
+      divide(part.values.view(), divisor);
+      const auto got = part.device_values.get();
+      EXPECT_TRUE(std::equal(got.begin(), got.end(), part.values.bytes().begin()))
+          << name(dtype) << " by " << divisor;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace terse::test
