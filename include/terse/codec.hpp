@@ -50,8 +50,7 @@ class TERSE_API Codec {
   const CodecTraits& traits() const noexcept { return traits_; }
   /// Whether elements of this type can be encoded.
   bool supports(DType dtype) const noexcept { return do_supports(dtype); }
-  /// Whether a Communicator's calls with this codec may have buffers in that memory. encode and decode below
-  /// are for host memory alone.
+  /// Whether buffers of encode, decode and of a Communicator's calls may be in that memory.
   bool supports(Memory memory) const noexcept { return memory == Memory::host || do_device() != nullptr; }
   /// What does the same on a device, or null; for the library's own use.
   const DeviceCodec* device() const noexcept { return do_device(); }
@@ -71,6 +70,10 @@ class TERSE_API Codec {
   /// `as` after the factor, the message is a flagged header without payload (see is_flagged) and the residual
   /// is as before, to rounding. Nothing is allocated per element.
   ///
+  /// Values in device memory (their `memory` says so) have residual and `out` there too: the same bytes as on
+  /// the host come after what the legacy default stream holds, and are there on return. Neither `as` nor
+  /// `factor` may differ then. Errors also: device.
+  ///
   /// Errors: invalid_argument where out is smaller than max_bytes or the residual does not fit, unsupported
   /// for a dtype or kind of memory that the codec does not serve.
   std::size_t encode(ConstView values, View residual, std::span<std::byte> out, DType as,
@@ -81,7 +84,8 @@ class TERSE_API Codec {
 
   /// Decodes a message into `out` (overwriting it or adding to it), each value times `factor`. `out.dtype` is
   /// the tensor's type or its accumulator. Never touches memory outside the two spans, whatever the bytes
-  /// are.
+  /// are. Where `out` is in device memory, as its `memory` says, so is the message, as in encode, and
+  /// `out.dtype` is the tensor's.
   ///
   /// Errors: corrupt_data where the message is none of this codec's for out.count elements of that type,
   /// non_finite where it is flagged. `out` may be partly written when an error is thrown.

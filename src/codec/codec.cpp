@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <memory>
 #include <terse/codec.hpp>
 
+#include "codec/device_codec.hpp"
 #include "codec/elements.hpp"
 #include "codec/message.hpp"
+#include "core/device.hpp"
 #include "core/scratch.hpp"
 
 namespace terse::inline v0_1 {
@@ -20,10 +24,11 @@ constexpr std::size_t kRunTarget =
 
 void require_host(const Codec& codec, Memory memory) {
   if (memory != Memory::host)
-    refuse(codec, ErrorCode::unsupported, "encode and decode are for host memory: use a Communicator");
+    refuse(codec, ErrorCode::invalid_argument, "values, residual and message must be in one kind of memory");
 }
 
-void require_residual(const Codec& codec, const View& residual, std::size_t count, DType as) {
+void require_residual(const Codec& codec, const View& residual, std::size_t count, DType as,
+                      Memory memory = Memory::host) {
   const bool fits = residual.dtype == residual_of(as, ResidualType::full) ||
                     residual.dtype == residual_of(as, ResidualType::bf16);
   if (residual.count != count || !fits) {
@@ -32,7 +37,74 @@ void require_residual(const Codec& codec, const View& residual, std::size_t coun
                " must be as many of " + std::string(name(accumulator_of(as))) +
                (accumulator_of(as) == DType::f32 ? " or bf16" : ""));
   }
-  require_host(codec, residual.memory);
+  if (residual.memory != memory) {
+    refuse(codec, ErrorCode::invalid_argument, "values and residual must be in one kind of memory");
+  }
+}
+
+// What a thread keeps to encode and decode on a device.
+struct DeviceDesk {
+  explicit DeviceDesk(int device) : queue(device) {}
+  DeviceQueue queue;
+  PinnedMemory header;
+  PinnedMemory report;
+};
+
+DeviceDesk& desk_of(const Codec& codec, const void* data) {
+  if (codec.device() == nullptr) {
+    refuse(codec, ErrorCode::unsupported,
+           has_cuda() ? "it has no code for device memory" : "this build of Terse has no CUDA");
+  }
+  thread_local std::unique_ptr<DeviceDesk> desk;
+  const int device = placement_of(data).device;
+  if (!desk || desk->queue.device() != device) desk = std::make_unique<DeviceDesk>(device);
+  desk->header.reserve(kHeaderBytes);
+  desk->report.reserve(sizeof(DeviceReport));
+  *reinterpret_cast<DeviceReport*>(desk->report.data()) = {};
+  desk->queue.follow(nullptr);
+  return *desk;
+}
+
+std::size_t encode_on_device(const Codec& codec, ConstView values, View residual, std::span<std::byte> out) {
+  DeviceDesk& desk = desk_of(codec, out.data());
+  auto* report = reinterpret_cast<DeviceReport*>(desk.report.data());
+  const std::array<Fragment, 1> fragment = {Fragment{values, residual}};
+  std::byte* payload = out.data() + kHeaderBytes;
+  if (!values.empty()) codec.device()->encode(desk.queue, fragment, payload, report);
+  desk.queue.wait();
+  const bool finite = report->non_finite == 0;
+  if (!finite) codec.device()->undo(desk.queue, fragment, payload);
+  write_header(codec, values.count, values.dtype, finite ? 0 : kNonFinite,
+               {desk.header.data(), kHeaderBytes});
+  desk.queue.copy(out.data(), desk.header.data(), kHeaderBytes);
+  desk.queue.wait();
+  return finite ? codec.max_bytes(values.count, values.dtype) : kHeaderBytes;
+}
+
+void decode_on_device(const Codec& codec, std::span<const std::byte> message, View out, Into into,
+                      double factor) {
+  DeviceDesk& desk = desk_of(codec, out.data);
+  std::vector<std::byte> whole(message.size());  // its header says whether it is worth more than that
+  const auto fetch = [&](std::size_t bytes) {
+    desk.queue.copy(whole.data(), message.data(), bytes);
+    desk.queue.wait();
+  };
+  fetch(std::min(message.size(), kHeaderBytes));
+  if (is_sealed(whole)) fetch(message.size());
+  const Contents contents = open_message(codec, out.count, out.dtype, whole);
+  contents.require_values(codec);
+  if (contents.dtype != out.dtype) {
+    refuse(codec, ErrorCode::unsupported, "on a device a message is decoded into its own type");
+  }
+  if (contents.payload.size() != codec.max_bytes(out.count, out.dtype) - kHeaderBytes) {
+    refuse(codec, ErrorCode::corrupt_data, "the message is cut short or too long");
+  }
+  if (out.empty()) return;
+  const std::array<View, 1> to = {out};
+  auto* report = reinterpret_cast<DeviceReport*>(desk.report.data());
+  codec.device()->decode(desk.queue, message.data() + kHeaderBytes, to, into, factor, report);
+  desk.queue.wait();
+  if (report->corrupt != 0) refuse(codec, ErrorCode::corrupt_data, "a payload that it never writes");
 }
 
 }  // namespace
@@ -50,7 +122,6 @@ std::size_t Codec::max_bytes(std::size_t count, DType dtype) const {
 
 std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> out, DType as,
                           double factor) const {
-  require_host(*this, values.memory);
   if (!supports(as)) {
     refuse(*this, ErrorCode::unsupported, "it cannot encode " + std::string(terse::name(as)));
   }
@@ -66,7 +137,13 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
                std::to_string(out.size()));
   }
   const bool feedback = residual.data != nullptr && !traits_.lossless;
-  if (feedback) require_residual(*this, residual, values.count, as);
+  if (feedback) require_residual(*this, residual, values.count, as, values.memory);
+  if (values.memory == Memory::cuda) {
+    if (values.dtype != as || factor != 1.0) {
+      refuse(*this, ErrorCode::unsupported, "sums in device memory are encoded by a Communicator alone");
+    }
+    return encode_on_device(*this, values, feedback ? residual : View{}, out);
+  }
 
   std::optional<std::size_t> bytes = 0;
   if (!values.empty()) {
@@ -80,11 +157,21 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
 }
 
 void Codec::decode(std::span<const std::byte> message, View out, Into into, double factor) const {
+  if (out.memory == Memory::cuda) return decode_on_device(*this, message, out, into, factor);
   open_message(*this, out.count, out.dtype, message).decode(*this, out, into, factor);
 }
 
 void Contents::decode(const Codec& codec, View out, Into into, double factor) const {
   require_host(codec, out.memory);
+  require_values(codec);
+  if (!out.empty()) {
+    codec.do_decode(payload, dtype, out, into, factor);
+  } else if (!payload.empty()) {
+    refuse(codec, ErrorCode::corrupt_data, "a message of no elements with a payload");
+  }
+}
+
+void Contents::require_values(const Codec& codec) const {
   if (flags & kSpoilt) {
     refuse(codec, ErrorCode::corrupt_data, "the sender of this message received bytes that no encoder wrote");
   }
@@ -94,11 +181,6 @@ void Contents::decode(const Codec& codec, View out, Into into, double factor) co
   if (!codec.supports(dtype)) {
     refuse(codec, ErrorCode::corrupt_data,
            "a message of " + std::string(terse::name(dtype)) + ", which it never writes");
-  }
-  if (!out.empty()) {
-    codec.do_decode(payload, dtype, out, into, factor);
-  } else if (!payload.empty()) {
-    refuse(codec, ErrorCode::corrupt_data, "a message of no elements with a payload");
   }
 }
 
@@ -133,6 +215,7 @@ std::size_t Codec::do_part(std::span<const std::byte>, DType, std::size_t, std::
 
 void Codec::undo(std::span<const std::byte> message, ConstView values, View residual) const {
   if (residual.data == nullptr || residual.empty() || traits_.lossless) return;
+  require_host(*this, values.memory);
   const Contents contents = open_message(*this, values.count, values.dtype, message);
   require_residual(*this, residual, values.count, contents.dtype);
   contents.undo(*this, values, residual);

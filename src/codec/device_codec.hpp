@@ -50,9 +50,9 @@ class DeviceCodec {
   /// Takes back, to rounding, what encode did to residuals, wherever it did something.
   virtual void undo(DeviceQueue& queue, std::span<const Fragment> fragments,
                     const std::byte* payload) const = 0;
-  /// Decodes into fragments of the tensor's type, each value times `factor`.
-  virtual void decode(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, double factor,
-                      DeviceReport* report) const = 0;
+  /// Decodes into fragments of the tensor's type, each value times `factor`; adds, or overwrites.
+  virtual void decode(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, Into into,
+                      double factor, DeviceReport* report) const = 0;
   /// What the owner of a piece does: adds the decoded messages in order of the ranks, divides, adds the
   /// residual, and encodes, in one pass. `fragments` have a count, the tensor's type, and a residual or none;
   /// no values.

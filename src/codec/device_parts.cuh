@@ -119,7 +119,8 @@ void launch(DeviceQueue& queue, void (*kernel)(P...), std::uint64_t threads,
 #else
   const auto function = kernel;  // the emulation wants to know its arguments
 #endif
-  const cudaError_t code = cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), pointers, 0, stream);
+  const cudaError_t code =
+      cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), pointers, 0, stream);
   if (code != cudaSuccess) {
     throw Error(ErrorCode::device,
                 std::string("a kernel could not be launched: ") + cudaGetErrorString(code));

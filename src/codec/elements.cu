@@ -87,14 +87,15 @@ __global__ void undo_elements(Source source, Parts parts, const std::byte* paylo
   e = kept<E>((held + widened(e)) - source.at(part, i));
 }
 
-template <class H, class T, class A>
+template <class H, class T, bool kAdds, class A>
 __global__ void decode_elements(Parts parts, const std::byte* payload, A factor) {
   const std::uint64_t unit = thread_number();
   if (unit >= parts.units[0]) return;
   const Part& part = parts.find(unit, 0);
   const std::uint64_t i = unit - part.first[0];
-  static_cast<T*>(part.out)[i] =
-      rounded<T>(widened(reinterpret_cast<const H*>(payload + part.payload)[i]) * factor);
+  T& out = static_cast<T*>(part.out)[i];
+  const A value = widened(reinterpret_cast<const H*>(payload + part.payload)[i]) * factor;
+  out = rounded<T>(kAdds ? widened(out) + value : value);
 }
 
 template <class T, class A>
@@ -137,6 +138,17 @@ void undo_from(DeviceQueue& queue, const Source& source, std::span<const Fragmen
   });
 }
 
+// H: the payload's type, T: the tensor's.
+template <class H, class T>
+void decode_to(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, Into into,
+               double factor) {
+  using A = AccumulatorOf<T>;
+  const auto kernel = into == Into::add ? decode_elements<H, T, true, A> : decode_elements<H, T, false, A>;
+  for_each_launch_of<H>(to, part_of_output, [&](const Parts& parts) {
+    launch(queue, kernel, parts.units[0], parts, payload, static_cast<A>(factor));
+  });
+}
+
 class DeviceIdentity final : public DeviceCodec {
  public:
   void encode(DeviceQueue& queue, std::span<const Fragment> fragments, std::byte* payload,
@@ -147,8 +159,13 @@ class DeviceIdentity final : public DeviceCodec {
     }
   }
   void undo(DeviceQueue&, std::span<const Fragment>, const std::byte*) const override {}
-  void decode(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, double,
-              DeviceReport*) const override {
+  void decode(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, Into into,
+              double factor, DeviceReport*) const override {
+    if (to.empty()) return;
+    if (into == Into::add || factor != 1.0) {
+      with_dtype(to.front().dtype, [&]<class T>(T) { decode_to<T, T>(queue, payload, to, into, factor); });
+      return;
+    }
     for (const View& view : to) {
       queue.copy(view.data, payload, view.bytes());
       payload += view.bytes();
@@ -181,12 +198,9 @@ class DeviceCast final : public DeviceCodec {
             const std::byte* payload) const override {
     undo_from<float, H>(queue, Values<float>(), fragments, payload, Received<float>(1.0));
   }
-  void decode(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, double factor,
-              DeviceReport*) const override {
-    for_each_launch_of<H>(to, part_of_output, [&](const Parts& parts) {
-      launch(queue, decode_elements<H, float, float>, parts.units[0], parts, payload,
-             static_cast<float>(factor));
-    });
+  void decode(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, Into into,
+              double factor, DeviceReport*) const override {
+    decode_to<H, float>(queue, payload, to, into, factor);
   }
   void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
               std::byte* payload, DeviceReport* report) const override {

@@ -84,6 +84,10 @@ Contents open_message(const Codec& codec, std::size_t count, DType elements,
   return {flags, dtype, sealed, message.subspan(kHeaderBytes)};
 }
 
+bool is_sealed(std::span<const std::byte> message) noexcept {
+  return message.size() >= kHeaderBytes && (std::to_integer<std::uint8_t>(message[4]) & kSealed) != 0;
+}
+
 bool is_flagged(std::span<const std::byte> message) noexcept {
   return message.size() >= kHeaderBytes &&
          (std::to_integer<std::uint8_t>(message[4]) & (kNonFinite | kSpoilt)) != 0;

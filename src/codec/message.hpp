@@ -49,10 +49,15 @@ struct Contents {
   bool sealed = false;
   std::span<const std::byte> payload;
 
+  /// Errors: corrupt_data or non_finite where the message stands for no values of this codec's.
+  void require_values(const Codec& codec) const;
   /// What Codec::decode and Codec::undo do with a message once it is open.
   void decode(const Codec& codec, View out, Into into, double factor) const;
   void undo(const Codec& codec, ConstView values, View residual) const;
 };
+
+/// Whether a header says that a trailer follows.
+bool is_sealed(std::span<const std::byte> message) noexcept;
 
 /// Takes a message apart after checking all that can be checked without the codec. `elements` is the type of
 /// the tensor or its accumulator. Without a place, the message never left this process: neither place nor

@@ -412,7 +412,7 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-template <class T>
+template <class T, bool kAdds>
 __global__ void __launch_bounds__(kThreads) decode_stretches(Parts parts, Format format, double factor,
                                                              const std::byte* payload, DeviceReport* report) {
   using A = AccumulatorOf<T>;
@@ -430,14 +430,23 @@ __global__ void __launch_bounds__(kThreads) decode_stretches(Parts parts, Format
   }
   const A scale = stored * static_cast<A>(factor);
   const std::uint64_t own = load_bits(bits, place.n, lane);
-  std::uint32_t both[kGroups];
+  T* out = static_cast<T*>(part.out) + place.at;
+  Lanes<A> v;
   TERSE_UNROLL
   for (std::uint32_t g = 0; g < kGroups; ++g) {
-    if (g * kGroup < place.n) both[g] = lane_bits(own, g, lane);
+    if (g * kGroup >= place.n) continue;
+    const Pair<A> q = signed_scales(scale, lane_bits(own, g, lane));
+    v.even[g] = q.even;
+    v.odd[g] = q.odd;
   }
-  store_groups(static_cast<T*>(part.out) + place.at, place.n, lane, [&](std::uint32_t g) {
-    const Pair<A> q = signed_scales(scale, both[g]);
-    return Pair<T>{rounded<T>(q.even), rounded<T>(q.odd)};
+  if constexpr (kAdds) {
+    load_groups(static_cast<const T*>(out), place.n, lane, [&](std::uint32_t g, A even, A odd) {
+      v.even[g] = even + v.even[g];
+      v.odd[g] = odd + v.odd[g];
+    });
+  }
+  store_groups(out, place.n, lane, [&](std::uint32_t g) {
+    return Pair<T>{rounded<T>(v.even[g]), rounded<T>(v.odd[g])};
   });
 }
 
@@ -458,14 +467,14 @@ class DeviceOnebit final : public DeviceCodec {
     const DType as = fragments.front().values.dtype;
     with_dtype(as, [&]<class T>(T) { undo_from(queue, Values<T>(), as, fragments, 1.0, payload); });
   }
-  void decode(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, double factor,
-              DeviceReport* report) const override {
+  void decode(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, Into into,
+              double factor, DeviceReport* report) const override {
     if (to.empty()) return;
     const Format format = format_of(to.front().dtype);
     with_dtype(format.as, [&]<class T>(T) {
+      const auto kernel = into == Into::add ? decode_stretches<T, true> : decode_stretches<T, false>;
       for_each_launch_of(format, to, part_of_output, [&](const Parts& parts) {
-        launch(queue, decode_stretches<T>, kWarp * parts.units[kStretches], parts, format, factor, payload,
-               report);
+        launch(queue, kernel, kWarp * parts.units[kStretches], parts, format, factor, payload, report);
       });
     });
   }

@@ -341,7 +341,7 @@ bool Runner::queue_decode(OnDevice& work) {
     payload_of(contents, due);
     if (step.peer != transport_.rank()) upload(step.message, due);
     binding_.codec->device()->decode(binding_.device->queue, device_slot(step.message) + kHeaderBytes, to,
-                                     binding_.factor, &report_of(work));
+                                     Into::overwrite, binding_.factor, &report_of(work));
     return true;
   } catch (...) {
     work.result.failure = current_error("a message from rank " + std::to_string(step.peer));

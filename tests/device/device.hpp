@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <terse/error.hpp>
 #include <terse/types.hpp>
 #include <vector>
 
