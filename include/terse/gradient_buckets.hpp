@@ -31,10 +31,10 @@ class TERSE_API GradientBuckets {
   /// As Request's.
   ~GradientBuckets();
 
-  /// This step's gradient is in its memory: it belongs to the buckets until wait(). Begins the reductions
-  /// that are due, and makes progress with those under way. Errors: invalid_argument for a tensor that there
-  /// is not, or that is ready already; invalid_state for buckets that were moved from, as wait() and
-  /// feedback().
+  /// This step's gradient is in its memory, or that is queued on options.stream of its device: it belongs to
+  /// the buckets until wait(). Begins the reductions that are due, and makes progress with those under way.
+  /// Errors: invalid_argument for a tensor that there is not, or that is ready already; invalid_state for
+  /// buckets that were moved from, as wait() and feedback().
   void ready(std::size_t tensor);
   /// Waits until all are reduced; then another step may begin. Says what it did: `compressed` where any
   /// bucket was, the bytes and exact elements of all, and the reason of the last that gives one. Errors:

@@ -23,7 +23,9 @@ constexpr std::array<const char*, kErrorCodes> kShortTexts = {
     "Terse: ranks make different calls", "Terse: corrupt data",
     "Terse: values that are not finite", "Terse: out of memory",
     "Terse: communication failed",       "Terse: a call at the wrong time",
+    "Terse: CUDA reported an error",
 };
+static_assert(kShortTexts.back() != nullptr);
 
 // MPI calls this only where it was given Terse's operation for a reduction of its own. It has no way to
 // return an error.

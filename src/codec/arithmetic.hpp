@@ -55,7 +55,7 @@ TERSE_HOST_DEVICE constexpr bool has_sign(A value) noexcept {
 }
 
 /// A residual as it is kept: in the accumulator's type, or rounded to bf16. What would round to infinity is
-/// truncated, so that a large residual does not spoil all that comes after it; NaN stays NaN.
+/// truncated, so that a large residual does not spoil all that comes after it; a quiet NaN stays NaN.
 template <class E, class A>
 TERSE_HOST_DEVICE constexpr E kept(A value) noexcept {
   if constexpr (std::is_same_v<E, A>) {

@@ -105,7 +105,7 @@ HWY_INLINE void store_as(D d, hn::Vec<D> v, T* p) {
 enum class Range : std::uint8_t { any, safe };
 
 // A residual as it is kept: in the lanes' type, or rounded to bf16. What would round to infinity is
-// truncated, so that a large residual does not spoil all that comes after it; NaN stays NaN.
+// truncated, so that a large residual does not spoil all that comes after it; a quiet NaN stays NaN.
 template <Range kRange = Range::any, class D, class E>
 HWY_INLINE void store_residual(D d, hn::Vec<D> v, E* e) {
   if constexpr (std::is_same_v<E, hn::TFromD<D>>) {

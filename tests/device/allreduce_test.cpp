@@ -15,6 +15,7 @@
 #include "device/device.hpp"
 #include "support/exact.hpp"
 #include "support/faulty_transport.hpp"
+#include "support/golden.hpp"
 #include "support/rig.hpp"
 #include "support/thread_transport.hpp"
 
@@ -142,6 +143,37 @@ TEST_F(DeviceAllreduce, AsOnTheHost) {
               ASSERT_NO_FATAL_FAILURE(expect_alike(host, device, on_host, on_device));
             }
           }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(DeviceAllreduce, GoldenVectors) {
+  const auto expect = [](const std::vector<double>& got, const std::vector<double>& want, const char* what) {
+    ASSERT_EQ(got.size(), want.size()) << what;
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      ASSERT_TRUE(near_golden(got[i], want[i])) << what << " " << i << ": " << got[i] << " for " << want[i];
+    }
+  };
+  const auto files = load_golden("l1-block");
+  ASSERT_FALSE(files.empty());
+  for (const Golden& g : files) {
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      Rig rig({.ranks = g.ranks,
+               .count = g.count,
+               .dtype = dtype,
+               .codec = g.codec(),
+               .algorithm = g.algorithm()});
+      SCOPED_TRACE(g.name + ": " + text_of(rig.setting()));
+      put_on_device(rig, Where::staged);
+      for (const auto& step : g.steps) {
+        const auto result = rig.call(step.inputs);
+        for (std::size_t r = 0; r < g.chunks.size(); ++r) {
+          ASSERT_EQ(result.errors[r], "");
+          expect(result.out[r].doubles(), step.average, "average");
+          expect(rig.workers()[r], step.worker_residuals[r], "worker residual");
+          expect(rig.servers()[r], step.server_residuals[r], "server residual");
         }
       }
     }
