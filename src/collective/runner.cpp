@@ -137,6 +137,8 @@ void Runner::apply(std::uint32_t step, StepResult& result) {
 
 void Runner::start_wire(Collectives collectives) {
   if (gated_ || ready_wire_.empty()) return;
+  std::optional<OnDevice> current;  // MPI looks for it where it is given device memory
+  if (binding_.device != nullptr && binding_.direct) current.emplace(binding_.device->queue.device());
   starting_.clear();
   starting_.swap(ready_wire_);  // to which finish() may add
   std::sort(starting_.begin(), starting_.end());

@@ -130,7 +130,7 @@ class Runner {
   // By the caller's thread.
   void apply(std::uint32_t step, StepResult& result);
   // Steps on a device: queued there, and finished by the host once they are done.
-  struct OnDevice {
+  struct DeviceStep {
     std::uint32_t step = 0;
     bool has_headers = false;  // those of messages that came there are on the host, or on their way
     bool queued = false;       // its kernels
@@ -142,27 +142,27 @@ class Runner {
   void launch(std::uint32_t step) noexcept;
   bool poll_device() noexcept;
   void prepare_device(const Schedule& schedule, DeviceSide& side);
-  bool go_on(OnDevice& work) noexcept;
-  bool try_to_go_on(OnDevice& work);
-  void give_up(OnDevice& work) noexcept;
-  void queue_encode(OnDevice& work);
-  bool queue_reduce(OnDevice& work);
-  bool queue_decode(OnDevice& work);
-  void end_encode(OnDevice& work);
-  void end_reduce(OnDevice& work);
-  void end_decode(OnDevice& work);
+  bool go_on(DeviceStep& work) noexcept;
+  bool try_to_go_on(DeviceStep& work);
+  void give_up(DeviceStep& work) noexcept;
+  void queue_encode(DeviceStep& work);
+  bool queue_reduce(DeviceStep& work);
+  bool queue_decode(DeviceStep& work);
+  void end_encode(DeviceStep& work);
+  void end_reduce(DeviceStep& work);
+  void end_decode(DeviceStep& work);
   bool fetch_headers(const Step& step);
   void upload(std::uint32_t message, std::size_t payload);
-  void begin_message(OnDevice& work, std::span<const Fragment> fragments);
-  void end_message(OnDevice& work);
-  void publish(OnDevice& work);
+  void begin_message(DeviceStep& work, std::span<const Fragment> fragments);
+  void end_message(DeviceStep& work);
+  void publish(DeviceStep& work);
   void undo_on_device(std::uint32_t message, const Range& elements);
   std::size_t payload_of(const Contents& contents, std::size_t due) const;
   std::span<const Fragment> sums_on_device(const Range& elements) const;
   DeviceSum sum_on_device(const Step& step) const;
   bool is_sent(std::uint32_t message) const noexcept { return sent_[message] != 0; }
   std::byte* device_slot(std::uint32_t message) const noexcept;
-  DeviceReport& report_of(const OnDevice& work) const noexcept;
+  DeviceReport& report_of(const DeviceStep& work) const noexcept;
   std::span<std::byte> wire_slot(std::uint32_t message) const noexcept;
   bool through_host(std::uint32_t message) const noexcept {
     return binding_.device == nullptr || !binding_.direct || at_host_[message] != 0;
@@ -194,7 +194,7 @@ class Runner {
   std::vector<std::uint32_t> encoded_behind_gate_;
   std::vector<Piece> flagged_;
   std::optional<Error> failure_;
-  std::vector<OnDevice> on_device_;    // in the order in which they were queued
+  std::vector<DeviceStep> on_device_;  // in the order in which they were queued
   std::vector<std::uint8_t> sent_;     // by message: goes to other ranks
   std::vector<std::uint8_t> at_host_;  // by message: what there is of it lies on the host
   // With a pool: steps that others compute, and those that they have done, under the pool's mutex.

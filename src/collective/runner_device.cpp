@@ -36,7 +36,7 @@ std::byte* Runner::device_slot(std::uint32_t message) const noexcept {
   return binding_.device->messages.data() + schedule_->messages()[message].offset;
 }
 
-DeviceReport& Runner::report_of(const OnDevice& work) const noexcept {
+DeviceReport& Runner::report_of(const DeviceStep& work) const noexcept {
   return reinterpret_cast<DeviceReport*>(binding_.device->reports.data())[work.step];
 }
 
@@ -61,7 +61,7 @@ DeviceSum Runner::sum_on_device(const Step& step) const {
 }
 
 void Runner::launch(std::uint32_t step) noexcept {
-  OnDevice work{.step = step};
+  DeviceStep work{.step = step};
   if (go_on(work)) {
     apply(step, work.result);
   } else {
@@ -73,7 +73,7 @@ void Runner::launch(std::uint32_t step) noexcept {
 bool Runner::poll_device() noexcept {
   bool news = false;
   while (!on_device_.empty()) {
-    OnDevice& first = on_device_.front();
+    DeviceStep& first = on_device_.front();
     try {
       if (!binding_.device->queue.reached(first.mark)) break;
     } catch (...) {
@@ -81,7 +81,7 @@ bool Runner::poll_device() noexcept {
       first.flags = kSpoilt;
     }
     news = true;
-    OnDevice work = std::move(first);
+    DeviceStep work = std::move(first);
     on_device_.erase(on_device_.begin());
     if (go_on(work)) {
       apply(work.step, work.result);
@@ -93,7 +93,7 @@ bool Runner::poll_device() noexcept {
 }
 
 // Takes a step as far as it can be taken without waiting; whether it is over.
-bool Runner::go_on(OnDevice& work) noexcept {
+bool Runner::go_on(DeviceStep& work) noexcept {
   try {
     return try_to_go_on(work);
   } catch (...) {
@@ -104,7 +104,7 @@ bool Runner::go_on(OnDevice& work) noexcept {
 }
 
 // Something went wrong here: whoever waits for the message is told.
-void Runner::give_up(OnDevice& work) noexcept {
+void Runner::give_up(DeviceStep& work) noexcept {
   try {
     binding_.device->queue.wait();  // what was queued may write to the message
   } catch (...) {
@@ -116,7 +116,7 @@ void Runner::give_up(OnDevice& work) noexcept {
   publish(work);
 }
 
-bool Runner::try_to_go_on(OnDevice& work) {
+bool Runner::try_to_go_on(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   const DeviceRange range(step.verb == Verb::encode   ? "terse encode"
                           : step.verb == Verb::reduce ? "terse reduce"
@@ -175,7 +175,7 @@ bool Runner::try_to_go_on(OnDevice& work) {
 }
 
 // Before a message is made: what is known of it.
-void Runner::begin_message(OnDevice& work, std::span<const Fragment> fragments) {
+void Runner::begin_message(DeviceStep& work, std::span<const Fragment> fragments) {
   const Step& step = (*schedule_)[work.step];
   thread_local std::vector<std::size_t> counts;
   counts.clear();
@@ -191,7 +191,7 @@ void Runner::begin_message(OnDevice& work, std::span<const Fragment> fragments) 
   binding_.device->queue.copy(device_slot(step.message), out.data(), kHeaderBytes);
 }
 
-void Runner::end_message(OnDevice& work) {
+void Runner::end_message(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   if (binding_.direct || !is_sent(step.message)) return;
   binding_.device->queue.copy(slot(step.message).data() + kHeaderBytes,
@@ -199,7 +199,7 @@ void Runner::end_message(OnDevice& work) {
 }
 
 // Once a message is made, or could not be.
-void Runner::publish(OnDevice& work) {
+void Runner::publish(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   const auto out = slot(step.message);
   if (work.flags != 0) {
@@ -253,7 +253,7 @@ std::size_t Runner::payload_of(const Contents& contents, std::size_t due) const 
   return due;
 }
 
-void Runner::queue_encode(OnDevice& work) {
+void Runner::queue_encode(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   const auto fragments = inputs_of(step.elements);
   begin_message(work, fragments);
@@ -262,7 +262,7 @@ void Runner::queue_encode(OnDevice& work) {
   end_message(work);
 }
 
-void Runner::end_encode(OnDevice& work) {
+void Runner::end_encode(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   if (report_of(work).non_finite != 0) {
     binding_.codec->device()->undo(binding_.device->queue, inputs_of(step.elements),
@@ -273,7 +273,7 @@ void Runner::end_encode(OnDevice& work) {
   publish(work);
 }
 
-bool Runner::queue_reduce(OnDevice& work) {
+bool Runner::queue_reduce(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   work.flags = spoilt_ ? kSpoilt : 0;
   const auto fragments = sums_on_device(step.elements);
@@ -300,7 +300,7 @@ bool Runner::queue_reduce(OnDevice& work) {
   return true;
 }
 
-void Runner::end_reduce(OnDevice& work) {
+void Runner::end_reduce(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   const DeviceReport report = report_of(work);
   if (work.flags == 0 && report.corrupt != 0) {
@@ -319,7 +319,7 @@ void Runner::end_reduce(OnDevice& work) {
   publish(work);
 }
 
-bool Runner::queue_decode(OnDevice& work) {
+bool Runner::queue_decode(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   report_of(work) = {};
   try {
@@ -349,7 +349,7 @@ bool Runner::queue_decode(OnDevice& work) {
   }
 }
 
-void Runner::end_decode(OnDevice& work) {
+void Runner::end_decode(DeviceStep& work) {
   if (report_of(work).corrupt == 0) return;
   work.result.failure =
       Error(ErrorCode::corrupt_data, "a message from rank " + std::to_string((*schedule_)[work.step].peer) +

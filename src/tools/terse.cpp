@@ -54,7 +54,8 @@ std::vector<std::string> supported_dtypes(const Codec& codec) {
   return names;
 }
 
-std::string describe(const CodecTraits& traits) {
+std::string describe(const Codec& codec) {
+  const CodecTraits& traits = codec.traits();
   std::vector<std::string> words;
   if (traits.lossless) words.emplace_back("lossless");
   words.emplace_back(traits.fixed_size ? "fixed size" : "variable size");
@@ -65,6 +66,7 @@ std::string describe(const CodecTraits& traits) {
     words.push_back("relative error of an element <= " + format("%.3g", *traits.error_bound));
   if (traits.whole) words.emplace_back("whole tensors only");
   words.push_back("block " + std::to_string(traits.block));
+  if (codec.supports(Memory::cuda)) words.emplace_back("also in device memory");
   return list_names(words, [](const std::string& word) { return word; });
 }
 
@@ -73,6 +75,7 @@ Json to_json(const Codec& codec) {
   const auto bits = bits_per_element(codec, DType::f32);
   return {{"spec", codec.spec()},
           {"dtypes", supported_dtypes(codec)},
+          {"device_memory", codec.supports(Memory::cuda)},
           {"bits_per_f32", bits ? Json(*bits) : Json()},
           {"traits",
            {{"lossless", traits.lossless},
@@ -124,7 +127,7 @@ void print_codec(const CodecEntry& entry) {
     print_wrapped("    ",
                   codec->spec() + ": " +
                       (bits ? most + format("%.3f", *bits) + " bits an f32 element; " : std::string()) +
-                      describe(codec->traits()) + "; for " +
+                      describe(*codec) + "; for " +
                       list_names(supported_dtypes(*codec), [](const std::string& dtype) { return dtype; }));
   }
   if (!entry.examples.empty()) {
@@ -150,7 +153,10 @@ int codecs_command(const po::variables_map& values) {
 }
 
 int info_command(const po::variables_map&) {
-  std::cout << "terse " << version() << '\n' << mpi_library() << "\n\nOptions\n";
+  std::cout << "terse " << version() << '\n' << mpi_library() << '\n';
+  std::cout << (has_cuda() ? "CUDA: buffers in device memory are served"
+                           : "no CUDA: buffers in device memory are refused")
+            << "\n\nOptions\n";
   std::string refused;
   for (const OptionInfo& option : options()) {
     const std::string variable = interpose::variable_of(option.name);

@@ -46,6 +46,10 @@ const std::vector<std::pair<std::string, std::function<std::string(const Allredu
            }},
           {"residual",
            [](const AllreduceOptions& o) { return std::string(o.residual ? name(*o.residual) : ""); }},
+          {"cuda_aware",
+           [](const AllreduceOptions& o) {
+             return std::to_string(static_cast<int>(o.cuda_aware.value_or(CudaAware::automatic)));
+           }},
       };
   return list;
 }
@@ -106,7 +110,10 @@ TEST(Options, ValuesAreTakenAsTheyAreMeant) {
                                          {"progress", "calls", "0"},
                                          {"progress", "thread", "1"},
                                          {"residual", "full", "full"},
-                                         {"residual", "bf16", "bf16"}}) {
+                                         {"residual", "bf16", "bf16"},
+                                         {"cuda_aware", "auto", "0"},
+                                         {"cuda_aware", "on", "1"},
+                                         {"cuda_aware", "off", "2"}}) {
     AllreduceOptions options;
     set_option(options, row.name, row.text);
     EXPECT_EQ(read(options, row.name), row.value) << row.name << "=" << row.text;
@@ -166,6 +173,7 @@ TEST(Options, WhatMakesNoSenseIsRefusedByName) {
                         {"progress", "", {"progress", "calls", "thread"}},
                         {"progress", "threads", {"progress", "threads", "calls or thread"}},
                         {"residual", "f16", {"residual", "f16", "full or bf16"}},
+                        {"cuda_aware", "yes", {"cuda_aware", "yes", "auto, on or off"}},
                         {"check", "", {"check", "call", "all", "payload"}},
                         {"check", "none", {"check", "none", "call", "all", "payload"}},
                         {"chunk", "1", {"chunk", "codec", "segment_bytes"}},
@@ -183,13 +191,14 @@ TEST(Options, TheEnvironmentSetsEveryRow) {
     for (char& c : variable) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     SCOPED_TRACE(variable);
     const std::string name(row.name);
-    const std::string text = name == "codec"       ? "cast:f16"
-                             : name == "algorithm" ? "two_phase"
-                             : name == "check"     ? "all"
-                             : name == "progress"  ? "thread"
-                             : name == "threads"   ? "7"
-                             : name == "residual"  ? "bf16"
-                                                   : "12345";
+    const std::string text = name == "codec"        ? "cast:f16"
+                             : name == "algorithm"  ? "two_phase"
+                             : name == "check"      ? "all"
+                             : name == "progress"   ? "thread"
+                             : name == "threads"    ? "7"
+                             : name == "residual"   ? "bf16"
+                             : name == "cuda_aware" ? "off"
+                                                    : "12345";
     AllreduceOptions want;
     set_option(want, row.name, text);
     setenv(variable.c_str(), text.c_str(), 1);
