@@ -3,7 +3,7 @@
 set(TERSE_CUDA AUTO CACHE STRING "Serve buffers in the memory of CUDA devices: ON, OFF, or AUTO where there is nvcc")
 set_property(CACHE TERSE_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(terse_cuda FALSE)
-if(TERSE_CUDA STREQUAL "OFF")
+if(NOT TERSE_CUDA)
   return()
 endif()
 

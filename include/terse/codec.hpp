@@ -72,7 +72,7 @@ class TERSE_API Codec {
   ///
   /// Values in device memory (their `memory` says so) have residual and `out` there too: the same bytes as on
   /// the host come after what the legacy default stream holds, and are there on return. Neither `as` nor
-  /// `factor` may differ then. Errors also: device.
+  /// `factor` may differ then, and `out` begins at a multiple of 8. Errors also: device.
   ///
   /// Errors: invalid_argument where out is smaller than max_bytes or the residual does not fit, unsupported
   /// for a dtype or kind of memory that the codec does not serve.

@@ -83,7 +83,8 @@ struct AllreduceOptions {
   std::optional<CudaAware> cuda_aware{};
   /// A cudaStream_t of the tensor's device: the call begins, there, after what the stream holds now. By
   /// default the stream is the legacy default one. When the call, or wait(), has returned, the output is
-  /// there for any stream.
+  /// there for any stream. Not for what is taken as the host's: pinned memory, and managed memory whose
+  /// partner is the host's, must be ready when the call is made.
   void* stream = nullptr;
   /// Names the tensor where ranks could mean different ones: a difference is an error that names both.
   std::string tensor{};
@@ -242,7 +243,8 @@ class TERSE_API Communicator {
   /// invalid_state, out_of_memory), whose sentence then names the rank. They are found before anything is
   /// written: `in`, `out` and the residuals are as before (residuals to rounding). Not looked for, unless
   /// check is `all` or `payload`, where this rank's tensor is too small to be compressed (min_bytes; 2 KiB
-  /// where that is auto): then a mismatch is what it is with MPI_Allreduce. communication, corrupt_data, and
+  /// where that is auto): then a mismatch is what it is with MPI_Allreduce, and a device that fails is one
+  /// rank's error, for whom the others wait. communication, corrupt_data, device, and
   /// what is met when the call is half way (a codec throws, or there is no memory to send values that are not
   /// finite once more): `out` and residuals are undefined. Such an error may be one rank's alone, unless
   /// check is `payload`, where what was wrong came late; this Communicator then only refuses, on all ranks

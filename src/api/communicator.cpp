@@ -89,6 +89,12 @@ void place(Call& call, std::span<CallTensor> list) {
     } else if (found.placement.kind == Placement::Kind::managed) {
       managed = found;
     } else {
+      if (reinterpret_cast<std::uintptr_t>(view.data) % size_of(view.dtype) != 0) {
+        refuse(ErrorCode::unsupported, text(found) +
+                                           " is in device memory at an address that is no multiple of " +
+                                           std::to_string(size_of(view.dtype)) +
+                                           ", the size of its elements: a device cannot read it");
+      }
       if (device.what != nullptr && device.placement.device != found.placement.device) {
         refuse(ErrorCode::unsupported, text(found) + " is in the memory of device " +
                                            std::to_string(found.placement.device) + ", " + text(device) +

@@ -40,7 +40,9 @@ void State::make_communicator(const AllreduceOptions& wanted) {
   std::optional<Communicator> made;
   {
     const Duplicating here;
-    made.emplace(comm, wanted);
+    AllreduceOptions lasting = wanted;
+    lasting.stream = nullptr;  // each call says it, since it may be gone when a later one comes
+    made.emplace(comm, lasting);
   }
   if (communicator) communicator->free();
   communicator = std::move(made);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <terse/codec.hpp>
@@ -50,61 +51,96 @@ struct DeviceDesk {
   PinnedMemory report;
 };
 
-DeviceDesk& desk_of(const Codec& codec, const void* data) {
+// `message` and the elements of the views, or of those that there are, must be there and lie as a device
+// reads them.
+int device_of(const Codec& codec, const std::byte* message, std::initializer_list<ConstView> views) {
   if (codec.device() == nullptr) {
     refuse(codec, ErrorCode::unsupported,
            has_cuda() ? "it has no code for device memory" : "this build of Terse has no CUDA");
   }
+  const Placement place = placement_of(message);
+  const auto require = [&](const void* data, std::size_t alignment, const char* what) {
+    const Placement own = placement_of(data);
+    if (own.kind == Placement::Kind::host || own.device != place.device) {
+      refuse(
+          codec, ErrorCode::invalid_argument,
+          std::string(what) + " is not in the memory of the device that the message is on, as its View says");
+    }
+    if (reinterpret_cast<std::uintptr_t>(data) % alignment != 0) {
+      refuse(codec, ErrorCode::invalid_argument,
+             std::string(what) + " must begin at a multiple of " + std::to_string(alignment) +
+                 " in device memory");
+    }
+  };
+  constexpr std::size_t kMessageAlignment = sizeof(double);
+  require(message, kMessageAlignment, "the message");
+  for (const ConstView& view : views) {
+    if (!view.empty() && view.data != nullptr) require(view.data, size_of(view.dtype), "a tensor");
+  }
+  return place.device;
+}
+
+// Calls work(desk), and waits for what it has queued, whatever happens.
+template <class Work>
+auto at_desk(int device, Work&& work) {
   thread_local std::unique_ptr<DeviceDesk> desk;
-  const int device = placement_of(data).device;
   if (!desk || desk->queue.device() != device) desk = std::make_unique<DeviceDesk>(device);
-  desk->header.reserve(kHeaderBytes);
-  desk->report.reserve(sizeof(DeviceReport));
-  *reinterpret_cast<DeviceReport*>(desk->report.data()) = {};
-  desk->queue.follow(nullptr);
-  return *desk;
+  try {
+    desk->header.reserve(device, kHeaderBytes);
+    desk->report.reserve(device, sizeof(DeviceReport));
+    *reinterpret_cast<DeviceReport*>(desk->report.data()) = {};
+    desk->queue.follow(nullptr);
+    return work(*desk);
+  } catch (...) {
+    desk.reset();  // waits
+    throw;
+  }
 }
 
 std::size_t encode_on_device(const Codec& codec, ConstView values, View residual, std::span<std::byte> out) {
-  DeviceDesk& desk = desk_of(codec, out.data());
-  auto* report = reinterpret_cast<DeviceReport*>(desk.report.data());
-  const std::array<Fragment, 1> fragment = {Fragment{values, residual}};
-  std::byte* payload = out.data() + kHeaderBytes;
-  if (!values.empty()) codec.device()->encode(desk.queue, fragment, payload, report);
-  desk.queue.wait();
-  const bool finite = report->non_finite == 0;
-  if (!finite) codec.device()->undo(desk.queue, fragment, payload);
-  write_header(codec, values.count, values.dtype, finite ? 0 : kNonFinite,
-               {desk.header.data(), kHeaderBytes});
-  desk.queue.copy(out.data(), desk.header.data(), kHeaderBytes);
-  desk.queue.wait();
-  return finite ? codec.max_bytes(values.count, values.dtype) : kHeaderBytes;
+  return at_desk(device_of(codec, out.data(), {values, residual}), [&](DeviceDesk& desk) {
+    auto* report = reinterpret_cast<DeviceReport*>(desk.report.data());
+    const std::array<Fragment, 1> fragment = {Fragment{values, residual}};
+    std::byte* payload = out.data() + kHeaderBytes;
+    if (!values.empty()) codec.device()->encode(desk.queue, fragment, payload, report);
+    desk.queue.wait();
+    const bool finite = report->non_finite == 0;
+    if (!finite) codec.device()->undo(desk.queue, fragment, payload);
+    write_header(codec, values.count, values.dtype, finite ? 0 : kNonFinite,
+                 {desk.header.data(), kHeaderBytes});
+    desk.queue.copy(out.data(), desk.header.data(), kHeaderBytes);
+    desk.queue.wait();
+    return finite ? codec.max_bytes(values.count, values.dtype) : kHeaderBytes;
+  });
 }
 
 void decode_on_device(const Codec& codec, std::span<const std::byte> message, View out, Into into,
                       double factor) {
-  DeviceDesk& desk = desk_of(codec, out.data);
-  std::vector<std::byte> whole(message.size());  // its header says whether it is worth more than that
-  const auto fetch = [&](std::size_t bytes) {
-    desk.queue.copy(whole.data(), message.data(), bytes);
+  at_desk(device_of(codec, message.data(), {out}), [&](DeviceDesk& desk) {
+    // Its header says whether it is worth more than that: the rest is not written to, nor backed by memory.
+    const auto room = std::make_unique_for_overwrite<std::byte[]>(message.size());
+    const std::span<const std::byte> whole(room.get(), message.size());
+    const auto fetch = [&](std::size_t bytes) {
+      desk.queue.copy(room.get(), message.data(), bytes);
+      desk.queue.wait();
+    };
+    fetch(std::min(message.size(), kHeaderBytes));
+    if (is_sealed(whole)) fetch(message.size());
+    const Contents contents = open_message(codec, out.count, out.dtype, whole);
+    contents.require_values(codec);
+    if (contents.dtype != out.dtype) {
+      refuse(codec, ErrorCode::unsupported, "on a device a message is decoded into its own type");
+    }
+    if (contents.payload.size() != codec.max_bytes(out.count, out.dtype) - kHeaderBytes) {
+      refuse(codec, ErrorCode::corrupt_data, "the message is cut short or too long");
+    }
+    if (out.empty()) return;
+    const std::array<View, 1> to = {out};
+    auto* report = reinterpret_cast<DeviceReport*>(desk.report.data());
+    codec.device()->decode(desk.queue, message.data() + kHeaderBytes, to, into, factor, report);
     desk.queue.wait();
-  };
-  fetch(std::min(message.size(), kHeaderBytes));
-  if (is_sealed(whole)) fetch(message.size());
-  const Contents contents = open_message(codec, out.count, out.dtype, whole);
-  contents.require_values(codec);
-  if (contents.dtype != out.dtype) {
-    refuse(codec, ErrorCode::unsupported, "on a device a message is decoded into its own type");
-  }
-  if (contents.payload.size() != codec.max_bytes(out.count, out.dtype) - kHeaderBytes) {
-    refuse(codec, ErrorCode::corrupt_data, "the message is cut short or too long");
-  }
-  if (out.empty()) return;
-  const std::array<View, 1> to = {out};
-  auto* report = reinterpret_cast<DeviceReport*>(desk.report.data());
-  codec.device()->decode(desk.queue, message.data() + kHeaderBytes, to, into, factor, report);
-  desk.queue.wait();
-  if (report->corrupt != 0) refuse(codec, ErrorCode::corrupt_data, "a payload that it never writes");
+    if (report->corrupt != 0) refuse(codec, ErrorCode::corrupt_data, "a payload that it never writes");
+  });
 }
 
 }  // namespace

@@ -122,6 +122,7 @@ void launch(DeviceQueue& queue, void (*kernel)(P...), std::uint64_t threads,
   const cudaError_t code =
       cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), pointers, 0, stream);
   if (code != cudaSuccess) {
+    cudaGetLastError();  // which this is no more
     throw Error(ErrorCode::device,
                 std::string("a kernel could not be launched: ") + cudaGetErrorString(code));
   }
@@ -146,15 +147,32 @@ auto with_dtype(DType dtype, Run&& run) {
 /// In place of a residual's type: there is none.
 struct NoResidual {};
 
-/// Calls run with a value of the residuals' type: the fragments' common one.
-template <class A, class Run>
-auto with_residual_type(std::span<const Fragment> fragments, Run&& run) {
-  const View residual = fragments.empty() ? View{} : fragments.front().residual;
-  if (residual.data == nullptr) return run(NoResidual{});
-  if constexpr (std::is_same_v<A, float>) {
-    if (residual.dtype == DType::bf16) return run(bfloat16{});
+/// Calls run(E, fragments, payload) with a value of the residuals' type for each run of fragments that have
+/// it in common, and where their bytes begin in a payload.
+template <class A, class BytesOf, class Run>
+void for_each_residual_type(std::span<const Fragment> fragments, BytesOf&& bytes_of, Run&& run) {
+  const auto kind = [](const Fragment& f) {
+    return f.residual.data == nullptr ? 0 : f.residual.dtype == DType::bf16 ? 1 : 2;
+  };
+  std::uint64_t payload = 0;
+  while (!fragments.empty()) {
+    std::size_t n = 1;
+    while (n < fragments.size() && kind(fragments[n]) == kind(fragments[0])) ++n;
+    const auto alike = fragments.first(n);
+    switch (kind(fragments[0])) {
+      case 0:
+        run(NoResidual{}, alike, payload);
+        break;
+      case 1:
+        if constexpr (std::is_same_v<A, float>) run(bfloat16{}, alike, payload);
+        break;
+      default:
+        run(A{}, alike, payload);
+        break;
+    }
+    for (const Fragment& fragment : alike) payload += bytes_of(fragment.values.count);
+    fragments = fragments.subspan(n);
   }
-  return run(A{});
 }
 
 #ifdef __CUDACC__
@@ -172,5 +190,26 @@ TERSE_DEVICE std::uint64_t thread_number() {
 TERSE_DEVICE void tell(std::uint32_t& word, std::uint32_t what) {
   *static_cast<volatile std::uint32_t*>(&word) = what;
 }
+
+/// The messages of all ranks, from which an owner's sums are made.
+template <class A>
+struct GatheredMessages {
+  explicit GatheredMessages(const DeviceSum& sum)
+      : payloads(sum.payloads),
+        stride(sum.stride),
+        ranks(sum.ranks),
+        divides(sum.divisor != 1.0),
+        divisor(sum.divisor) {}
+  TERSE_DEVICE const std::byte* payload_of(int rank) const {
+    return payloads + static_cast<std::size_t>(rank) * stride;
+  }
+  TERSE_DEVICE A divided(A sum) const { return divides ? divisor(sum) : sum; }
+
+  const std::byte* payloads;
+  std::size_t stride;
+  int ranks;
+  bool divides;
+  Divisor<A> divisor;
+};
 
 }  // namespace terse::inline v0_1

@@ -11,6 +11,7 @@ namespace {
 template <class T>
 struct Values {
   using A = AccumulatorOf<T>;
+  Values from(std::uint64_t) const { return *this; }
   TERSE_DEVICE A at(const Part& part, std::uint64_t i) const {
     return widened(static_cast<const T*>(part.in)[i]);
   }
@@ -18,29 +19,22 @@ struct Values {
 
 // What is encoded: the sum of all ranks' messages, whose elements are of type H, divided.
 template <class H>
-struct Messages {
+struct Messages : GatheredMessages<AccumulatorOf<H>> {
   using A = AccumulatorOf<H>;
+  using GatheredMessages<A>::GatheredMessages;
+  Messages from(std::uint64_t payload) const {
+    Messages later = *this;
+    later.payloads += payload;
+    return later;
+  }
   TERSE_DEVICE A at(const Part& part, std::uint64_t i) const {
     A sum{};
-    for (int rank = 0; rank < ranks; ++rank) {
-      const std::byte* payload = payloads + static_cast<std::size_t>(rank) * stride + part.payload;
-      const A value = widened(reinterpret_cast<const H*>(payload)[i]);
+    for (int rank = 0; rank < this->ranks; ++rank) {
+      const A value = widened(reinterpret_cast<const H*>(this->payload_of(rank) + part.payload)[i]);
       sum = rank == 0 ? value : sum + value;
     }
-    return divides ? divisor(sum) : sum;
+    return this->divided(sum);
   }
-
-  explicit Messages(const DeviceSum& sum)
-      : payloads(sum.payloads),
-        stride(sum.stride),
-        ranks(sum.ranks),
-        divides(sum.divisor != 1.0),
-        divisor(sum.divisor) {}
-  const std::byte* payloads;
-  std::size_t stride;
-  int ranks;
-  bool divides;
-  Divisor<A> divisor;
 };
 
 // What receivers will hold of an encoded value, over the factor by which they multiply.
@@ -57,85 +51,111 @@ struct Received {
   Divisor<A> divisor;
 };
 
+// A unit is what a block of threads deals with: a thread has several elements under way at once, each beside
+// its neighbours'.
+constexpr std::uint32_t kEach = 4;
+constexpr std::uint32_t kUnit = kEach * kThreads;
+
+template <class Do>
+TERSE_DEVICE void for_elements(std::uint64_t first, std::uint64_t count, Do&& each) {
+  TERSE_UNROLL
+  for (std::uint32_t k = 0; k < kEach; ++k) {
+    const std::uint64_t i = first + k * kThreads + threadIdx.x;
+    if (i < count) each(k, i);
+  }
+}
+
 // H: the type in the payload; E: of residuals.
 template <class Source, class H, class E, class A>
 __global__ void encode_elements(Source source, Parts parts, std::byte* payload, Received<A> received,
                                 DeviceReport* report) {
-  const std::uint64_t unit = thread_number();
-  if (unit >= parts.units[0]) return;
-  const Part& part = parts.find(unit, 0);
-  const std::uint64_t i = unit - part.first[0];
-  A v = source.at(part, i);
-  if constexpr (!std::is_same_v<E, NoResidual>) v += widened(static_cast<const E*>(part.residual)[i]);
-  const H encoded = rounded<H>(v);
-  reinterpret_cast<H*>(payload + part.payload)[i] = encoded;
-  if (report == nullptr) return;  // lossless: whatever it is
-  const A held = received(widened(encoded));
-  if (!is_finite(held)) return tell(report->non_finite, 1);
-  if constexpr (!std::is_same_v<E, NoResidual>) static_cast<E*>(part.residual)[i] = kept<E>(v - held);
+  const Part& part = parts.find(blockIdx.x, 0);
+  const std::uint64_t first = (blockIdx.x - part.first[0]) * kUnit;
+  A v[kEach];
+  for_elements(first, part.count, [&](std::uint32_t k, std::uint64_t i) { v[k] = source.at(part, i); });
+  if constexpr (!std::is_same_v<E, NoResidual>) {
+    for_elements(first, part.count, [&](std::uint32_t k, std::uint64_t i) {
+      v[k] += widened(static_cast<const E*>(part.residual)[i]);
+    });
+  }
+  for_elements(first, part.count, [&](std::uint32_t k, std::uint64_t i) {
+    const H encoded = rounded<H>(v[k]);
+    reinterpret_cast<H*>(payload + part.payload)[i] = encoded;
+    if (report == nullptr) return;  // lossless: whatever it is
+    const A held = received(widened(encoded));
+    if (!is_finite(held)) return tell(report->non_finite, 1);
+    if constexpr (!std::is_same_v<E, NoResidual>) static_cast<E*>(part.residual)[i] = kept<E>(v[k] - held);
+  });
 }
 
 template <class Source, class H, class E, class A>
 __global__ void undo_elements(Source source, Parts parts, const std::byte* payload, Received<A> received) {
-  const std::uint64_t unit = thread_number();
-  if (unit >= parts.units[0]) return;
-  const Part& part = parts.find(unit, 0);
-  const std::uint64_t i = unit - part.first[0];
-  const A held = received(widened(reinterpret_cast<const H*>(payload + part.payload)[i]));
-  if (!is_finite(held)) return;
-  E& e = static_cast<E*>(part.residual)[i];
-  e = kept<E>((held + widened(e)) - source.at(part, i));
+  const Part& part = parts.find(blockIdx.x, 0);
+  for_elements((blockIdx.x - part.first[0]) * kUnit, part.count, [&](std::uint32_t, std::uint64_t i) {
+    const A held = received(widened(reinterpret_cast<const H*>(payload + part.payload)[i]));
+    if (!is_finite(held)) return;
+    E& e = static_cast<E*>(part.residual)[i];
+    e = kept<E>((held + widened(e)) - source.at(part, i));
+  });
 }
 
 template <class H, class T, bool kAdds, class A>
 __global__ void decode_elements(Parts parts, const std::byte* payload, A factor) {
-  const std::uint64_t unit = thread_number();
-  if (unit >= parts.units[0]) return;
-  const Part& part = parts.find(unit, 0);
-  const std::uint64_t i = unit - part.first[0];
-  T& out = static_cast<T*>(part.out)[i];
-  const A value = widened(reinterpret_cast<const H*>(payload + part.payload)[i]) * factor;
-  out = rounded<T>(kAdds ? widened(out) + value : value);
+  const Part& part = parts.find(blockIdx.x, 0);
+  const std::uint64_t first = (blockIdx.x - part.first[0]) * kUnit;
+  A v[kEach];
+  for_elements(first, part.count, [&](std::uint32_t k, std::uint64_t i) {
+    v[k] = widened(reinterpret_cast<const H*>(payload + part.payload)[i]) * factor;
+    if constexpr (kAdds) v[k] = widened(static_cast<const T*>(part.out)[i]) + v[k];
+  });
+  for_elements(first, part.count,
+               [&](std::uint32_t k, std::uint64_t i) { static_cast<T*>(part.out)[i] = rounded<T>(v[k]); });
 }
 
 template <class T, class A>
 __global__ void divide_elements(T* values, std::uint64_t count, Divisor<A> divisor) {
-  const std::uint64_t i = thread_number();
-  if (i < count) values[i] = rounded<T>(divisor(widened(values[i])));
+  for_elements(std::uint64_t{blockIdx.x} * kUnit, count,
+               [&](std::uint32_t, std::uint64_t i) { values[i] = rounded<T>(divisor(widened(values[i]))); });
 }
+
+std::uint64_t units_of(std::uint64_t count) { return (count + kUnit - 1) / kUnit; }
 
 template <class H, class Fragments, class PartOf, class Visit>
 void for_each_launch_of(const Fragments& fragments, PartOf&& part_of, Visit&& visit) {
   for_each_launch(
       fragments, part_of, [](std::uint64_t count) { return count * sizeof(H); },
       [](std::uint64_t count) {
-        return std::array<std::uint64_t, 3>{count, 0, 0};
+        return std::array<std::uint64_t, 3>{units_of(count), 0, 0};
       },
       visit);
 }
 
-// T: the tensor's type, H: the payload's.
-template <class T, class H, class Source, class A>
+template <class H, class Source, class A>
 void encode_from(DeviceQueue& queue, const Source& source, std::span<const Fragment> fragments,
                  std::byte* payload, const Received<A>& received, DeviceReport* report) {
-  with_residual_type<A>(fragments, [&]<class E>(E) {
-    for_each_launch_of<H>(fragments, part_of_fragment, [&](const Parts& parts) {
-      launch(queue, encode_elements<Source, H, E, A>, parts.units[0], source, parts, payload, received,
-             report);
-    });
-  });
+  for_each_residual_type<A>(
+      fragments, [](std::uint64_t count) { return count * sizeof(H); },
+      [&]<class E>(E, std::span<const Fragment> alike, std::uint64_t begin) {
+        for_each_launch_of<H>(alike, part_of_fragment, [&](const Parts& parts) {
+          launch(queue, encode_elements<Source, H, E, A>, kThreads * parts.units[0], source.from(begin),
+                 parts, payload + begin, received, report);
+        });
+      });
 }
 
-template <class T, class H, class Source, class A>
+template <class H, class Source, class A>
 void undo_from(DeviceQueue& queue, const Source& source, std::span<const Fragment> fragments,
                const std::byte* payload, const Received<A>& received) {
-  with_residual_type<A>(fragments, [&]<class E>(E) {
-    if constexpr (!std::is_same_v<E, NoResidual>) {
-      for_each_launch_of<H>(fragments, part_of_fragment, [&](const Parts& parts) {
-        launch(queue, undo_elements<Source, H, E, A>, parts.units[0], source, parts, payload, received);
+  for_each_residual_type<A>(
+      fragments, [](std::uint64_t count) { return count * sizeof(H); },
+      [&]<class E>(E, std::span<const Fragment> alike, std::uint64_t begin) {
+        if constexpr (!std::is_same_v<E, NoResidual>) {
+          for_each_launch_of<H>(alike, part_of_fragment, [&](const Parts& parts) {
+            launch(queue, undo_elements<Source, H, E, A>, kThreads * parts.units[0], source.from(begin),
+                   parts, payload + begin, received);
+          });
+        }
       });
-    }
-  });
 }
 
 // H: the payload's type, T: the tensor's.
@@ -145,7 +165,7 @@ void decode_to(DeviceQueue& queue, const std::byte* payload, std::span<const Vie
   using A = AccumulatorOf<T>;
   const auto kernel = into == Into::add ? decode_elements<H, T, true, A> : decode_elements<H, T, false, A>;
   for_each_launch_of<H>(to, part_of_output, [&](const Parts& parts) {
-    launch(queue, kernel, parts.units[0], parts, payload, static_cast<A>(factor));
+    launch(queue, kernel, kThreads * parts.units[0], parts, payload, static_cast<A>(factor));
   });
 }
 
@@ -177,8 +197,8 @@ class DeviceIdentity final : public DeviceCodec {
     with_dtype(fragments.front().values.dtype, [&]<class T>(T) {
       using A = AccumulatorOf<T>;
       for_each_launch_of<T>(fragments, part_of_fragment, [&](const Parts& parts) {
-        launch(queue, encode_elements<Messages<T>, T, NoResidual, A>, parts.units[0], Messages<T>(sum), parts,
-               payload, Received<A>(1.0), nullptr);
+        launch(queue, encode_elements<Messages<T>, T, NoResidual, A>, kThreads * parts.units[0],
+               Messages<T>(sum), parts, payload, Received<A>(1.0), nullptr);
       });
     });
   }
@@ -192,11 +212,11 @@ class DeviceCast final : public DeviceCodec {
  public:
   void encode(DeviceQueue& queue, std::span<const Fragment> fragments, std::byte* payload,
               DeviceReport* report) const override {
-    encode_from<float, H>(queue, Values<float>(), fragments, payload, Received<float>(1.0), report);
+    encode_from<H>(queue, Values<float>(), fragments, payload, Received<float>(1.0), report);
   }
   void undo(DeviceQueue& queue, std::span<const Fragment> fragments,
             const std::byte* payload) const override {
-    undo_from<float, H>(queue, Values<float>(), fragments, payload, Received<float>(1.0));
+    undo_from<H>(queue, Values<float>(), fragments, payload, Received<float>(1.0));
   }
   void decode(DeviceQueue& queue, const std::byte* payload, std::span<const View> to, Into into,
               double factor, DeviceReport*) const override {
@@ -204,11 +224,11 @@ class DeviceCast final : public DeviceCodec {
   }
   void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
               std::byte* payload, DeviceReport* report) const override {
-    encode_from<float, H>(queue, Messages<H>(sum), fragments, payload, Received<float>(sum.factor), report);
+    encode_from<H>(queue, Messages<H>(sum), fragments, payload, Received<float>(sum.factor), report);
   }
   void undo_reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
                    const std::byte* payload) const override {
-    undo_from<float, H>(queue, Messages<H>(sum), fragments, payload, Received<float>(sum.factor));
+    undo_from<H>(queue, Messages<H>(sum), fragments, payload, Received<float>(sum.factor));
   }
 };
 
@@ -224,8 +244,9 @@ std::unique_ptr<const DeviceCodec> make_device_cast(DType to) {
 void divide_on_device(DeviceQueue& queue, View values, double divisor) {
   if (divisor == 1.0) return;
   with_dtype(values.dtype, [&]<class T>(T) {
-    launch(queue, divide_elements<T, AccumulatorOf<T>>, values.count, static_cast<T*>(values.data),
-           static_cast<std::uint64_t>(values.count), Divisor<AccumulatorOf<T>>(divisor));
+    launch(queue, divide_elements<T, AccumulatorOf<T>>, kThreads * units_of(values.count),
+           static_cast<T*>(values.data), static_cast<std::uint64_t>(values.count),
+           Divisor<AccumulatorOf<T>>(divisor));
   });
 }
 

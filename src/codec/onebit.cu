@@ -195,6 +195,7 @@ TERSE_DEVICE bool has_padding(const std::byte* bits, std::uint32_t n) {
 template <class T>
 struct Values {
   using A = AccumulatorOf<T>;
+  Values from(std::uint64_t) const { return *this; }
   TERSE_DEVICE bool load(const Format&, const Part& part, const Place& place, std::uint32_t lane, Lanes<A>& v,
                          DeviceReport*) const {
     load_groups(static_cast<const T*>(part.in) + place.at, place.n, lane,
@@ -208,13 +209,18 @@ struct Values {
 
 // What is encoded: the sum of all ranks' messages, divided.
 template <class Accumulator>
-struct Messages {
+struct Messages : GatheredMessages<Accumulator> {
   using A = Accumulator;
+  using GatheredMessages<A>::GatheredMessages;
+  Messages from(std::uint64_t payload) const {
+    Messages later = *this;
+    later.payloads += payload;
+    return later;
+  }
   TERSE_DEVICE bool load(const Format& format, const Part& part, const Place& place, std::uint32_t lane,
                          Lanes<A>& v, DeviceReport* report) const {
-    for (int rank = 0; rank < ranks; ++rank) {
-      const std::byte* in =
-          payloads + static_cast<std::size_t>(rank) * stride + part.payload + format.payload_of(place.block);
+    for (int rank = 0; rank < this->ranks; ++rank) {
+      const std::byte* in = this->payload_of(rank) + part.payload + format.payload_of(place.block);
       const A scale = load_onebit_scale<A>(in, format.as);
       const std::byte* bits = in + format.scale_bytes + place.in_block / 8;
       if (!is_onebit_scale(scale) || !has_padding(bits, place.n)) {
@@ -231,23 +237,11 @@ struct Messages {
       }
     }
     for_groups(place.n, lane, [&](std::uint32_t g, std::uint32_t i) {
-      v.even[g] = i < place.n ? (divides ? divisor(v.even[g]) : v.even[g]) : A{};
-      v.odd[g] = i + 1 < place.n ? (divides ? divisor(v.odd[g]) : v.odd[g]) : A{};
+      v.even[g] = i < place.n ? this->divided(v.even[g]) : A{};
+      v.odd[g] = i + 1 < place.n ? this->divided(v.odd[g]) : A{};
     });
     return true;
   }
-
-  explicit Messages(const DeviceSum& sum)
-      : payloads(sum.payloads),
-        stride(sum.stride),
-        ranks(sum.ranks),
-        divides(sum.divisor != 1.0),
-        divisor(sum.divisor) {}
-  const std::byte* payloads;
-  std::size_t stride;
-  int ranks;
-  bool divides;
-  Divisor<A> divisor;
 };
 
 template <class E, class A>
@@ -523,21 +517,24 @@ class DeviceOnebit final : public DeviceCodec {
                    double factor, std::byte* payload, DeviceReport* report) const {
     using A = typename Source::A;
     const Format format = format_of(as);
-    with_residual_type<A>(fragments, [&]<class E>(E) {
-      for_each_launch_of(format, fragments, part_of_fragment, [&](const Parts& parts) {
+    const auto bytes_of = [&](std::uint64_t count) { return onebit_bytes(count, format.block, as); };
+    for_each_residual_type<A>(fragments, bytes_of, [&]<class E>(E, auto alike, std::uint64_t begin) {
+      const Source from = source.from(begin);
+      std::byte* out = payload + begin;
+      for_each_launch_of(format, alike, part_of_fragment, [&](const Parts& parts) {
         if (block_ <= kStretch) {
-          launch(queue, encode_blocks<Source, E>, kWarp * parts.units[kStretches], source, parts, format,
-                 factor, payload, report);
+          launch(queue, encode_blocks<Source, E>, kWarp * parts.units[kStretches], from, parts, format,
+                 factor, out, report);
           return;
         }
         auto* sums =
             reinterpret_cast<A*>(queue.scratch((parts.units[kRuns] + parts.units[kBlocks]) * sizeof(A)));
         A* received = sums + parts.units[kRuns];
-        launch(queue, sum_runs<Source, E>, kWarp * parts.units[kRuns], source, parts, format, sums, report);
-        launch(queue, make_scales<A>, parts.units[kBlocks], parts, format, factor, sums, received, payload,
+        launch(queue, sum_runs<Source, E>, kWarp * parts.units[kRuns], from, parts, format, sums, report);
+        launch(queue, make_scales<A>, parts.units[kBlocks], parts, format, factor, sums, received, out,
                report);
-        launch(queue, sign_stretches<Source, E>, kWarp * parts.units[kStretches], source, parts, format,
-               received, payload);
+        launch(queue, sign_stretches<Source, E>, kWarp * parts.units[kStretches], from, parts, format,
+               received, out);
       });
     });
   }
@@ -546,14 +543,17 @@ class DeviceOnebit final : public DeviceCodec {
   void undo_from(DeviceQueue& queue, const Source& source, DType as, std::span<const Fragment> fragments,
                  double factor, const std::byte* payload) const {
     const Format format = format_of(as);
-    with_residual_type<typename Source::A>(fragments, [&]<class E>(E) {
-      if constexpr (!std::is_same_v<E, NoResidual>) {
-        for_each_launch_of(format, fragments, part_of_fragment, [&](const Parts& parts) {
-          launch(queue, undo_stretches<Source, E>, kWarp * parts.units[kStretches], source, parts, format,
-                 factor, payload);
+    const auto bytes_of = [&](std::uint64_t count) { return onebit_bytes(count, format.block, as); };
+    for_each_residual_type<typename Source::A>(
+        fragments, bytes_of, [&]<class E>(E, auto alike, std::uint64_t begin) {
+          if constexpr (!std::is_same_v<E, NoResidual>) {
+            const Source from = source.from(begin);
+            for_each_launch_of(format, alike, part_of_fragment, [&](const Parts& parts) {
+              launch(queue, undo_stretches<Source, E>, kWarp * parts.units[kStretches], from, parts, format,
+                     factor, payload + begin);
+            });
+          }
         });
-      }
-    });
   }
 
   std::uint32_t block_;

@@ -328,19 +328,11 @@ void Execution::prepare() {
 
 // Whether an exact reduction is done where the tensors are. Sums of 16-bit elements are the transport's own
 // affair, which the host computes.
+// Whether an exact reduction is done where the tensors are. Sums of 16-bit elements are the transport's own
+// affair, which the host computes; and MPI libraries that take device memory need not do so in nonblocking
+// collectives.
 bool Execution::takes_device_memory() const {
-  return call_.direct && tensors_.size() == 1 && size_of(call_.dtype()) != sizeof(float16);
-}
-
-// The tensors are the caller's again.
-void Execution::settle_arrival() noexcept {
-  while (arrival_) {
-    try {
-      if (side_->queue.reached(*arrival_)) arrival_.reset();
-    } catch (...) {
-      arrival_.reset();  // the device has failed: nothing is under way there
-    }
-  }
+  return call_.direct && call_.blocks && tensors_.size() == 1 && size_of(call_.dtype()) != sizeof(float16);
 }
 
 DeviceSide& Execution::side() {
@@ -354,7 +346,7 @@ void Execution::pad(std::size_t count) {
   const DType dtype = call_.dtype();
   const std::size_t bytes = count * size_of(dtype);
   const bool on_device = call_.device >= 0;
-  const auto memory = on_device ? side_->tensors.reserve(bytes) : flat_.reserve(bytes);
+  const auto memory = on_device ? side_->tensors.reserve(call_.device, bytes) : flat_.reserve(bytes);
   std::size_t at = 0;
   for (const CallTensor& tensor : tensors_) {
     if (on_device) {
@@ -573,7 +565,15 @@ void Execution::succeed() {
 void Execution::fail(std::exception_ptr error) noexcept {
   error_ = std::move(error);
   runner_.settle();
-  settle_arrival();
+  if (side_) {
+    try {
+      side_->queue.wait();  // the tensors are the caller's again
+      if (arrival_) side_->queue.reached(*arrival_);
+    } catch (...) {
+      // the device has failed: nothing is under way there
+    }
+    arrival_.reset();
+  }
   // if nothing was sent, nothing is owed yet, and a Feedback stays free for any tensor
   const bool sent = sent_ || (phase_ == Phase::running && !runner_.gated());
   for (const Lease& lease : leases_) {

@@ -133,7 +133,6 @@ class Execution {
   void unpad();
   bool takes_device_memory() const;
   DeviceSide& side();
-  void settle_arrival() noexcept;
   void release_feedbacks() noexcept;
   Problem problem_of(const Codec& codec) const;
   void explain(int tag);

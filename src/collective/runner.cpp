@@ -301,21 +301,30 @@ void Runner::part(const Step& step, StepResult& result) {
   message_size_[step.message] = address(step, out, bytes);
 }
 
-void Runner::reduce(const Step& step, StepResult& result) {
-  thread_local std::vector<Contents> messages;
-  thread_local std::vector<std::size_t> counts;
-  const auto out = slot(step.message);
+// The messages that an owner sums, and what flags there are among them, kSpoilt where one cannot be read or
+// has a payload of another size than is due.
+std::uint8_t Runner::open_all(const Step& step, std::vector<Contents>& messages, StepResult& result,
+                              std::optional<std::size_t> due) const {
   std::uint8_t flags = spoilt_ ? kSpoilt : 0;
   messages.clear();
   for (int rank = 0; rank < transport_.size(); ++rank) {
     try {
       messages.push_back(open(step, step.from + static_cast<std::uint32_t>(rank), rank, step.from_channel));
+      if (due && messages.back().flags == 0) require_payload(messages.back(), *due);
       flags |= messages.back().flags;
     } catch (...) {
       if (!result.failure) result.failure = current_error("a message from rank " + std::to_string(rank));
       flags |= kSpoilt;
     }
   }
+  return flags;
+}
+
+void Runner::reduce(const Step& step, StepResult& result) {
+  thread_local std::vector<Contents> messages;
+  thread_local std::vector<std::size_t> counts;
+  const auto out = slot(step.message);
+  std::uint8_t flags = open_all(step, messages, result);
   std::size_t bytes = kHeaderBytes;
   if (flags == 0) {
     std::size_t reading = messages.size();

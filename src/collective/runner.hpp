@@ -110,6 +110,8 @@ class Runner {
   void reduce(const Step& step, StepResult& result);
   void decode(const Step& step, StepResult& result);
   void undo(std::uint32_t message, const Range& elements) const;
+  std::uint8_t open_all(const Step& step, std::vector<Contents>& messages, StepResult& result,
+                        std::optional<std::size_t> due = std::nullopt) const;
   Contents open(const Step& step, std::uint32_t message, int author, std::uint8_t channel) const;
   std::uint64_t place(std::uint8_t channel, int author, const Range& elements) const noexcept;
   std::size_t address(const Step& step, std::span<std::byte> out, std::size_t bytes) const;
@@ -153,11 +155,12 @@ class Runner {
   void end_decode(DeviceStep& work);
   bool fetch_headers(const Step& step);
   void upload(std::uint32_t message, std::size_t payload);
+  std::size_t bytes_of(std::span<const Fragment> fragments) const;
   void begin_message(DeviceStep& work, std::span<const Fragment> fragments);
   void end_message(DeviceStep& work);
   void publish(DeviceStep& work);
   void undo_on_device(std::uint32_t message, const Range& elements);
-  std::size_t payload_of(const Contents& contents, std::size_t due) const;
+  void require_payload(const Contents& contents, std::size_t due) const;
   std::span<const Fragment> sums_on_device(const Range& elements) const;
   DeviceSum sum_on_device(const Step& step) const;
   bool is_sent(std::uint32_t message) const noexcept { return sent_[message] != 0; }

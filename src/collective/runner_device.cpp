@@ -22,8 +22,8 @@ constexpr std::size_t kBeginning = kHeaderBytes + kTrailerBytes;  // all of a me
 
 void Runner::prepare_device(const Schedule& schedule, DeviceSide& side) {
   side.messages.reserve(side.queue.device(), schedule.message_bytes());
-  side.on_host.reserve(schedule.message_bytes());
-  side.reports.reserve(schedule.size() * sizeof(DeviceReport));
+  side.on_host.reserve(side.queue.device(), schedule.message_bytes());
+  side.reports.reserve(side.queue.device(), schedule.size() * sizeof(DeviceReport));
   on_device_.reserve(schedule.size());
   sent_.assign(schedule.messages().size(), 0);
   at_host_.assign(schedule.messages().size(), 0);
@@ -147,9 +147,6 @@ bool Runner::try_to_go_on(DeviceStep& work) {
         divide_on_device(binding_.device->queue, binding_.tensors[0].out, transport_.size());
         queued = true;
         break;
-      case Verb::part:
-        throw Error(ErrorCode::unsupported,
-                    "codec " + binding_.codec->spec() + " has no code to take messages apart on a device");
       default:
         break;
     }
@@ -174,13 +171,18 @@ bool Runner::try_to_go_on(DeviceStep& work) {
   return true;
 }
 
-// Before a message is made: what is known of it.
-void Runner::begin_message(DeviceStep& work, std::span<const Fragment> fragments) {
-  const Step& step = (*schedule_)[work.step];
+// A message of these fragments.
+std::size_t Runner::bytes_of(std::span<const Fragment> fragments) const {
   thread_local std::vector<std::size_t> counts;
   counts.clear();
   for (const Fragment& fragment : fragments) counts.push_back(fragment.values.count);
-  work.bytes = PieceCoder(*binding_.codec, binding_.dtype).max_bytes(counts);
+  return PieceCoder(*binding_.codec, binding_.dtype).max_bytes(counts);
+}
+
+// Before a message is made: what is known of it.
+void Runner::begin_message(DeviceStep& work, std::span<const Fragment> fragments) {
+  const Step& step = (*schedule_)[work.step];
+  work.bytes = bytes_of(fragments);
   report_of(work) = {};
   at_host_[step.message] = 0;
   if (!binding_.direct || !is_sent(step.message)) return;
@@ -224,16 +226,11 @@ bool Runner::fetch_headers(const Step& step) {
     queue.copy(slot(step.message).data(), device_slot(step.message), kBeginning);
     return true;
   }
-  const auto rows = [&](int begin, int end) {
-    if (begin == end) return;
-    const std::uint32_t first = step.from + static_cast<std::uint32_t>(begin);
-    const std::size_t stride =
-        end - begin == 1 ? kBeginning : static_cast<std::size_t>(device_slot(first + 1) - device_slot(first));
-    queue.copy_rows(slot(first).data(), stride, device_slot(first), stride, kBeginning,
-                    static_cast<std::size_t>(end - begin));
-  };
-  rows(0, me);
-  rows(me + 1, transport_.size());
+  for (int rank = 0; rank < transport_.size(); ++rank) {
+    if (rank == me) continue;
+    const std::uint32_t message = step.from + static_cast<std::uint32_t>(rank);
+    queue.copy(slot(message).data(), device_slot(message), kBeginning);
+  }
   return transport_.size() > 1;
 }
 
@@ -244,13 +241,11 @@ void Runner::upload(std::uint32_t message, std::size_t payload) {
                               payload);
 }
 
-// The payload's bytes, which must be those that are due.
-std::size_t Runner::payload_of(const Contents& contents, std::size_t due) const {
-  if (contents.payload.size() != due) {
-    throw Error(ErrorCode::corrupt_data, "corrupt message for codec " + binding_.codec->spec() +
-                                             ": its payload is cut short or too long");
-  }
-  return due;
+// Where a device reads a payload, its size must be what is due.
+void Runner::require_payload(const Contents& contents, std::size_t due) const {
+  if (contents.payload.size() == due) return;
+  throw Error(ErrorCode::corrupt_data, "corrupt message for codec " + binding_.codec->spec() +
+                                           ": its payload is cut short or too long");
 }
 
 void Runner::queue_encode(DeviceStep& work) {
@@ -275,25 +270,16 @@ void Runner::end_encode(DeviceStep& work) {
 
 bool Runner::queue_reduce(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
-  work.flags = spoilt_ ? kSpoilt : 0;
   const auto fragments = sums_on_device(step.elements);
-  begin_message(work, fragments);
-  const std::size_t due = work.bytes - kHeaderBytes;
-  for (int rank = 0; rank < transport_.size(); ++rank) {
-    const std::uint32_t message = step.from + static_cast<std::uint32_t>(rank);
-    try {
-      const Contents contents = open(step, message, rank, step.from_channel);
-      work.flags |= contents.flags;
-      if (contents.flags != 0) continue;
-      payload_of(contents, due);
-      if (rank != transport_.rank()) upload(message, due);
-    } catch (...) {
-      if (!work.result.failure)
-        work.result.failure = current_error("a message from rank " + std::to_string(rank));
-      work.flags |= kSpoilt;
-    }
-  }
+  const std::size_t due = bytes_of(fragments) - kHeaderBytes;
+  thread_local std::vector<Contents> messages;
+  report_of(work) = {};
+  work.flags = open_all(step, messages, work.result, due);
   if (work.flags != 0) return false;
+  begin_message(work, fragments);
+  for (int rank = 0; rank < transport_.size(); ++rank) {
+    if (rank != transport_.rank()) upload(step.from + static_cast<std::uint32_t>(rank), due);
+  }
   binding_.codec->device()->reduce(binding_.device->queue, sum_on_device(step), fragments,
                                    device_slot(step.message) + kHeaderBytes, &report_of(work));
   end_message(work);
@@ -334,11 +320,8 @@ bool Runner::queue_decode(DeviceStep& work) {
     const auto to = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own) {
       return tensor.out.slice(own.offset, own.count);
     });
-    thread_local std::vector<std::size_t> counts;
-    counts.clear();
-    for (const View& view : to) counts.push_back(view.count);
-    const std::size_t due = PieceCoder(*binding_.codec, binding_.dtype).max_bytes(counts) - kHeaderBytes;
-    payload_of(contents, due);
+    const std::size_t due = bytes_of(inputs_of(step.elements)) - kHeaderBytes;
+    require_payload(contents, due);
     if (step.peer != transport_.rank()) upload(step.message, due);
     binding_.codec->device()->decode(binding_.device->queue, device_slot(step.message) + kHeaderBytes, to,
                                      Into::overwrite, binding_.factor, &report_of(work));

@@ -30,7 +30,11 @@ struct Placement {
 /// Asks the driver, where the program has loaded it; does not make a context.
 Placement placement_of(const void* pointer) noexcept;
 
-/// Makes a device the thread's current one while it lives.
+/// Whether the process has a context on a device.
+bool has_context(int device) noexcept;
+
+/// Makes a device the thread's current one while it lives. The one before stays away where the process has no
+/// context on it: to go back there would make one, which takes hundreds of megabytes.
 class OnDevice {
  public:
   explicit OnDevice(int device);
@@ -45,7 +49,7 @@ class OnDevice {
 
 /// A device's memory that is kept until more is asked for. Its contents are not kept, but the memory is, to
 /// the end: what is under way may still use it, and giving memory back makes a device wait for all of its
-/// work.
+/// work. So it grows by half at least.
 class DeviceMemory {
  public:
   DeviceMemory() = default;
@@ -80,17 +84,21 @@ class PinnedMemory {
   PinnedMemory& operator=(PinnedMemory&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
+    std::swap(device_, other.device_);
     return *this;
   }
 
-  /// At least `bytes` bytes. Nothing that is under way may use what was given before. Errors: out_of_memory.
-  std::span<std::byte> reserve(std::size_t bytes);
+  /// At least `bytes` bytes, with this device current. Nothing that is under way may use what was given
+  /// before. Errors: out_of_memory.
+  std::span<std::byte> reserve(int device, std::size_t bytes);
   std::byte* data() const noexcept { return data_; }
   std::size_t size() const noexcept { return size_; }
 
  private:
+  void release() noexcept;
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  int device_ = 0;
 };
 
 /// Work of one device that is done in the order in which it is queued, while the host goes on: a stream. For
@@ -112,9 +120,6 @@ class DeviceQueue {
   void follow(void* stream);
   /// Copies bytes; the host's side, if it has one, must be pinned and stay as it is until that is done.
   void copy(void* to, const void* from, std::size_t bytes);
-  /// The same for `rows` rows of `width` bytes each.
-  void copy_rows(void* to, std::size_t to_stride, const void* from, std::size_t from_stride,
-                 std::size_t width, std::size_t rows);
   void clear(void* to, std::size_t bytes);
 
   using Mark = std::size_t;

@@ -53,7 +53,7 @@ OnDevice::OnDevice(int device) {
 }
 
 OnDevice::~OnDevice() {
-  if (changed_) cudaSetDevice(before_);
+  if (changed_ && has_context(before_)) cudaSetDevice(before_);
 }
 
 DeviceMemory::~DeviceMemory() {
@@ -72,6 +72,7 @@ std::byte* DeviceMemory::reserve(int device, std::size_t bytes) {
   if (fits || bytes == 0) return data();
   const OnDevice current(device);
   blocks_.reserve(blocks_.size() + 1);
+  bytes = std::max(bytes, size_ + size_ / 2);
   void* data = nullptr;
   check(cudaMalloc(&data, bytes), ("cudaMalloc of " + std::to_string(bytes) + " bytes").c_str());
   blocks_.push_back({static_cast<std::byte*>(data), device});
@@ -79,19 +80,30 @@ std::byte* DeviceMemory::reserve(int device, std::size_t bytes) {
   return blocks_.back().data;
 }
 
-PinnedMemory::~PinnedMemory() {
-  if (data_ != nullptr) cudaFreeHost(data_);
+PinnedMemory::~PinnedMemory() { release(); }
+
+void PinnedMemory::release() noexcept {
+  if (data_ == nullptr) return;
+  try {
+    const OnDevice current(device_);
+    cudaFreeHost(data_);
+  } catch (...) {
+    // see DeviceMemory
+  }
+  data_ = nullptr;
+  size_ = 0;
 }
 
-std::span<std::byte> PinnedMemory::reserve(std::size_t bytes) {
+std::span<std::byte> PinnedMemory::reserve(int device, std::size_t bytes) {
   if (bytes > size_) {
-    if (data_ != nullptr) cudaFreeHost(std::exchange(data_, nullptr));
-    size_ = 0;
+    release();
+    const OnDevice current(device);
     void* data = nullptr;
     check(cudaHostAlloc(&data, bytes, cudaHostAllocPortable),
           ("cudaHostAlloc of " + std::to_string(bytes) + " bytes").c_str());
     data_ = static_cast<std::byte*>(data);
     size_ = bytes;
+    device_ = device;
   }
   return {data_, bytes};
 }
@@ -129,16 +141,6 @@ void DeviceQueue::copy(void* to, const void* from, std::size_t bytes) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(stream_)), "cudaMemcpyAsync");
 }
 
-void DeviceQueue::copy_rows(void* to, std::size_t to_stride, const void* from, std::size_t from_stride,
-                            std::size_t width, std::size_t rows) {
-  if (width == 0 || rows == 0) return;
-  if (rows == 1) return copy(to, from, width);
-  const OnDevice current(device_);
-  check(
-      cudaMemcpy2DAsync(to, to_stride, from, from_stride, width, rows, cudaMemcpyDefault, stream_of(stream_)),
-      "cudaMemcpy2DAsync");
-}
-
 void DeviceQueue::clear(void* to, std::size_t bytes) {
   if (bytes == 0) return;
   const OnDevice current(device_);
@@ -160,6 +162,7 @@ DeviceQueue::Mark DeviceQueue::mark() {
 }
 
 bool DeviceQueue::reached(Mark mark) {
+  const OnDevice current(device_);
   const cudaError_t code = cudaEventQuery(event_of(events_[mark]));
   if (code == cudaErrorNotReady) {
     cudaGetLastError();  // which this is not for others

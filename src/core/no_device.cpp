@@ -23,14 +23,11 @@ OnDevice::~OnDevice() = default;
 DeviceMemory::~DeviceMemory() = default;
 std::byte* DeviceMemory::reserve(int, std::size_t) { refuse(); }
 PinnedMemory::~PinnedMemory() = default;
-std::span<std::byte> PinnedMemory::reserve(std::size_t) { refuse(); }
+std::span<std::byte> PinnedMemory::reserve(int, std::size_t) { refuse(); }
 DeviceQueue::DeviceQueue(int device) : device_(device) { refuse(); }
 DeviceQueue::~DeviceQueue() = default;
 void DeviceQueue::follow(void*) { refuse(); }
 void DeviceQueue::copy(void*, const void*, std::size_t) { refuse(); }
-void DeviceQueue::copy_rows(void*, std::size_t, const void*, std::size_t, std::size_t, std::size_t) {
-  refuse();
-}
 void DeviceQueue::clear(void*, std::size_t) { refuse(); }
 DeviceQueue::Mark DeviceQueue::mark() { refuse(); }
 bool DeviceQueue::reached(Mark) { refuse(); }

@@ -223,7 +223,7 @@ TEST_F(DeviceAllreduce, NonFinitePieces) {
   }
 }
 
-// Several tensors as one message, more than go into one launch.
+// Several tensors as one message, more than go into one launch, with residuals of any kind or none.
 TEST_F(DeviceAllreduce, Lists) {
   constexpr int kRanks = 3;
   constexpr std::size_t kTensors = 50;
@@ -236,7 +236,11 @@ TEST_F(DeviceAllreduce, Lists) {
         std::vector<std::vector<Feedback>> feedbacks(kRanks);
         outs[on_the_device].resize(kRanks);
         saves[on_the_device].resize(kRanks);
-        for (auto& own : feedbacks) own = std::vector<Feedback>(kTensors);
+        for (auto& own : feedbacks) {
+          for (std::size_t t = 0; t < kTensors; ++t) {
+            own.emplace_back(t / 2 % 3 == 1 ? ResidualType::bf16 : ResidualType::full);
+          }
+        }
         for (const std::uint64_t round : {1u, 2u}) {
           run_ranks(kRanks, [&](ThreadTransport& transport) {
             const auto rank = static_cast<std::size_t>(transport.rank());
@@ -254,7 +258,7 @@ TEST_F(DeviceAllreduce, Lists) {
                 device.push_back(on_device(view, t % 2));
                 view = {device.back().data(), n, DType::f32, Memory::cuda};
               }
-              list.push_back({view, view, &feedbacks[rank][t]});
+              list.push_back({view, view, t % 4 == 2 ? nullptr : &feedbacks[rank][t]});
             }
             Call call;
             call.tensors = list;
@@ -483,7 +487,7 @@ TEST_F(DeviceAllreduce, ComesAfterTheStream) {
       const auto values = normal_values(kCount, DType::f32, 3, transport.rank());
       const Tensor tensor(values, DType::f32);
       PinnedMemory pinned;
-      std::memcpy(pinned.reserve(kCount * 4).data(), tensor.view().data, kCount * 4);
+      std::memcpy(pinned.reserve(0, kCount * 4).data(), tensor.view().data, kCount * 4);
       const DeviceBytes memory(kCount * 4);
       cudaStream_t stream = nullptr;
       require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));

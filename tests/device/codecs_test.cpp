@@ -72,7 +72,7 @@ class DeviceCodecs : public ::testing::Test {
   void SetUp() override {
     TERSE_NEEDS_DEVICE();
     queue_ = std::make_unique<DeviceQueue>(0);
-    report_ = reinterpret_cast<DeviceReport*>(reports_.reserve(sizeof(DeviceReport)).data());
+    report_ = reinterpret_cast<DeviceReport*>(reports_.reserve(0, sizeof(DeviceReport)).data());
     *report_ = {};
   }
 
@@ -395,6 +395,11 @@ TEST_F(DeviceCodecs, EncodeAndDecodeOfACodec) {
         EXPECT_THROW(codec->decode(on_device.first(slot.size() - 1), out), Error);
         EXPECT_THROW(codec->decode(on_device, out.slice(0, count - 1)), Error);
         EXPECT_THROW(codec->encode(device.values, part.residual.view(), on_device), Error);
+        EXPECT_THROW(codec->encode(device.values, device.residual, message), Error)
+            << "a message on the host";
+        View said = part.values.view();
+        said.memory = Memory::cuda;
+        EXPECT_THROW(codec->encode(said, device.residual, on_device), Error) << "values on the host";
         part.values.set(1, std::numeric_limits<double>::infinity());
         part.device_values = terse::test::on_device(std::as_const(part.values).view(), c.offset);
         EXPECT_EQ(codec->encode(part.on_device(true).values, device.residual, on_device), kHeaderBytes);

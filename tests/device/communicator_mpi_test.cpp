@@ -207,7 +207,7 @@ TEST_F(DeviceCommunicator, AfterTheStream) {
     for (const bool in_c : {false, true}) {
       Tensor want = values(9);
       PinnedMemory pinned;
-      std::memcpy(pinned.reserve(kCount * 4).data(), want.view().data, kCount * 4);
+      std::memcpy(pinned.reserve(0, kCount * 4).data(), want.view().data, kCount * 4);
       AllreduceOptions options = options_of("onebit", nullptr, CudaAware::off, Op::sum);
       options.algorithm = algorithm;
       world.allreduce(want.view(), options);
@@ -253,7 +253,7 @@ TEST_F(DeviceCommunicator, ManagedAndPinned) {
   void* managed = nullptr;
   require(cudaMallocManaged(&managed, bytes));
   PinnedMemory pinned;
-  pinned.reserve(bytes);
+  pinned.reserve(own_device(), bytes);
   EXPECT_EQ(memory_of(managed), Memory::cuda);
   EXPECT_EQ(memory_of(pinned.data()), Memory::host);
   const View in_managed{managed, kCount, DType::f32};
@@ -309,6 +309,11 @@ TEST_F(DeviceCommunicator, Refusals) {
   const std::vector<FusedTensor> list{device.view(), host.view()};
   EXPECT_TRUE(
       is_error(text([&] { world.allreduce(list, options); }), "unsupported", {"tensor 1", "in the host's"}));
+
+  View odd = device.view();
+  odd.data = device.bytes.data() + 2;
+  odd.count -= 1;
+  EXPECT_TRUE(is_error(text([&] { world.allreduce(odd, options); }), "unsupported", {"no multiple of 4"}));
 
   Tensor want = values(1);
   world.allreduce(want.view(), options);
