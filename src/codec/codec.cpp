@@ -84,9 +84,11 @@ std::size_t encode_on_device(const Codec& codec, ConstView values, View residual
 void decode_on_device(const Codec& codec, std::span<const std::byte> message, View out, Into into,
                       double factor) {
   DeviceDesk& desk = desk_of(codec, out.data);
-  std::vector<std::byte> whole(message.size());  // its header says whether it is worth more than that
+  // Its header says whether it is worth more than that: the rest is not written to, nor backed by memory.
+  const auto room = std::make_unique_for_overwrite<std::byte[]>(message.size());
+  const std::span<const std::byte> whole(room.get(), message.size());
   const auto fetch = [&](std::size_t bytes) {
-    desk.queue.copy(whole.data(), message.data(), bytes);
+    desk.queue.copy(room.get(), message.data(), bytes);
     desk.queue.wait();
   };
   fetch(std::min(message.size(), kHeaderBytes));
