@@ -57,8 +57,8 @@ fi
 
 PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
 command -v nvcc >/dev/null || fail "there is no nvcc: put it into PATH, or name its folder by CUDA_HOME" 2
-device=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | sort | uniq -c | sed 's/^ *1 //; s/^ *\([0-9]*\) /\1 x /' |
-  paste -sd ';') || true
+device=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | sort | uniq -c |
+  sed 's/^ *1 //; s/^ *\([0-9]*\) /\1 x /' | paste -sd ';') || true
 [[ $device ]] || fail "there is no CUDA device on this machine: nvidia-smi names none" 2
 driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)
 toolkit=$(nvcc --version | sed -n 's/.*release \([0-9.]*\),.*/\1/p')
@@ -96,7 +96,9 @@ part() {  # NAME SECONDS COMMAND...
 }
 last_line() { grep -v '^ *$' "$results/$1.log" | tail -n 1 | tr '|' '/' | cut -c -160; }
 # One value of the first row of a JSON file that has a key on each line; empty where there is none.
-value() { sed -n "s/^ *\"$2\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\} *$/\1/p" "$results/$1.json" 2>/dev/null | head -n 1; }
+value() {
+  sed -n "s/^ *\"$2\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\} *$/\1/p" "$results/$1.json" 2>/dev/null | head -n 1
+}
 # A figure beside its target: WHAT VALUE TARGET_IN_WORDS LEAST FORMAT.
 figure() {
   local met
@@ -145,14 +147,16 @@ fi
 
 # --- benchmarks ---
 bench_codec() {
-  if ! part codec 60 "$programs/terse-bench" codec --device cuda --codec onebit --bytes 1G --json "$results/codec.json"; then
+  if ! part codec 60 "$programs/terse-bench" codec --device cuda --codec onebit --bytes 1G \
+    --json "$results/codec.json"; then
     failed "codec onebit, 1 GiB of f32" "$(last_line codec)"
     return
   fi
   row "copy on the device, 1 GiB" "$(awk -v v="$(value codec copy_gb_s)" 'BEGIN { printf "%.0f GB/s", v }')"
   row "encode, decode, decode and add" "$(awk -v a="$(value codec encode_gb_s)" -v b="$(value codec decode_gb_s)" \
     -v c="$(value codec decode_add_gb_s)" 'BEGIN { printf "%.0f, %.0f, %.0f GB/s of elements", a, b, c }')"
-  figure "encode's memory traffic over copy's" "$(percent_of "$(value codec traffic_ratio)")" "at least 75 %" 75 "$percent"
+  figure "encode's memory traffic over copy's" "$(percent_of "$(value codec traffic_ratio)")" \
+    "at least 75 %" 75 "$percent"
   figure "decode-and-add's memory traffic over copy's" "$(percent_of "$(value codec decode_add_traffic_ratio)")" \
     "at least 80 %" 80 "$percent"
 }

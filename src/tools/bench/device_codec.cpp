@@ -91,6 +91,7 @@ struct Seconds {
 /// GB/s of what moves `bytes` in each of these times.
 std::vector<double> rates(std::size_t bytes, const std::vector<double>& seconds) {
   std::vector<double> result;
+  result.reserve(seconds.size());
   for (const double s : seconds) result.push_back(static_cast<double>(bytes) * 1e-9 / s);
   return result;
 }
