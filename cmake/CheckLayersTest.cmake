@@ -54,6 +54,9 @@ expect(src/collective/a.cpp "/* why */ auto v = getenv(name);" "collective must 
 expect(src/c_api/a.cpp "auto v = getenv(name);" "c_api must not read the environment")
 expect(src/transport/a.cpp "#include <cuda_runtime.h>" "CUDA is called in")
 expect(src/codec/onebit.cpp "cudaMalloc(&p, n);" "CUDA is called in")
+expect(src/tools/bench/a.cpp "#include <cuda_runtime.h>" "CUDA is called in")
+expect(src/tools/device_memory.cpp "cudaFree(p);" "CUDA is called in")
+expect(src/tools/bench/device_memory.hpp "#include <cuda_runtime.h>" "CUDA is called in")
 expect(src/collective/a.cpp "#include <hwy/highway.h>" "collective must not know SIMD")
 expect(src/transport/a.cpp "#include \"hwy/highway.h\"" "transport must not know SIMD")
 
@@ -74,6 +77,8 @@ expect(src/tools/a.cpp "MPI_Allreduce(a, b, n, t, o, c); auto v = getenv(\"HOME\
 expect(src/codec/a.cpp "#include <hwy/highway.h>" "")
 expect(src/codec/onebit.cu "cudaMemcpyAsync(a, b, n, k, s); kernel<<<1, 2>>>();" "")
 expect(src/core/device_cuda.cpp "#include <cuda_runtime.h>" "")
+expect(src/tools/bench/device_memory.cpp "#include <cuda_runtime.h>" "")
+expect(src/tools/bench/device_memory.cpp "cudaFree(p);" "")
 expect(src/codec/a.cpp "// MPI_Allreduce and getenv(), spoken of only" "")
 expect(src/codec/a.cpp "throw Error(\"call MPI_Init(&argc, \\\"x\\\") first\");" "")
 expect(src/codec/a.cpp "/* a comment\n MPI_Init(0, 0)\n of three lines */" "")

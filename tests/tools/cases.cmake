@@ -152,6 +152,38 @@ macro(terse_tool_cases)
     RUN terse-bench codec --codec cast:bf16 --bytes 64K --iterations 11 --json codec.json
     SAYS "cast:bf16 +64 KiB" "part of the traffic")
 
+  # On a device: refused where there is none, and measured with the emulation of CUDA.
+  set(cuda --codec onebit --bytes 64K --device cuda)
+  set(none "terse-bench: --device cuda: (this build of Terse has no CUDA|there is no CUDA device)")
+  set(anywhere ENVIRONMENT CUDA_VISIBLE_DEVICES=)
+  terse_tool_test(bench.device.codec.none 0 2 ${anywhere} RUN terse-bench codec ${cuda} SAYS "${none}")
+  terse_tool_test(bench.device.allreduce.none 2 2 ${anywhere} RUN terse-bench allreduce ${cuda} SAYS "${none}")
+  terse_tool_test(bench.device.not_measured 0 2 RUN terse-bench fused ${cuda}
+    SAYS "--device cuda: terse-bench fused measures tensors on the host; allreduce and codec measure them on a device")
+  terse_tool_test(bench.device.no_such_kind 0 2 RUN terse-bench codec --codec onebit --bytes 64K --device gpu
+    SAYS "--device: 'gpu' is neither host nor cuda")
+  terse_tool_test(bench.device.no_code 0 2 RUN emulated-bench codec --codec onebit:deepspeed --bytes 64K --device cuda
+    SAYS "--device cuda: codec onebit:deepspeed has no code for device memory")
+  terse_tool_test(bench.device.no_pieces 0 2 RUN emulated-bench codec ${cuda} --piece-bytes 1M
+    SAYS "--piece-bytes: with --device cuda a tensor is one message")
+  terse_tool_test(bench.device.codec 0 0 JSON device_codec.json CHECK check_device_codec
+    RUN emulated-bench codec --codec onebit cast:f16 --bytes 32K --iterations 11 --device cuda --json device_codec.json
+    SAYS "f32, on Emulated device" "encode/copy" "onebit +32 KiB" "cast:f16 +32 KiB")
+  terse_tool_test(bench.device.codec.bf16 0 0 SAYS "bf16, residuals in bf16, on Emulated device" "onebit +32 KiB"
+    RUN emulated-bench codec --codec onebit --bytes 32K --iterations 11 --device cuda --dtype bf16 --residual bf16)
+  set(run RUN emulated-bench allreduce --codec onebit identity --bytes 32K --iterations 2 --min-bytes 0 --mean-calls 4
+      --device cuda --algorithm two_phase --json)
+  terse_tool_test(bench.device.allreduce 2 0 ${run} device.json JSON device.json CHECK check_device
+    SAYS "2 ranks on 1 host, on Emulated device.*, cuda_aware off" "onebit +32 KiB" " same" "identity +32 KiB"
+         "MPI is MPI_Allreduce of f32, with a copy to pinned memory")
+  terse_tool_test(bench.device.allreduce.aware 3 0 ${run} aware.json JSON aware.json CHECK check_aware_device
+    ENVIRONMENT EMULATED_CUDA_AWARE=1
+    SAYS "3 ranks on 1 host, on Emulated device.*, cuda_aware on" "MPI direct +staged" "onebit +32 KiB" " same")
+  terse_tool_test(bench.device.allreduce.not_aware 2 0 ${run} not_aware.json --cuda-aware off JSON not_aware.json
+    CHECK check_device ENVIRONMENT EMULATED_CUDA_AWARE=1 SAYS "cuda_aware off" "onebit +32 KiB" " same")
+  terse_tool_test(bench.device.allreduce.f16 2 0 SAYS "MPI_Allreduce of f32 and the same count, since MPI has no f16, with"
+    RUN emulated-bench allreduce --codec onebit --bytes 32K --iterations 1 --mean-calls 2 --dtype f16 --device cuda)
+
   # gnuplot may be absent, and may fail; so stand-ins of that name are in a PATH of their own.
   set(stand_ins "${CMAKE_CURRENT_BINARY_DIR}/stand_ins")
   file(WRITE "${stand_ins}/good/gnuplot" "#!/bin/sh\n/bin/cat >plot.gnuplot\n/bin/cat plot.gnuplot\n")

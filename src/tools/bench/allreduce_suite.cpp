@@ -15,6 +15,8 @@
 #include "accuracy.hpp"
 #include "baseline.hpp"
 #include "call_bench.hpp"
+#include "device_baseline.hpp"
+#include "device_memory.hpp"
 #include "interfaces.hpp"
 #include "plot.hpp"
 #include "report.hpp"
@@ -58,6 +60,15 @@ beforehand, in a minute or little more. Further algorithms: basic_linear (1), no
   20 calls      relative L2 error of the mean of 20 calls (--mean-calls) on the same input
   bits          whether all ranks end with the same bits
   exact         why the library called plain MPI instead: small, slower, or asked for
+
+With --device cuda the tensors are in device memory, a device for each rank of a host in turn. A
+call has ended when its result is there. Errors are those of results that were copied to the host.
+
+  MPI           the plain call as programs make it: a copy of the tensor to pinned memory of the
+                host, MPI_Allreduce there, in place, and a copy back; speedup is over this
+  MPI direct    MPI_Allreduce of the pointers to device memory, where MPI says that it takes them, or
+                --cuda-aware on says so
+  staged        the compressed call with cuda_aware off, where its median is with cuda_aware on
 )";
 
 constexpr std::size_t kFewestCounted = 4;  // calls, so that barriers are little of their bytes on the wire
@@ -85,21 +96,46 @@ Arguments parse(const po::variables_map& values) {
           baseline_argument(values), value_or(values, "plot", "")};
 }
 
-/// The memory of all rows, as long as the longest needs it.
-struct Memory {
+/// A tensor and its results in device memory, and the plain calls there.
+struct OnDevice {
+  OnDevice(ConstView host_in, DType dtype)
+      : in(host_in.count, dtype), out(host_in.count, dtype), baseline(host_in) {
+    copy(in.view(), host_in);
+  }
+  DeviceTensor in;
+  DeviceTensor out;
+  DeviceBaseline baseline;
+};
+
+/// The memory of all rows, as long as the longest needs it. Results of calls on a device are brought to the
+/// host to be looked at.
+struct Tensors {
   Tensor in;
   Tensor out;
   Tensor sums;
   Baseline baseline;
+  std::optional<OnDevice> on_device;
 };
 
-Memory allocate(int rank, const CommonArguments& arguments) {
+Tensors allocate(const Session& session, const CommonArguments& arguments) {
   const std::size_t count = arguments.sizes.back() / size_of(arguments.dtype);
   Tensor in(count, arguments.dtype);
   Tensor out(count, arguments.dtype);
-  fill_gradient(in.view(), rank);
+  fill_gradient(in.view(), session.rank);
+  std::optional<OnDevice> on_device;
+  if (session.on_device()) on_device.emplace(in.view(), arguments.dtype);
   Baseline baseline(in.view(), out.view());
-  return {std::move(in), std::move(out), Tensor(count, DType::f64), std::move(baseline)};
+  return {std::move(in), std::move(out), Tensor(count, DType::f64), std::move(baseline),
+          std::move(on_device)};
+}
+
+/// Whether the library gives MPI pointers to device memory, as it decides it.
+bool is_cuda_aware(const AllreduceOptions& options) {
+  const AllreduceOptions environment = options_from_environment();
+  const std::optional<Check> check = options.check ? options.check : environment.check;
+  if (check == Check::payload) return false;
+  const CudaAware aware = options.cuda_aware.value_or(environment.cuda_aware.value_or(CudaAware::automatic));
+  return aware == CudaAware::on || (aware == CudaAware::automatic && mpi_takes_device_memory());
 }
 
 /// What one row found.
@@ -111,6 +147,8 @@ struct Row {
   Accuracy accuracy;
   Samples measured;
   Samples plain;
+  Samples direct;                         ///< of plain MPI with pointers to device memory
+  Samples staged;                         ///< of the compressed call with cuda_aware=off
   ChosenBaseline baseline;                ///< of `plain`
   double wire_bytes = 0;                  ///< of the rank that sends most
   std::optional<double> interface_bytes;  ///< of the host that sends most
@@ -130,12 +168,13 @@ class AllreduceSuite {
       : session_(session),
         arguments_(std::move(arguments)),
         bench_(session, "allreduce", arguments_, arguments_.baseline),
+        cuda_aware_(session.on_device() && is_cuda_aware(arguments_.options)),
         table_(columns()) {}
 
   int run() {
-    const Memory memory = agreed(session_, [&] { return allocate(session_.rank, arguments_.common); });
+    const Tensors memory = agreed(session_, [&] { return allocate(session_, arguments_.common); });
     Communicator communicator(session_.comm, arguments_.communicator_options());
-    bench_.print_title();
+    bench_.print_title(session_.on_device() ? std::string(", cuda_aware ") + on_or_off() : "");
     if (session_.is_root()) table_.print_heading();
     for (const NamedCodec& codec : arguments_.common.codecs) {
       for (const std::size_t bytes : arguments_.common.sizes) {
@@ -152,6 +191,7 @@ class AllreduceSuite {
     std::vector<Column> columns = {
         bench_.codec_column(), {"bytes", 7}, {"median", 8}, {"p95", 8}, {"MPI", 8}};
     if (bench_.has_choice()) columns.push_back(bench_.baseline_column());
+    if (cuda_aware_) columns.insert(columns.end(), {{"MPI direct", 8}, {"staged", 8}});
     columns.insert(columns.end(), {{"speedup", 7}, {"wire/rank", 8}});
     if (has_links()) columns.push_back({"on wire", 8});
     columns.insert(columns.end(), {{"ratio", 5},
@@ -165,31 +205,54 @@ class AllreduceSuite {
   /// Whether there is something between the ranks that has counters.
   bool has_links() const { return bench_.hosts() > 1; }
 
-  Row measure(Communicator& communicator, const Memory& memory, const NamedCodec& named, std::size_t bytes) {
+  const char* on_or_off() const { return cuda_aware_ ? "on" : "off"; }
+
+  Row measure(Communicator& communicator, const Tensors& memory, const NamedCodec& named, std::size_t bytes) {
     const std::string label = CallBench::label(named.spec, bytes);
     bench_.progress().show(label + "comparing with exact sums");
     Row row;
     row.codec = named.spec;
     row.bytes = bytes;
     row.count = bytes / size_of(arguments_.common.dtype);
-    const ConstView in = memory.in.view().slice(0, row.count);
-    const View out = memory.out.view().slice(0, row.count);
+    const ConstView host_in = memory.in.view().slice(0, row.count);
+    const View host_out = memory.out.view().slice(0, row.count);
+    const auto& device = memory.on_device;
+    const ConstView in = device ? ConstView(device->in.view().slice(0, row.count)) : host_in;
+    const View out = device ? device->out.view().slice(0, row.count) : host_out;
 
     Feedback feedback(arguments_.residual);
     const AllreduceOptions options = arguments_.options_for(named, &feedback);
+    AllreduceOptions staged_options = options;
+    staged_options.cuda_aware = CudaAware::off;
     const auto allreduce = [&] { row.outcome = communicator.allreduce(in, out, options); };
+    const auto staged = [&] { communicator.allreduce(in, out, staged_options); };
 
-    row.accuracy = measure_accuracy(session_, in, out, *options.op, arguments_.mean_calls,
+    row.accuracy = measure_accuracy(session_, host_in, host_out, *options.op, arguments_.mean_calls,
                                     memory.sums.view().as<double>(), [&] {
                                       allreduce();
+                                      if (device) copy(host_out, out);
                                       return row.outcome.result != Outcome::Result::exact;
                                     });
-    const auto plain = [&](MPI_Comm comm) { memory.baseline.run(row.count, comm); };
+    const auto plain = [&](MPI_Comm comm) {
+      if (device) {
+        device->baseline.run_staged(row.count, comm);
+      } else {
+        memory.baseline.run(row.count, comm);
+      }
+    };
     row.baseline = bench_.choose(allreduce, plain, label);
-    auto samples = sample_in_turn(session_, arguments_.sampling,
-                                  {allreduce, [&] { plain(row.baseline.comm); }}, bench_.show_samples(label));
+    std::vector<std::function<void()>> in_turn{allreduce, [&] { plain(row.baseline.comm); }};
+    if (cuda_aware_) {
+      in_turn.emplace_back([&] { device->baseline.run_direct(row.count, row.baseline.comm); });
+      in_turn.emplace_back(staged);
+    }
+    auto samples = sample_in_turn(session_, arguments_.sampling, in_turn, bench_.show_samples(label));
     row.measured = std::move(samples[0]);
     row.plain = std::move(samples[1]);
+    if (cuda_aware_) {
+      row.direct = std::move(samples[2]);
+      row.staged = std::move(samples[3]);
+    }
     if (has_links()) {
       bench_.progress().show(label + "counting bytes");
       const std::size_t calls = std::max(kFewestCounted, row.measured.batch);
@@ -206,6 +269,10 @@ class AllreduceSuite {
         row.codec, format_bytes(static_cast<double>(row.bytes)), format_time(row.median_us()),
         format_time(quantile(row.measured.us, 0.95)), format_time(row.mpi_median_us())};
     if (bench_.has_choice()) cells.push_back(row.baseline.name);
+    if (cuda_aware_) {
+      for (const Samples* samples : {&row.direct, &row.staged})
+        cells.push_back(format_time(median(samples->us)));
+    }
     cells.insert(cells.end(), {format("%.2fx", row.speedup()), format_bytes(row.wire_bytes)});
     if (has_links())
       cells.push_back(row.interface_bytes ? format_bytes(std::round(*row.interface_bytes)) : "-");
@@ -226,6 +293,9 @@ class AllreduceSuite {
         {"median_us", row.median_us()},
         {"p95_us", quantile(row.measured.us, 0.95)},
         {"mpi_median_us", row.mpi_median_us()},
+        {"cuda_aware", session_.on_device() ? Json(on_or_off()) : Json()},
+        {"cuda_aware_mpi_median_us", cuda_aware_ ? Json(median(row.direct.us)) : Json()},
+        {"cuda_aware_off_median_us", cuda_aware_ ? Json(median(row.staged.us)) : Json()},
         {"baseline", row.baseline.name},
         {"baseline_candidates", candidates_to_json(row.baseline, row.mpi_median_us())},
         {"speedup", row.speedup()},
@@ -249,8 +319,7 @@ class AllreduceSuite {
       }
       curves.push_back(std::move(curve));
     }
-    Curve plain{.label = describe_baseline(arguments_.common.dtype) + bench_.describe_choice(),
-                .role = Curve::Role::baseline};
+    Curve plain{.label = bench_.describe_plain() + bench_.describe_choice(), .role = Curve::Role::baseline};
     for (const std::size_t bytes : arguments_.common.sizes) {
       std::vector<double> beside_each_codec;
       for (const Row& row : rows_) {
@@ -282,6 +351,7 @@ class AllreduceSuite {
   Session session_;
   Arguments arguments_;
   CallBench bench_;
+  bool cuda_aware_;
   Table table_;
   std::vector<Row> rows_;
 };
@@ -301,6 +371,7 @@ const Suite kAllreduceSuite = {
     .usage = "mpirun -np P terse-bench allreduce --codec SPEC... --bytes SIZE [options]",
     .notes = kNotes,
     .ranks = Suite::Ranks::any,
+    .tensors = Suite::Tensors::anywhere,
     .options = suite_options,
     .run = run,
 };

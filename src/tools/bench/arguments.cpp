@@ -73,6 +73,8 @@ void add_common_options(po::options_description& options, const SizeHelp& help) 
   add("bytes", text("SIZE"), help.bytes);
   add("sizes", text("SIZES"), help.sizes);
   add("dtype", text("TYPE")->default_value("f32"), "f32, f64, f16 or bf16");
+  add("device", text("KIND")->default_value("host"),
+      "where the tensors are: host, or cuda (suites allreduce and codec), where each rank takes a device");
   add("json", text("FILE"), "write the rows and where they were measured as JSON");
 }
 
@@ -90,8 +92,21 @@ CommonArguments common_arguments(const po::variables_map& values, Sizes sizes) {
                        ": see 'terse codecs' for what it does");
     }
   }
+  if (memory_argument(values) == Memory::cuda) {
+    for (const NamedCodec& named : arguments.codecs) {
+      if (named.codec->supports(Memory::cuda)) continue;
+      throw UsageError("--device cuda: codec " + named.spec + " has no code for device memory");
+    }
+  }
   arguments.json = value_or(values, "json", "");
   return arguments;
+}
+
+Memory memory_argument(const po::variables_map& values) {
+  const auto& text = values["device"].as<std::string>();
+  if (text == "host") return Memory::host;
+  if (text == "cuda") return Memory::cuda;
+  throw UsageError("--device: '" + text + "' is neither host nor cuda");
 }
 
 void add_residual_option(po::options_description& options) {

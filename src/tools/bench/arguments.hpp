@@ -33,7 +33,7 @@ struct SizeHelp {
   const char* sizes = "several: 4K:256M is powers of two from 4K to 256M, 4K,1M,3M a list";
 };
 
-/// Declares what every suite has: --help, --codec, --bytes, --sizes, --dtype, --json.
+/// Declares what every suite has: --help, --codec, --bytes, --sizes, --dtype, --device, --json.
 void add_common_options(boost::program_options::options_description& options, const SizeHelp& help = {});
 
 /// What those options say.
@@ -48,6 +48,9 @@ enum class Sizes : std::uint8_t { list, own };
 /// Errors: tools::UsageError, terse::Error(invalid_argument).
 CommonArguments common_arguments(const boost::program_options::variables_map& values,
                                  Sizes sizes = Sizes::list);
+
+/// Where --device says that tensors are. Errors: tools::UsageError.
+Memory memory_argument(const boost::program_options::variables_map& values);
 
 /// Declares --residual.
 void add_residual_option(boost::program_options::options_description& options);

@@ -12,19 +12,23 @@ namespace {
 
 constexpr std::size_t kMostPerCall = std::size_t{1} << 30;  // MPI 3.1 counts in int
 
-DType baseline_dtype(DType dtype) { return size_of(dtype) < 4 ? DType::f32 : dtype; }
-
 }  // namespace
 
-Baseline::Baseline(ConstView in, View out) : in_(in), out_(out) {
-  const DType wide = baseline_dtype(in.dtype);
-  if (wide == in.dtype) return;
-  wide_in_ = Tensor(in.count, wide);
-  wide_out_ = Tensor(in.count, wide);
-  with_type(in.dtype, [&]<class T>(std::type_identity<T>) {
-    std::transform(in.as<T>().begin(), in.as<T>().end(), wide_in_.view().as<float>().begin(),
+DType baseline_dtype(DType dtype) noexcept { return size_of(dtype) < 4 ? DType::f32 : dtype; }
+
+Tensor widened(ConstView values) {
+  Tensor wide(values.count, DType::f32);
+  with_type(values.dtype, [&]<class T>(std::type_identity<T>) {
+    std::transform(values.as<T>().begin(), values.as<T>().end(), wide.view().as<float>().begin(),
                    [](T element) { return static_cast<float>(element); });
   });
+  return wide;
+}
+
+Baseline::Baseline(ConstView in, View out) : in_(in), out_(out) {
+  if (baseline_dtype(in.dtype) == in.dtype) return;
+  wide_in_ = widened(in);
+  wide_out_ = Tensor(in.count, DType::f32);
   in_ = wide_in_.view();
   out_ = wide_out_.view();
 }
@@ -41,7 +45,7 @@ void Baseline::in_parts(Slice slice, Call&& call) const {
 
 void Baseline::run(Slice slice, MPI_Comm comm) const {
   in_parts(slice, [&](const void* in, void* out, int n, MPI_Datatype type) {
-    MPI_Allreduce(in, out, n, type, MPI_SUM, comm);
+    MPI_Allreduce(in == out ? MPI_IN_PLACE : in, out, n, type, MPI_SUM, comm);
   });
 }
 

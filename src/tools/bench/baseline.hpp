@@ -13,7 +13,13 @@
 
 namespace terse::bench {
 
-/// The plain call that compressed ones take the place of: MPI_Allreduce with MPI_SUM, out of place.
+/// The type of which the plain call is that a program makes for a tensor of `dtype`.
+DType baseline_dtype(DType dtype) noexcept;
+/// 16-bit elements as f32. Errors: std::bad_alloc.
+Tensor widened(ConstView values);
+
+/// The plain call that compressed ones take the place of: MPI_Allreduce with MPI_SUM, out of place unless
+/// `in` and `out` are the same memory.
 ///
 /// MPI has no 16-bit floating-point types: for those it is the call that a program makes instead, of f32 and
 /// the same count.

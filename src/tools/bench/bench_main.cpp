@@ -13,6 +13,9 @@
 #include <vector>
 
 #include "../command_line.hpp"
+#include "arguments.hpp"
+#include "device_memory.hpp"
+#include "environment.hpp"
 #include "plain_algorithms.hpp"
 #include "session.hpp"
 #include "suite.hpp"
@@ -128,7 +131,16 @@ int run(Start& start, const std::vector<std::string>& arguments) {
   } else if (start.session().size > 1) {
     throw tools::UsageError(program + " measures one rank: run it without mpirun, or with -np 1");
   }
-  return suite->run(start.session(), values);
+  Session session = start.session();
+  if (memory_argument(values) == Memory::cuda) {
+    if (suite->tensors == Suite::Tensors::host) {
+      throw tools::UsageError("--device cuda: " + program +
+                              " measures tensors on the host; allreduce and codec measure them on a device");
+    }
+    const int place = rank_on_host(session);
+    session.device = agreed(session, [&] { return choose_device(place); });
+  }
+  return suite->run(session, values);
 }
 
 /// Run, with errors as sentences and exit codes.

@@ -50,7 +50,8 @@ std::string CallBench::describe() const {
     }
   }
   return text + ", " + counted(static_cast<std::size_t>(session_.size), "rank") + " on " +
-         counted(layout_.size(), "host") + describe_choice();
+         counted(layout_.size(), "host") + (session_.on_device() ? ", on " + session_.device : "") +
+         describe_choice();
 }
 
 std::string CallBench::describe_choice() const {
@@ -115,8 +116,8 @@ Json CallBench::row(const std::string& codec, const Outcome& outcome, std::size_
 
 std::vector<std::string> CallBench::notes(const std::vector<Outcome::Reason>& reasons) const {
   std::vector<std::string> notes;
-  if (size_of(arguments_.common.dtype) < 4) {
-    notes.push_back("MPI is " + describe_baseline(arguments_.common.dtype) + ".");
+  if (session_.on_device() || size_of(arguments_.common.dtype) < 4) {
+    notes.push_back("MPI is " + describe_plain() + ".");
   }
   if (!plain_.shortfall().empty()) notes.push_back(plain_.shortfall());
   for (const NamedCodec& named : arguments_.common.codecs) {
@@ -139,9 +140,14 @@ std::vector<std::string> CallBench::notes(const std::vector<Outcome::Reason>& re
   return notes;
 }
 
+std::string CallBench::describe_plain() const {
+  return describe_baseline(arguments_.common.dtype) +
+         (session_.on_device() ? ", with a copy to pinned memory of the host before it and one back" : "");
+}
+
 Json CallBench::environment(const std::vector<std::string>& notes) const {
   Json result = describe_environment(session_, layout_);
-  result["baseline"] = describe_baseline(arguments_.common.dtype);
+  result["baseline"] = describe_plain();
   result["op"] = name(*arguments_.options.op);
   result["feedback"] = arguments_.feedback;
   Json specs = Json::object();

@@ -52,6 +52,8 @@ class CallBench {
 
   /// "f32, average, algorithm auto, 4 ranks on 2 hosts"
   std::string describe() const;
+  /// "MPI_Allreduce of f32", and what else belongs to the plain call.
+  std::string describe_plain() const;
   /// ", baseline best", ", baseline ring (4)"; nothing for the default.
   std::string describe_choice() const;
   void print_title(const std::string& more = "") const;

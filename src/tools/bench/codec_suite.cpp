@@ -13,6 +13,7 @@
 
 #include "../command_line.hpp"
 #include "arguments.hpp"
+#include "device_codec.hpp"
 #include "environment.hpp"
 #include "report.hpp"
 #include "statistics.hpp"
@@ -43,6 +44,17 @@ them. Figures are medians, below them the least and the most.
                                feedback, a residual read and written (12 bytes an f32 element, 8
                                with --residual bf16)
   add/triad                    memory traffic of decode+add over triad's: a sum read and written (8)
+
+With --device cuda a tensor in device memory is one message, made and read there, and decode+add
+adds to a tensor of the same type. What is timed is the whole call, which waits for the device and
+reads or writes the message's header. A copy of the tensor to another one on the device takes the
+triad's place.
+
+  copy                         1e9 bytes of memory traffic a second: each byte is read and written
+  encode/copy                  memory traffic of encoding over copy's: a value read, a residual read and
+                               written, the message written
+  add/copy                     memory traffic of decode+add over copy's: the message and an element read,
+                               the element written
 )";
 
 struct Arguments {
@@ -72,6 +84,9 @@ Arguments parse(const po::variables_map& values) {
   arguments.piece_bytes = parse_bytes("--piece-bytes", values["piece-bytes"].as<std::string>());
   arguments.iterations = parse_count("--iterations", values["iterations"].as<std::string>(), kFewest);
   arguments.residual = residual_argument(values, arguments.common.dtype);
+  if (memory_argument(values) == Memory::cuda && !values["piece-bytes"].defaulted()) {
+    throw tools::UsageError("--piece-bytes: with --device cuda a tensor is one message");
+  }
   return arguments;
 }
 
@@ -327,6 +342,9 @@ class CodecSuite {
 int run(const Session& session, const po::variables_map& values) {
   Arguments arguments = agreed(session, [&] { return parse(values); });
   require_writable(session, "--json", arguments.common.json);
+  if (session.on_device()) {
+    return measure_codecs_on_device(session, arguments.common, arguments.residual, arguments.iterations);
+  }
   return CodecSuite(session, std::move(arguments)).run();
 }
 
@@ -334,10 +352,12 @@ int run(const Session& session, const po::variables_map& values) {
 
 const Suite kCodecSuite = {
     .name = "codec",
-    .summary = "encoding and decoding on one core beside a triad: no mpirun needed",
+    .summary =
+        "encoding and decoding on one core beside a triad, or on a device beside a copy: no mpirun needed",
     .usage = "terse-bench codec --codec SPEC... --bytes SIZE [options]",
     .notes = kNotes,
     .ranks = Suite::Ranks::one,
+    .tensors = Suite::Tensors::anywhere,
     .options = suite_options,
     .run = run,
 };

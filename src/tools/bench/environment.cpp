@@ -61,6 +61,23 @@ Json settings() {
   return result;
 }
 
+/// Among the ranks of the same host.
+struct PlaceOnHost {
+  int rank = 0;
+  int size = 1;
+};
+
+PlaceOnHost place_on_host(const Session& session) {
+  PlaceOnHost place;
+  if (session.size == 1) return place;
+  MPI_Comm host = MPI_COMM_NULL;
+  MPI_Comm_split_type(session.comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host);
+  MPI_Comm_rank(host, &place.rank);
+  MPI_Comm_size(host, &place.size);
+  MPI_Comm_free(&host);
+  return place;
+}
+
 /// "32768K" as the system writes it; 0 for anything else.
 std::size_t cache_size(const std::filesystem::path& file) {
   std::ifstream stream(file);
@@ -73,16 +90,12 @@ std::size_t cache_size(const std::filesystem::path& file) {
 
 }  // namespace
 
+int rank_on_host(const Session& session) { return place_on_host(session).rank; }
+
 std::vector<int> ranks_per_host(const Session& session) {
   if (session.size == 1) return {1};
-  MPI_Comm host = MPI_COMM_NULL;
-  MPI_Comm_split_type(session.comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host);
-  int local_rank = 0;
-  int local_size = 0;
-  MPI_Comm_rank(host, &local_rank);
-  MPI_Comm_size(host, &local_size);
-  MPI_Comm_free(&host);
-  const int mine = local_rank == 0 ? local_size : 0;  // the first rank of a host speaks for it
+  const PlaceOnHost place = place_on_host(session);
+  const int mine = place.rank == 0 ? place.size : 0;  // the first rank of a host speaks for it
   std::vector<int> layout(static_cast<std::size_t>(session.size));
   MPI_Allgather(&mine, 1, MPI_INT, layout.data(), 1, MPI_INT, session.comm);
   std::erase(layout, 0);
@@ -99,6 +112,7 @@ Json describe_environment(const Session& session, const std::vector<int>& layout
           {"ranks", session.size},
           {"hosts", layout.size()},
           {"ranks_per_host", layout},
+          {"device", session.on_device() ? Json(session.device) : Json()},
           {"optimized", is_optimized()},
           {"settings", settings()}};
 }

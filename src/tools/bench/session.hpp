@@ -18,7 +18,9 @@ struct Session {
   MPI_Comm comm = MPI_COMM_NULL;
   int rank = 0;
   int size = 1;
+  std::string device{};  ///< the name of the CUDA device that holds the tensors; empty: they are on the host
 
+  bool on_device() const noexcept { return !device.empty(); }
   bool is_root() const noexcept { return rank == 0; }
 };
 
