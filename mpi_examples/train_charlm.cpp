@@ -4,6 +4,7 @@
 //
 //   mpirun -np 4 train_charlm --allreduce mpi
 //   mpirun -np 4 train_charlm --allreduce onebit
+//   mpirun -np 4 train_charlm_cuda --allreduce onebit --device cuda
 //
 // The model is a character-level language model (charlm/model.hpp), trained by momentum SGD. Every rank holds
 // all weights and draws minibatches of its own; in each step one allreduce averages the gradients of all
@@ -20,6 +21,7 @@
 #include <fstream>
 #include <iomanip>
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <numeric>
@@ -39,6 +41,7 @@
 #include "charlm/options.hpp"
 #include "charlm/progress.hpp"
 #include "charlm/ranks.hpp"
+#include "charlm/trainee.hpp"
 
 namespace charlm {
 namespace {
@@ -63,23 +66,27 @@ struct Traffic {
 class Averager {
  public:
   /// Collective. Errors: terse::Error, on all ranks alike.
-  Averager(const std::string& allreduce, const std::string& algorithm) {
+  explicit Averager(const Options& options) {
     MPI_Comm_size(MPI_COMM_WORLD, &ranks_);
-    if (allreduce != "mpi") {
-      terse_.emplace(MPI_COMM_WORLD, terse::AllreduceOptions{.codec = terse::make_codec(allreduce),
-                                                             .algorithm = algorithm,
+    if (options.allreduce != "mpi") {
+      terse_.emplace(MPI_COMM_WORLD, terse::AllreduceOptions{.codec = terse::make_codec(options.allreduce),
+                                                             .algorithm = options.algorithm,
                                                              .op = terse::Op::average});
+    } else if (options.device == "cuda") {  // MPI's own sum, of which Terse knows how MPI takes device memory
+      terse_.emplace(MPI_COMM_WORLD, terse::AllreduceOptions{.algorithm = "exact", .op = terse::Op::average});
     }
   }
 
   /// Replaces the gradient by its average over all ranks: the same bits everywhere.
-  void average(std::span<float> gradient) {
+  void average(Trainee& trainee) {
     if (terse_) {
-      const terse::Outcome outcome = terse_->allreduce(terse::view(gradient), {.feedback = &residual_});
+      const terse::Outcome outcome =
+          terse_->allreduce(trainee.gradient(), {.feedback = &residual_, .stream = trainee.stream()});
       traffic_.bytes_sent += outcome.bytes_sent;
       if (outcome.result == terse::Outcome::Result::exact) ++traffic_.exact_steps;
       if (outcome.reason == terse::Outcome::Reason::non_finite) ++traffic_.non_finite_steps;
     } else {
+      const std::span<float> gradient = trainee.gradient().as<float>();
       MPI_Allreduce(MPI_IN_PLACE, gradient.data(), static_cast<int>(gradient.size()), MPI_FLOAT, MPI_SUM,
                     MPI_COMM_WORLD);
       for (float& slope : gradient) slope /= static_cast<float>(ranks_);
@@ -166,7 +173,7 @@ Text read_text(const Options& options, int rank) {
 
 /// The mean loss in bits per character over all of the text, or over `most` evenly spaced characters of it.
 /// The ranks share the work. Collective.
-double bits_per_character(Model<float>& model, const Symbols& text, int rank, int ranks) {
+double bits_per_character(Trainee& model, const Symbols& text, int rank, int ranks) {
   constexpr std::size_t kMost = 32768;
   constexpr std::size_t kColumns = 256;
   const std::size_t positions = text.size() - static_cast<std::size_t>(model.shape().context);
@@ -226,14 +233,11 @@ double learning_rate(const Options& options, std::int64_t step) {
   return options.lr * 0.5 * (1.0 + std::cos(std::numbers::pi * (at - warm_up) / (steps - warm_up + 1.0)));
 }
 
-using Vector = Eigen::Map<Eigen::VectorXf>;
-
-Vector vector(std::span<float> numbers) { return {numbers.data(), static_cast<Index>(numbers.size())}; }
-
 /// Before the average, not after it: an odd minibatch can neither throw the weights off nor fill residuals.
-void clip(std::span<float> gradient, double largest_norm) {
-  const double norm = std::sqrt(vector(gradient).cast<double>().squaredNorm());
-  if (largest_norm > 0.0 && norm > largest_norm) vector(gradient) *= static_cast<float>(largest_norm / norm);
+void clip(Trainee& model, double largest_norm) {
+  if (largest_norm <= 0.0) return;
+  const double norm = model.gradient_norm();
+  if (norm > largest_norm) model.scale_gradient(static_cast<float>(largest_norm / norm));
 }
 
 std::string fixed(double value, int digits) {
@@ -248,7 +252,7 @@ struct Times {
 };
 
 /// Trains for options.steps steps. Collective; where the training diverges, all ranks throw Stop.
-Times train(Model<float>& model, const Text& text, Averager& averager, const Options& options, int rank,
+Times train(Trainee& model, const Text& text, Averager& averager, const Options& options, int rank,
             int ranks) {
   Progress progress;
   std::seed_seq seeds{options.seed & 0xffffffffu, options.seed >> 32, static_cast<std::uint64_t>(rank)};
@@ -256,10 +260,6 @@ Times train(Model<float>& model, const Text& text, Averager& averager, const Opt
   const auto context = static_cast<std::size_t>(options.context);
   std::uniform_int_distribution<std::size_t> position(0, text.train.size() - context - 1);
   Batch batch(model.shape(), options.batch);
-  Vector weights = vector(model.parameters());
-  Vector gradient = vector(model.gradient());
-  std::vector<float> velocity_numbers(model.parameters().size());
-  Vector velocity = vector(velocity_numbers);
 
   Times times;
   double nats = 0.0;  // of the examples since the last line
@@ -271,23 +271,22 @@ Times train(Model<float>& model, const Text& text, Averager& averager, const Opt
     for (Index j = 0; j < batch.size(); ++j) batch.set(j, text.train, position(random));
     nats += model.loss_and_gradient(batch);
     examples += batch.size();
-    clip(model.gradient(), options.clip);
+    clip(model, options.clip);
     double compute_ms = ms_since(start);
 
     // For the clock alone: waiting for the slowest rank is not the allreduce's time.
     MPI_Barrier(MPI_COMM_WORLD);
     start = Clock::now();
-    averager.average(model.gradient());
+    averager.average(model);
     times.allreduce_ms.push_back(ms_since(start));
 
     start = Clock::now();
-    if (!gradient.allFinite()) {  // on all ranks alike
+    if (!std::isfinite(model.gradient_norm())) {  // on all ranks alike
       agree("the gradient of step " + std::to_string(step) +
                 " is not finite: the training has diverged. Choose a smaller --lr, or a --clip.",
             1);
     }
-    velocity = static_cast<float>(options.momentum) * velocity + gradient;
-    weights -= static_cast<float>(learning_rate(options, step)) * velocity;
+    model.step(static_cast<float>(options.momentum), static_cast<float>(learning_rate(options, step)));
     times.compute_ms.push_back(compute_ms + ms_since(start));
 
     elapsed_ms += ms_since(step_start);
@@ -428,7 +427,7 @@ int run(int argc, char** argv) {
 
   std::optional<Averager> averager;
   try {
-    averager.emplace(options.allreduce, options.algorithm);
+    averager.emplace(options);
   } catch (const terse::Error& error) {
     problem = error.what();
   }
@@ -441,26 +440,39 @@ int run(int argc, char** argv) {
   const Text text = read_text(options, rank);
   const Shape shape = shape_of_model(options, static_cast<Index>(text.frequencies.size()));
   agree(find_fault(shape, options));
-  Model<float> model(shape);
+  std::unique_ptr<Trainee> trainee;
+  try {
+    trainee = options.device == "cuda" ? make_device_trainee(shape) : make_host_trainee(shape);
+    if (!trainee) problem = "--device cuda: this program was built without CUDA; train_charlm_cuda has it.";
+  } catch (const std::runtime_error& error) {
+    problem = "--device cuda: rank " + std::to_string(rank) + ": " + error.what();
+  }
+  agree(problem);
+  Trainee& model = *trainee;
+  std::vector<float> parameters = model.parameters();
   if (rank == 0) {
-    model.initialise(options.seed, text.frequencies);
+    Model<float> first(shape);
+    first.initialise(options.seed, text.frequencies);
+    parameters.assign(first.parameters().begin(), first.parameters().end());
     std::cout << "text: " << text.description << "\nmodel: " << shape.parameters() << " parameters (alphabet "
               << shape.alphabet << ", context " << shape.context << ", embedding " << shape.embedding
               << ", hidden " << shape.hidden << ")\ntraining: " << ranks << " ranks, " << options.batch
               << " examples for each rank and step, allreduce " << options.allreduce << std::endl;
   }
-  broadcast(model.parameters());  // the same weights everywhere from the start
+  broadcast(std::span(parameters));  // the same weights everywhere from the start
+  model.set_parameters(parameters);
 
   Result result{.allreduce = options.allreduce, .ranks = ranks, .steps = options.steps};
   const Times times = train(model, text, *averager, options, rank, ranks);
   result.times = {slowest(times.compute_ms), slowest(times.allreduce_ms)};
-  result.parameters = model.shape().parameters();
+  result.parameters = shape.parameters();
   result.train_bits = bits_per_character(model, text.train, rank, ranks);
   result.held_out_bits = bits_per_character(model, text.held_out, rank, ranks);
   result.traffic = averager->traffic();
   result.wire_bytes_per_step =
       sum(static_cast<double>(result.traffic.bytes_sent)) / ranks / static_cast<double>(options.steps);
-  result.same_bits = same_bits(model.parameters());
+  parameters = model.parameters();
+  result.same_bits = same_bits(parameters);
   if (rank == 0) {
     print(result);
     if (!options.json.empty() && !write_json(result, options.json)) {

@@ -99,6 +99,7 @@ class Model {
 
   const Shape& shape() const noexcept { return shape_; }
   std::span<Scalar> parameters() noexcept { return parameters_; }
+  std::span<const Scalar> parameters() const noexcept { return parameters_; }
   std::span<Scalar> gradient() noexcept { return gradient_; }
 
   /// Random weights that keep the size of what passes through them. The last bias makes the first guess of

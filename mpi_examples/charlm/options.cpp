@@ -27,6 +27,8 @@ po::options_description table(Options& o) {
       "Terse's algorithm; auto lets it choose, and fall back to plain MPI where that is faster");
 
   po::options_description model("Model", 100);
+  model.add_options()("device", po::value(&o.device)->default_value("host")->value_name("host|cuda"),
+                      "where it computes, and so where its gradients lie: cuda, on a device for each rank");
   model.add_options()("context", po::value(&o.context)->default_value(16)->value_name("N"),
                       "characters that the network sees");
   model.add_options()("embedding", po::value(&o.embedding)->default_value(32)->value_name("N"),
@@ -98,6 +100,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
     require(*o.parameters >= 1000 && *o.parameters <= 1'000'000'000, "parameters", "from 1000 to 1000000000");
   }
   require(o.max_megabytes >= 1 && o.max_megabytes <= 4096, "max-megabytes", "from 1 to 4096");
+  require(o.device == "host" || o.device == "cuda", "device", "host or cuda");
   require(!o.allreduce.empty(), "allreduce", "mpi or the spec of a codec");
   require(o.context >= 1 && o.context <= 1024, "context", "from 1 to 1024");
   require(o.embedding >= 1 && o.embedding <= 4096, "embedding", "from 1 to 4096");

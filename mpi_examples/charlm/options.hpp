@@ -19,6 +19,7 @@ struct Options {
 
   std::string allreduce;  ///< "mpi", or the spec of a codec
   std::string algorithm;
+  std::string device;  ///< "host" or "cuda": where the model computes
 
   std::int64_t context = 0;
   std::int64_t embedding = 0;
