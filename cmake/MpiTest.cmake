@@ -36,6 +36,7 @@ function(terse_test_executable target file)
   target_link_libraries(${target} PRIVATE terse_internal terse_test_support ${ARGN})
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${folder}")
   terse_warnings(${target})
+  target_precompile_headers(${target} REUSE_FROM terse_test_support)
 endfunction()
 
 # A test that includes support/thread_transport.hpp or what is built on it has ranks that are threads: label `threads`,

@@ -9,3 +9,6 @@ set(mpi_environment
     PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
     OMPI_MCA_hwloc_base_binding_policy=none
     OMPI_MCA_mpi_yield_when_idle=1)
+if(TARGET terse_mpich_yield)  # of Terse's own tests: the same for MPICH
+  list(APPEND mpi_environment LD_PRELOAD=$<TARGET_FILE:terse_mpich_yield>)
+endif()

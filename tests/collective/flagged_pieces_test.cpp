@@ -69,6 +69,7 @@ TEST(FlaggedPieces, OnAnyRanksDtypesAndOptions) {
       for (const Op op : {Op::average, Op::sum}) {
         for (const bool in_place : {false, true}) {
           ++turn;
+          if (kSanitized && (turn + turn / 2) % 2 != 0) continue;  // in place and not, in turn
           Setting s{
               .ranks = ranks, .count = 64 * 13 + 5, .dtype = dtype, .op = op, .codec = "onebit:block=64"};
           s.in_place = in_place;
