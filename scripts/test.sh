@@ -55,6 +55,18 @@ build() {  # PRESET CMAKE_OPTIONS...
   cmake --preset "$preset" "$@" && cmake --build --preset "$preset" -j "$jobs"
 }
 
+# run_tests PRESET CTEST_OPTIONS...: and says how many tests were skipped.
+skipped=()
+run_tests() {
+  local log status=0 count
+  log=$(mktemp)
+  ctest --preset "$1" -j "$jobs" "${@:2}" | tee "$log" || status=$?
+  count=$(grep -c '\*\*\*Skipped' "$log" || true)
+  [[ $count == 0 ]] || skipped+=("$count tests of preset $1 were skipped: those labelled device need a CUDA device")
+  rm -f "$log"
+  return "$status"
+}
+
 # The thread sanitizer wants its memory map where it expects it: no address randomization, where that may be turned off.
 plain_addresses=()
 if setarch "$(uname -m)" -R true 2>/dev/null; then plain_addresses=(setarch "$(uname -m)" -R); fi
@@ -72,7 +84,7 @@ main=${mpi:-release}
 suffix=${mpi:+-DMPI_EXECUTABLE_SUFFIX=.$mpi}
 
 stage "build the release${mpi:+ with $mpi}" build "$main" -DTERSE_WERROR=$werror
-stage "test the release${mpi:+ with $mpi}" ctest --preset "$main" -j "$jobs"
+stage "test the release${mpi:+ with $mpi}" run_tests "$main"
 if [[ $full == yes ]]; then
   stage "clang-tidy on src" ./scripts/tidy.sh --build "build/$main" src
   stage "build with the address and undefined-behaviour sanitizers" build asan $suffix
@@ -96,4 +108,5 @@ fi
 
 printf '\n== times\n'
 printf '%s\n' "${times[@]}"
+((${#skipped[@]} == 0)) || printf '%s\n' "${skipped[@]}"
 printf '%5d s  in all: every stage passed\n' $((SECONDS - began))
