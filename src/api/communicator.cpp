@@ -68,6 +68,7 @@ void place(Call& call, std::span<CallTensor> list) {
   Found host;
   Found device;
   Found managed;
+  Found crooked;  // at an address that a device cannot read an element from
   const bool several = !call.tensors.empty();
   const auto text = [&](const Found& found) {
     return std::string(found.what) + (several ? " of tensor " + std::to_string(found.tensor) : std::string());
@@ -78,6 +79,7 @@ void place(Call& call, std::span<CallTensor> list) {
   const auto look = [&](const char* what, std::size_t tensor, ConstView view) {
     if (view.empty() || view.data == nullptr) return;
     const Found found{what, tensor, placement_of(view.data)};
+    if (reinterpret_cast<std::uintptr_t>(view.data) % size_of(view.dtype) != 0) crooked = found;
     if (found.placement.kind == Placement::Kind::host) {
       if (view.memory == Memory::cuda && has_cuda()) {
         refuse(ErrorCode::invalid_argument,
@@ -89,12 +91,6 @@ void place(Call& call, std::span<CallTensor> list) {
     } else if (found.placement.kind == Placement::Kind::managed) {
       managed = found;
     } else {
-      if (reinterpret_cast<std::uintptr_t>(view.data) % size_of(view.dtype) != 0) {
-        refuse(ErrorCode::unsupported, text(found) +
-                                           " is in device memory at an address that is no multiple of " +
-                                           std::to_string(size_of(view.dtype)) +
-                                           ", the size of its elements: a device cannot read it");
-      }
       if (device.what != nullptr && device.placement.device != found.placement.device) {
         refuse(ErrorCode::unsupported, text(found) + " is in the memory of device " +
                                            std::to_string(found.placement.device) + ", " + text(device) +
@@ -124,6 +120,12 @@ void place(Call& call, std::span<CallTensor> list) {
     refuse(ErrorCode::unsupported,
            text(device) + " is in device memory, " + text(host) +
                " in the host's: a rank's buffers of one call must be in one kind of memory");
+  }
+  if (device.what != nullptr && crooked.what != nullptr) {
+    refuse(ErrorCode::unsupported,
+           text(crooked) +
+               " is in device memory at an address that is no multiple of the size of its elements: a device "
+               "cannot read it");
   }
   call.device = device.what == nullptr ? -1 : device.placement.device;
   const Memory memory = device.what == nullptr ? Memory::host : Memory::cuda;

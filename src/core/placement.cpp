@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <dlfcn.h>
+#include <link.h>
 
 #include <atomic>
 
@@ -20,24 +21,49 @@ constexpr unsigned kDevice = 2;    // CU_MEMORYTYPE_DEVICE
 // int cuDevicePrimaryCtxGetState(int device, unsigned* flags, int* active)
 using GetState = int (*)(int, unsigned*, int*);
 
-// A function of the driver, if the program has loaded that.
-template <class Function>
-Function driver(const char* name, std::atomic<Function>& known) noexcept {
-  if (const Function function = known.load()) return function;
-  void* function = dlsym(RTLD_DEFAULT, name);
-  if (function == nullptr) {
-    void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);  // a program may load it at any time
-    if (library != nullptr) function = dlsym(library, name);
-  }
-  if (function != nullptr) known = reinterpret_cast<Function>(function);
-  return known;
+// Changes whenever the program has loaded a library.
+unsigned long long libraries_loaded() noexcept {
+  unsigned long long loaded = 0;
+  const auto note = [](dl_phdr_info* info, std::size_t, void* to) {
+    *static_cast<unsigned long long*>(to) = info->dlpi_adds;
+    return 1;  // of the first is enough
+  };
+  dl_iterate_phdr(note, &loaded);
+  return loaded;
 }
+
+// A function of the driver, if the program has loaded that, which it may do at any time. Quick where it has
+// not.
+template <class Function>
+class Driver {
+ public:
+  Function find(const char* name) noexcept {
+    if (const Function function = known_.load()) return function;
+    const unsigned long long loaded = libraries_loaded();
+    if (loaded == without_.load()) return nullptr;
+    void* function = dlsym(RTLD_DEFAULT, name);
+    if (function == nullptr) {
+      void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
+      if (library != nullptr) function = dlsym(library, name);
+    }
+    if (function == nullptr) {
+      without_ = loaded;
+    } else {
+      known_ = reinterpret_cast<Function>(function);
+    }
+    return known_;
+  }
+
+ private:
+  std::atomic<Function> known_{nullptr};
+  std::atomic<unsigned long long> without_{0};
+};
 
 }  // namespace
 
 Placement placement_of(const void* pointer) noexcept {
-  static std::atomic<GetAttribute> known{nullptr};
-  const GetAttribute get = pointer == nullptr ? nullptr : driver("cuPointerGetAttribute", known);
+  static Driver<GetAttribute> driver;
+  const GetAttribute get = pointer == nullptr ? nullptr : driver.find("cuPointerGetAttribute");
   if (get == nullptr) return {};
   const auto address = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(pointer));
   unsigned type = 0;
@@ -50,8 +76,8 @@ Placement placement_of(const void* pointer) noexcept {
 }
 
 bool has_context(int device) noexcept {
-  static std::atomic<GetState> known{nullptr};
-  const GetState get = driver("cuDevicePrimaryCtxGetState", known);
+  static Driver<GetState> driver;
+  const GetState get = driver.find("cuDevicePrimaryCtxGetState");
   unsigned flags = 0;
   int active = 0;
   return get == nullptr || get(device, &flags, &active) != 0 || active != 0;
