@@ -44,10 +44,12 @@ class DeviceBytes {
     const std::vector<std::byte> pattern(bytes + offset + 2 * kGuard, std::byte{0x5b});
     require(cudaMalloc(&memory_, pattern.size()));
     require(cudaMemcpy(memory_, pattern.data(), pattern.size(), cudaMemcpyDefault));
+    settle();
   }
   explicit DeviceBytes(std::span<const std::byte> values, std::size_t offset = 0)
       : DeviceBytes(values.size(), offset) {
     if (!values.empty()) require(cudaMemcpy(data(), values.data(), values.size(), cudaMemcpyDefault));
+    settle();
   }
   DeviceBytes(DeviceBytes&& other) noexcept { *this = std::move(other); }
   DeviceBytes& operator=(DeviceBytes&& other) noexcept {
@@ -82,6 +84,9 @@ class DeviceBytes {
   }
 
  private:
+  // A copy from ordinary memory has left that when it returns, and need not have arrived for other streams.
+  static void settle() { require(cudaStreamSynchronize(nullptr)); }
+
   static constexpr std::size_t kGuard = 256;
   void* memory_ = nullptr;
   std::size_t offset_ = 0;
