@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <random>
 #include <string>
 #include <terse/feedback.hpp>
 #include <thread>
@@ -116,21 +117,23 @@ TEST_F(DeviceAllreduce, AsOnTheHost) {
         for (const int ranks : thinned({1, 2, 3, 4, 5, 7, 8})) {
           for (const std::size_t count : thinned<std::size_t>({0, 1, 63, 2048, 2049, 20011})) {
             ++turn;
-            if (ranks > 3 && turn % 5 != 0) continue;  // they take turns with what follows
-            if (!kEmulated && turn % 7 != 0) continue;  // to make and pin memory takes long
+            std::mt19937_64 draw(turn);  // what is not looped over
+            const auto one_in = [&](std::uint64_t n) { return draw() % n == 0; };
+            if (!one_in((where == Where::staged ? 1 : 2) * (ranks > 3 ? 4 : 1))) continue;
+            if (!kEmulated && !one_in(7)) continue;  // to make and pin memory takes long
             Setting s;
             s.ranks = ranks;
             s.count = count;
             s.dtype = dtype;
-            s.op = turn % 2 == 0 ? Op::sum : Op::average;
+            s.op = one_in(2) ? Op::sum : Op::average;
             s.codec = codec;
-            s.feedback = turn % 5 != 0;
-            s.residual = turn % 3 == 0 ? residual_type_for(dtype, ResidualType::bf16) : ResidualType::full;
-            s.in_place = turn % 4 == 1;
-            s.segment_bytes = turn % 3 == 1 ? 8192 : std::size_t{4} << 20;
-            s.checksum = where != Where::direct && turn % 6 == 2;
-            s.offset = turn % 2;
-            s.style = style_of(turn);
+            s.feedback = !one_in(5);
+            s.residual = one_in(3) ? residual_type_for(dtype, ResidualType::bf16) : ResidualType::full;
+            s.in_place = one_in(3);
+            s.segment_bytes = one_in(3) ? 8192 : std::size_t{4} << 20;
+            s.checksum = where != Where::direct && one_in(6);
+            s.offset = one_in(2) ? 1 : 0;
+            s.style = style_of(draw());
             SCOPED_TRACE(text_of(s) + (where == Where::direct  ? ", direct"
                                        : where == Where::mixed ? ", mixed"
                                                                : ""));
