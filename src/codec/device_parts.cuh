@@ -18,9 +18,13 @@
 // be compiled for an emulation of CUDA, where there is no <<<>>>.
 
 #ifdef __CUDACC__
+#define TERSE_DEVICE __device__ __forceinline__
 #define TERSE_UNROLL _Pragma("unroll")
+#define TERSE_ARGUMENT const __grid_constant__  // which threads read where it is, and do not copy
 #else
+#define TERSE_DEVICE inline
 #define TERSE_UNROLL
+#define TERSE_ARGUMENT const
 #endif
 
 namespace terse::inline v0_1 {
@@ -46,11 +50,8 @@ struct Parts {
   std::uint32_t size = 0;
   std::uint64_t units[3] = {};  ///< in all
 
-#ifdef __CUDACC__
-  __device__
-#endif
-      const Part&
-      find(std::uint64_t unit, int kind) const {
+  /// The part that a unit is of.
+  TERSE_DEVICE const Part& find(std::uint64_t unit, int kind) const {
     std::uint32_t low = 0;
     for (std::uint32_t high = size; high - low > 1;) {
       const std::uint32_t middle = (low + high) / 2;
@@ -174,12 +175,6 @@ void for_each_residual_type(std::span<const Fragment> fragments, BytesOf&& bytes
     fragments = fragments.subspan(n);
   }
 }
-
-#ifdef __CUDACC__
-#define TERSE_DEVICE __device__ __forceinline__
-#else
-#define TERSE_DEVICE inline
-#endif
 
 /// The number of this thread in its launch.
 TERSE_DEVICE std::uint64_t thread_number() {

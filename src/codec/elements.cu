@@ -67,8 +67,8 @@ TERSE_DEVICE void for_elements(std::uint64_t first, std::uint64_t count, Do&& ea
 
 // H: the type in the payload; E: of residuals.
 template <class Source, class H, class E, class A>
-__global__ void encode_elements(Source source, Parts parts, std::byte* payload, Received<A> received,
-                                DeviceReport* report) {
+__global__ void encode_elements(Source source, TERSE_ARGUMENT Parts parts, std::byte* payload,
+                                Received<A> received, DeviceReport* report) {
   const Part& part = parts.find(blockIdx.x, 0);
   const std::uint64_t first = (blockIdx.x - part.first[0]) * kUnit;
   A v[kEach];
@@ -89,7 +89,8 @@ __global__ void encode_elements(Source source, Parts parts, std::byte* payload, 
 }
 
 template <class Source, class H, class E, class A>
-__global__ void undo_elements(Source source, Parts parts, const std::byte* payload, Received<A> received) {
+__global__ void undo_elements(Source source, TERSE_ARGUMENT Parts parts, const std::byte* payload,
+                              Received<A> received) {
   const Part& part = parts.find(blockIdx.x, 0);
   for_elements((blockIdx.x - part.first[0]) * kUnit, part.count, [&](std::uint32_t, std::uint64_t i) {
     const A held = received(widened(reinterpret_cast<const H*>(payload + part.payload)[i]));
@@ -100,7 +101,7 @@ __global__ void undo_elements(Source source, Parts parts, const std::byte* paylo
 }
 
 template <class H, class T, bool kAdds, class A>
-__global__ void decode_elements(Parts parts, const std::byte* payload, A factor) {
+__global__ void decode_elements(TERSE_ARGUMENT Parts parts, const std::byte* payload, A factor) {
   const Part& part = parts.find(blockIdx.x, 0);
   const std::uint64_t first = (blockIdx.x - part.first[0]) * kUnit;
   A v[kEach];

@@ -186,8 +186,25 @@ TERSE_DEVICE Place place_of(const Format& format, const Part& part, std::uint64_
   return place;
 }
 
+// What a warp deals with: a stretch or a run. Without a part there is nothing for it to do.
+struct Work {
+  const Part* part;
+  Place place;
+  std::uint64_t unit;
+  std::uint32_t lane;
+};
+
+TERSE_DEVICE Work work_of(const Parts& parts, const Format& format, int kind) {
+  Work work{nullptr, {}, thread_number() / kWarp, threadIdx.x % kWarp};
+  if (work.unit >= parts.units[kind]) return work;
+  const Part& part = parts.find(work.unit, kind);
+  work.part = &part;
+  work.place = place_of(format, part, work.unit - part.first[kind], kind == kRuns ? kRun : kStretch);
+  return work;
+}
+
 // Whether the bits behind the last element of a block, if that is in this stretch, are zero as they must be.
-TERSE_DEVICE bool has_padding(const std::byte* bits, std::uint32_t n) {
+TERSE_DEVICE bool padding_is_zero(const std::byte* bits, std::uint32_t n) {
   return n % 8 == 0 || static_cast<unsigned>(bits[n / 8]) >> (n % 8) == 0;
 }
 
@@ -223,7 +240,7 @@ struct Messages : GatheredMessages<Accumulator> {
       const std::byte* in = this->payload_of(rank) + part.payload + format.payload_of(place.block);
       const A scale = load_onebit_scale<A>(in, format.as);
       const std::byte* bits = in + format.scale_bytes + place.in_block / 8;
-      if (!is_onebit_scale(scale) || !has_padding(bits, place.n)) {
+      if (!is_onebit_scale(scale) || !padding_is_zero(bits, place.n)) {
         if (lane == 0 && report != nullptr) tell(report->corrupt, static_cast<std::uint32_t>(rank) + 1);
         return false;
       }
@@ -243,6 +260,20 @@ struct Messages : GatheredMessages<Accumulator> {
     return true;
   }
 };
+
+// The values that a stretch's bits stand for.
+template <class A>
+TERSE_DEVICE void load_signs(const std::byte* bits, A scale, const Place& place, std::uint32_t lane,
+                             Lanes<A>& v) {
+  const std::uint64_t own = load_bits(bits, place.n, lane);
+  TERSE_UNROLL
+  for (std::uint32_t g = 0; g < kGroups; ++g) {
+    if (g * kGroup >= place.n) continue;
+    const Pair<A> q = signed_scales(scale, lane_bits(own, g, lane));
+    v.even[g] = q.even;
+    v.odd[g] = q.odd;
+  }
+}
 
 template <class E, class A>
 TERSE_DEVICE void add_residual(const Part& part, const Place& place, std::uint32_t lane, Lanes<A>& v) {
@@ -285,14 +316,14 @@ TERSE_DEVICE void write_signs(const Part& part, const Place& place, std::uint32_
 // Blocks that are no longer than a stretch.
 template <class Source, class E>
 __global__ void __launch_bounds__(kThreads)
-    encode_blocks(Source source, Parts parts, Format format, double factor, std::byte* payload,
+    encode_blocks(Source source, TERSE_ARGUMENT Parts parts, Format format, double factor, std::byte* payload,
                   DeviceReport* report) {
   using A = typename Source::A;
-  const std::uint64_t unit = thread_number() / kWarp;
-  const std::uint32_t lane = threadIdx.x % kWarp;
-  if (unit >= parts.units[kStretches]) return;
-  const Part& part = parts.find(unit, kStretches);
-  const Place place = place_of(format, part, unit - part.first[kStretches], kStretch);
+  const Work work = work_of(parts, format, kStretches);
+  if (work.part == nullptr) return;
+  const Part& part = *work.part;
+  const Place& place = work.place;
+  const std::uint32_t lane = work.lane;
   Lanes<A> v;
   if (!source.load(format, part, place, lane, v, report)) return;
   add_residual<E>(part, place, lane, v);
@@ -314,14 +345,14 @@ __global__ void __launch_bounds__(kThreads)
 
 // Longer blocks: the sums of their runs, then their scales, then their signs.
 template <class Source, class E>
-__global__ void __launch_bounds__(kThreads)
-    sum_runs(Source source, Parts parts, Format format, typename Source::A* sums, DeviceReport* report) {
+__global__ void __launch_bounds__(kThreads) sum_runs(Source source, TERSE_ARGUMENT Parts parts, Format format,
+                                                     typename Source::A* sums, DeviceReport* report) {
   using A = typename Source::A;
-  const std::uint64_t unit = thread_number() / kWarp;
-  const std::uint32_t lane = threadIdx.x % kWarp;
-  if (unit >= parts.units[kRuns]) return;
-  const Part& part = parts.find(unit, kRuns);
-  const Place run = place_of(format, part, unit - part.first[kRuns], kRun);
+  const Work work = work_of(parts, format, kRuns);
+  if (work.part == nullptr) return;
+  const Part& part = *work.part;
+  const Place& run = work.place;
+  const std::uint32_t lane = work.lane;
   A even{};
   A odd{};
   for (std::uint32_t begin = 0; begin < run.n; begin += kStretch) {
@@ -335,12 +366,12 @@ __global__ void __launch_bounds__(kThreads)
     add_terms(v, place.n, format.scale, even, odd);
   }
   const A sum = add_tree(even, odd);
-  if (lane == 0) sums[unit] = sum;
+  if (lane == 0) sums[work.unit] = sum;
 }
 
 template <class A>
-__global__ void make_scales(Parts parts, Format format, double factor, const A* sums, A* received,
-                            std::byte* payload, DeviceReport* report) {
+__global__ void make_scales(TERSE_ARGUMENT Parts parts, Format format, double factor, const A* sums,
+                            A* received, std::byte* payload, DeviceReport* report) {
   const std::uint64_t unit = thread_number();
   if (unit >= parts.units[kBlocks]) return;
   const Part& part = parts.find(unit, kBlocks);
@@ -359,14 +390,14 @@ __global__ void make_scales(Parts parts, Format format, double factor, const A* 
 
 template <class Source, class E>
 __global__ void __launch_bounds__(kThreads)
-    sign_stretches(Source source, Parts parts, Format format, const typename Source::A* received,
-                   std::byte* payload) {
+    sign_stretches(Source source, TERSE_ARGUMENT Parts parts, Format format,
+                   const typename Source::A* received, std::byte* payload) {
   using A = typename Source::A;
-  const std::uint64_t unit = thread_number() / kWarp;
-  const std::uint32_t lane = threadIdx.x % kWarp;
-  if (unit >= parts.units[kStretches]) return;
-  const Part& part = parts.find(unit, kStretches);
-  const Place place = place_of(format, part, unit - part.first[kStretches], kStretch);
+  const Work work = work_of(parts, format, kStretches);
+  if (work.part == nullptr) return;
+  const Part& part = *work.part;
+  const Place& place = work.place;
+  const std::uint32_t lane = work.lane;
   const A held = received[part.first[kBlocks] + place.block];
   if (!is_finite(held)) return;
   Lanes<A> v;
@@ -379,27 +410,21 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class Source, class E>
 __global__ void __launch_bounds__(kThreads)
-    undo_stretches(Source source, Parts parts, Format format, double factor, const std::byte* payload) {
+    undo_stretches(Source source, TERSE_ARGUMENT Parts parts, Format format, double factor,
+                   const std::byte* payload) {
   using A = typename Source::A;
-  const std::uint64_t unit = thread_number() / kWarp;
-  const std::uint32_t lane = threadIdx.x % kWarp;
-  if (unit >= parts.units[kStretches]) return;
-  const Part& part = parts.find(unit, kStretches);
-  const Place place = place_of(format, part, unit - part.first[kStretches], kStretch);
+  const Work work = work_of(parts, format, kStretches);
+  if (work.part == nullptr) return;
+  const Part& part = *work.part;
+  const Place& place = work.place;
+  const std::uint32_t lane = work.lane;
   const std::byte* in = payload + part.payload + format.payload_of(place.block);
   const A received = onebit_received_scale(load_onebit_scale<A>(in, format.as), factor, format.as);
   if (!is_finite(received)) return;
   Lanes<A> x;
   if (!source.load(format, part, place, lane, x, nullptr)) return;
-  const std::uint64_t bits = load_bits(in + format.scale_bytes + place.in_block / 8, place.n, lane);
   Lanes<A> sum;
-  TERSE_UNROLL
-  for (std::uint32_t g = 0; g < kGroups; ++g) {
-    if (g * kGroup >= place.n) continue;
-    const Pair<A> q = signed_scales(received, lane_bits(bits, g, lane));
-    sum.even[g] = q.even;
-    sum.odd[g] = q.odd;
-  }
+  load_signs(in + format.scale_bytes + place.in_block / 8, received, place, lane, sum);
   add_residual<E>(part, place, lane, sum);
   store_groups(static_cast<E*>(part.residual) + place.at, place.n, lane, [&](std::uint32_t g) {
     return Pair<E>{kept<E>(sum.even[g] - x.even[g]), kept<E>(sum.odd[g] - x.odd[g])};
@@ -407,32 +432,26 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T, bool kAdds>
-__global__ void __launch_bounds__(kThreads) decode_stretches(Parts parts, Format format, double factor,
-                                                             const std::byte* payload, DeviceReport* report) {
+__global__ void __launch_bounds__(kThreads)
+    decode_stretches(TERSE_ARGUMENT Parts parts, Format format, double factor, const std::byte* payload,
+                     DeviceReport* report) {
   using A = AccumulatorOf<T>;
-  const std::uint64_t unit = thread_number() / kWarp;
-  const std::uint32_t lane = threadIdx.x % kWarp;
-  if (unit >= parts.units[kStretches]) return;
-  const Part& part = parts.find(unit, kStretches);
-  const Place place = place_of(format, part, unit - part.first[kStretches], kStretch);
+  const Work work = work_of(parts, format, kStretches);
+  if (work.part == nullptr) return;
+  const Part& part = *work.part;
+  const Place& place = work.place;
+  const std::uint32_t lane = work.lane;
   const std::byte* in = payload + part.payload + format.payload_of(place.block);
   const A stored = load_onebit_scale<A>(in, format.as);
   const std::byte* bits = in + format.scale_bytes + place.in_block / 8;
-  if (!is_onebit_scale(stored) || !has_padding(bits, place.n)) {
+  if (!is_onebit_scale(stored) || !padding_is_zero(bits, place.n)) {
     if (lane == 0) tell(report->corrupt, 1);
     return;
   }
   const A scale = stored * static_cast<A>(factor);
-  const std::uint64_t own = load_bits(bits, place.n, lane);
   T* out = static_cast<T*>(part.out) + place.at;
   Lanes<A> v;
-  TERSE_UNROLL
-  for (std::uint32_t g = 0; g < kGroups; ++g) {
-    if (g * kGroup >= place.n) continue;
-    const Pair<A> q = signed_scales(scale, lane_bits(own, g, lane));
-    v.even[g] = q.even;
-    v.odd[g] = q.odd;
-  }
+  load_signs(bits, scale, place, lane, v);
   if constexpr (kAdds) {
     load_groups(static_cast<const T*>(out), place.n, lane, [&](std::uint32_t g, A even, A odd) {
       v.even[g] = even + v.even[g];

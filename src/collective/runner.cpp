@@ -378,7 +378,12 @@ void Runner::undo(std::uint32_t message, const Range& elements) const {
   }
   const Contents contents =
       open_message(*binding_.codec, elements.count, binding_.dtype, message_in(message), std::nullopt);
-  PieceCoder(*binding_.codec, binding_.dtype).undo(contents, fragments);
+  if (binding_.device == nullptr) {
+    PieceCoder(*binding_.codec, binding_.dtype).undo(contents, fragments);
+  } else if (contents.flags == 0) {
+    binding_.codec->device()->undo(binding_.device->queue, fragments, device_slot(message) + kHeaderBytes);
+    binding_.device->queue.wait();
+  }
 }
 
 void Runner::spoil(const Error& failure) {
@@ -402,22 +407,12 @@ void Runner::roll_back() {
   for (const std::uint32_t i : encoded_behind_gate_) {
     const Step& step = (*schedule_)[i];
     try {
-      if (binding_.device != nullptr) {
-        undo_on_device(step.message, step.elements);
-      } else {
-        undo(step.message, step.elements);
-      }
+      undo(step.message, step.elements);
     } catch (...) {
       if (!failure_) failure_ = current_error("taking back what " + binding_.codec->spec() + " encoded");
     }
   }
   encoded_behind_gate_.clear();
-  if (binding_.device == nullptr) return;
-  try {
-    binding_.device->queue.wait();
-  } catch (...) {
-    if (!failure_) failure_ = current_error("taking back what " + binding_.codec->spec() + " encoded");
-  }
 }
 
 }  // namespace terse::inline v0_1

@@ -159,7 +159,7 @@ class Runner {
   void begin_message(DeviceStep& work, std::span<const Fragment> fragments);
   void end_message(DeviceStep& work);
   void publish(DeviceStep& work);
-  void undo_on_device(std::uint32_t message, const Range& elements);
+  Error corrupt_payload(int author) const;
   void require_payload(const Contents& contents, std::size_t due) const;
   std::span<const Fragment> sums_on_device(const Range& elements) const;
   DeviceSum sum_on_device(const Step& step) const;

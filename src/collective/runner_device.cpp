@@ -118,9 +118,6 @@ void Runner::give_up(DeviceStep& work) noexcept {
 
 bool Runner::try_to_go_on(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
-  const DeviceRange range(step.verb == Verb::encode   ? "terse encode"
-                          : step.verb == Verb::reduce ? "terse reduce"
-                                                      : "terse decode");
   if (work.flags != 0 || (spoilt_ && step.verb == Verb::encode)) {
     give_up(work);
     return true;
@@ -248,7 +245,15 @@ void Runner::require_payload(const Contents& contents, std::size_t due) const {
                                            ": its payload is cut short or too long");
 }
 
+// What a kernel has found in a message.
+Error Runner::corrupt_payload(int author) const {
+  return {ErrorCode::corrupt_data, "a message from rank " + std::to_string(author) +
+                                       ": corrupt message for codec " + binding_.codec->spec() +
+                                       ": its payload is not one that it writes"};
+}
+
 void Runner::queue_encode(DeviceStep& work) {
+  const DeviceRange range("terse encode");
   const Step& step = (*schedule_)[work.step];
   const auto fragments = inputs_of(step.elements);
   begin_message(work, fragments);
@@ -269,6 +274,7 @@ void Runner::end_encode(DeviceStep& work) {
 }
 
 bool Runner::queue_reduce(DeviceStep& work) {
+  const DeviceRange range("terse reduce");
   const Step& step = (*schedule_)[work.step];
   const auto fragments = sums_on_device(step.elements);
   const std::size_t due = bytes_of(fragments) - kHeaderBytes;
@@ -290,10 +296,7 @@ void Runner::end_reduce(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   const DeviceReport report = report_of(work);
   if (work.flags == 0 && report.corrupt != 0) {
-    work.result.failure =
-        Error(ErrorCode::corrupt_data, "a message from rank " + std::to_string(report.corrupt - 1) +
-                                           ": corrupt message for codec " + binding_.codec->spec() +
-                                           ": its payload is not one that it writes");
+    work.result.failure = corrupt_payload(static_cast<int>(report.corrupt) - 1);
     work.flags = kSpoilt;
   } else if (work.flags == 0 && report.non_finite != 0) {
     binding_.codec->device()->undo_reduce(binding_.device->queue, sum_on_device(step),
@@ -306,6 +309,7 @@ void Runner::end_reduce(DeviceStep& work) {
 }
 
 bool Runner::queue_decode(DeviceStep& work) {
+  const DeviceRange range("terse decode");
   const Step& step = (*schedule_)[work.step];
   report_of(work) = {};
   try {
@@ -313,8 +317,7 @@ bool Runner::queue_decode(DeviceStep& work) {
     work.result.told = (contents.flags & kSpoilt) != 0;
     if (contents.flags == kNonFinite) {
       work.result.flagged = true;
-      undo_on_device(step.undo, step.elements);
-      binding_.device->queue.wait();
+      undo(step.undo, step.elements);
     }
     if (contents.flags != 0) return false;
     const auto to = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own) {
@@ -333,20 +336,9 @@ bool Runner::queue_decode(DeviceStep& work) {
 }
 
 void Runner::end_decode(DeviceStep& work) {
-  if (report_of(work).corrupt == 0) return;
-  work.result.failure =
-      Error(ErrorCode::corrupt_data, "a message from rank " + std::to_string((*schedule_)[work.step].peer) +
-                                         ": corrupt message for codec " + binding_.codec->spec() +
-                                         ": its payload is not one that it writes");
-}
-
-// Of a message of this rank's own, which is still where it was made.
-void Runner::undo_on_device(std::uint32_t message, const Range& elements) {
-  const auto fragments = inputs_of(elements);
-  const Contents contents =
-      open_message(*binding_.codec, elements.count, binding_.dtype, message_in(message), std::nullopt);
-  if (contents.flags != 0) return;
-  binding_.codec->device()->undo(binding_.device->queue, fragments, device_slot(message) + kHeaderBytes);
+  if (report_of(work).corrupt != 0) {
+    work.result.failure = corrupt_payload((*schedule_)[work.step].peer);
+  }
 }
 
 }  // namespace terse::inline v0_1
