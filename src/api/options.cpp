@@ -24,13 +24,34 @@ std::string text_of(const std::optional<std::size_t>& bytes) { return bytes ? st
 
 constexpr std::array<std::string_view, 3> kChecks = {"call", "all", "payload"};
 constexpr std::array<std::string_view, 2> kProgress = {"calls", "thread"};
-constexpr std::array<ResidualType, 2> kResidualTypes = {ResidualType::full, ResidualType::bf16};
+constexpr std::array<std::string_view, 2> kResidualTypes = {"full", "bf16"};
 constexpr std::array<std::string_view, 3> kCudaAware = {"auto", "on", "off"};
 constexpr std::size_t kMostThreads = 1024;
 
 [[noreturn]] void refuse(std::string_view option, std::string_view value, const std::string& allowed) {
   throw Error(ErrorCode::invalid_argument,
               std::string(option) + "=" + std::string(value) + " makes no sense: " + allowed);
+}
+
+// An enumeration whose values have these names, in their order.
+template <class E, std::size_t kNames>
+void set_choice(std::optional<E>& to, std::string_view option, std::string_view value,
+                const std::array<std::string_view, kNames>& names) {
+  const auto found = std::find(names.begin(), names.end(), value);
+  if (found != names.end()) {
+    to = static_cast<E>(found - names.begin());
+    return;
+  }
+  std::string list = "use ";
+  for (std::size_t i = 0; i < kNames; ++i) {
+    list.append(i == 0 ? "" : i + 1 == kNames ? " or " : ", ").append(names[i]);
+  }
+  refuse(option, value, list);
+}
+
+template <class E, std::size_t kNames>
+std::string name_of(const std::optional<E>& choice, const std::array<std::string_view, kNames>& names) {
+  return std::string(choice ? names[static_cast<std::size_t>(*choice)] : "");
 }
 
 constexpr std::array<Row, 9> kRows = {{
@@ -63,14 +84,8 @@ constexpr std::array<Row, 9> kRows = {{
        return o.segment_bytes == kAutoSegment ? "auto" : text_of(o.segment_bytes);
      }},
     {{"check", "call", "call (all ranks make the same call), all (small calls too), payload (checksums too)"},
-     [](AllreduceOptions& o, std::string_view v) {
-       const auto found = std::find(kChecks.begin(), kChecks.end(), v);
-       if (found == kChecks.end()) refuse("check", v, "use call, all or payload");
-       o.check = static_cast<Check>(found - kChecks.begin());
-     },
-     [](const AllreduceOptions& o) {
-       return std::string(o.check ? kChecks[static_cast<std::size_t>(*o.check)] : "");
-     }},
+     [](AllreduceOptions& o, std::string_view v) { set_choice(o.check, "check", v, kChecks); },
+     [](const AllreduceOptions& o) { return name_of(o.check, kChecks); }},
     {{"threads", "1",
       "threads of a rank that encode and decode, for ranks with idle cores; results do not depend on it"},
      [](AllreduceOptions& o, std::string_view v) {
@@ -84,33 +99,16 @@ constexpr std::array<Row, 9> kRows = {{
      [](const AllreduceOptions& o) { return text_of(o.threads); }},
     {{"progress", "calls",
       "who makes progress with nonblocking calls: calls, or thread (needs MPI_THREAD_MULTIPLE)"},
-     [](AllreduceOptions& o, std::string_view v) {
-       const auto found = std::find(kProgress.begin(), kProgress.end(), v);
-       if (found == kProgress.end()) refuse("progress", v, "use calls or thread");
-       o.progress = static_cast<Progress>(found - kProgress.begin());
-     },
-     [](const AllreduceOptions& o) {
-       return std::string(o.progress ? kProgress[static_cast<std::size_t>(*o.progress)] : "");
-     }},
+     [](AllreduceOptions& o, std::string_view v) { set_choice(o.progress, "progress", v, kProgress); },
+     [](const AllreduceOptions& o) { return name_of(o.progress, kProgress); }},
     {{"residual", "full",
       "how persistent calls and buckets keep residuals: full, as sums are, or bf16, half the memory of f32"},
-     [](AllreduceOptions& o, std::string_view v) {
-       const auto found = std::find_if(kResidualTypes.begin(), kResidualTypes.end(),
-                                       [&](ResidualType type) { return name(type) == v; });
-       if (found == kResidualTypes.end()) refuse("residual", v, "use full or bf16");
-       o.residual = *found;
-     },
-     [](const AllreduceOptions& o) { return std::string(o.residual ? name(*o.residual) : ""); }},
+     [](AllreduceOptions& o, std::string_view v) { set_choice(o.residual, "residual", v, kResidualTypes); },
+     [](const AllreduceOptions& o) { return name_of(o.residual, kResidualTypes); }},
     {{"cuda_aware", "auto",
       "whether MPI is given pointers to device memory: auto (MPI says whether it takes them), on or off"},
-     [](AllreduceOptions& o, std::string_view v) {
-       const auto found = std::find(kCudaAware.begin(), kCudaAware.end(), v);
-       if (found == kCudaAware.end()) refuse("cuda_aware", v, "use auto, on or off");
-       o.cuda_aware = static_cast<CudaAware>(found - kCudaAware.begin());
-     },
-     [](const AllreduceOptions& o) {
-       return std::string(o.cuda_aware ? kCudaAware[static_cast<std::size_t>(*o.cuda_aware)] : "");
-     }},
+     [](AllreduceOptions& o, std::string_view v) { set_choice(o.cuda_aware, "cuda_aware", v, kCudaAware); },
+     [](const AllreduceOptions& o) { return name_of(o.cuda_aware, kCudaAware); }},
 }};
 
 constexpr auto kInfos = [] {
