@@ -150,9 +150,9 @@ TERSE_API int Terse_Request_free(Terse_Request* request);
 ///
 /// Options of these calls are keys of `info` (as for Terse_Comm_set_info; MPI_INFO_NULL: none); the rest are
 /// the communicator's. terse_threads and terse_progress are the communicator's alone. The request has
-/// residuals of its own (terse_residual=bf16: in half the memory, as Terse_Feedback_create_bf16 has it), which
-/// start as none and stay so where the codec loses nothing. A type and an operation that are not predefined
-/// must live as long as the request.
+/// residuals of its own (terse_residual=bf16: in half the memory, as Terse_Feedback_create_bf16 has it),
+/// which start as none and stay so where the codec loses nothing. A type and an operation that are not
+/// predefined must live as long as the request.
 ///
 /// What is passed on becomes a call of MPI_Iallreduce in each Terse_Start. Errors: on all ranks alike, those
 /// of Terse_Allreduce, and those of `info`, which name the key.
@@ -208,8 +208,9 @@ TERSE_API int Terse_Feedback_load_all(Terse_Feedback feedback, const void* const
 
 /// Sets options of a communicator. Collective, with the same values on all ranks. The keys are "terse_" and
 /// the name of an option: terse_codec, terse_algorithm, terse_min_bytes, terse_segment_bytes, terse_check,
-/// terse_threads, terse_progress, terse_residual, terse_cuda_aware (what each takes: `terse info`). They override the environment; an option
-/// without a key stays as it is. Keys that begin otherwise are not Terse's and are ignored.
+/// terse_threads, terse_progress, terse_residual, terse_cuda_aware (what each takes: `terse info`). They
+/// override the environment; an option without a key stays as it is. Keys that begin otherwise are not
+/// Terse's and are ignored.
 ///
 /// The next call has the new options, calls under way are waited for; what was learnt about the communicator
 /// (algorithm=auto) is forgotten. A duplicate (MPI_Comm_dup) inherits the options that its original has then.
@@ -218,7 +219,8 @@ TERSE_API int Terse_Feedback_load_all(Terse_Feedback feedback, const void* const
 TERSE_API int Terse_Comm_set_info(MPI_Comm comm, MPI_Info info);
 /// A cudaStream_t after whose work, at that time, calls on this communicator begin where their buffers are in
 /// the memory of a CUDA device; null, at first: the legacy default stream. Local, for calls that begin, and
-/// persistent ones that are made, from now on. When a call is over its result is there for any stream.
+/// persistent ones that are made, from now on, for which it must live as long as they do. When a call is over
+/// its result is there for any stream.
 TERSE_API int Terse_Comm_set_stream(MPI_Comm comm, void* stream);
 /// A new info with every option in force and its value, from whatever source. Local. Free it with
 /// MPI_Info_free.

@@ -81,8 +81,8 @@ TERSE_API std::string_view name(DType dtype) noexcept;
 TERSE_API std::string_view name(Op op) noexcept;
 /// "full", "bf16".
 TERSE_API std::string_view name(ResidualType type) noexcept;
-/// Where the CUDA driver says that memory lies, if the program has loaded it; host, if it has not. Managed
-/// memory, which host and device share, counts as cuda.
+/// Memory::cuda where the CUDA driver, if the program has loaded it, says that only a device can follow the
+/// pointer; managed memory, which host and device share, is host here.
 TERSE_API Memory memory_of(const void* pointer) noexcept;
 /// Whether this build serves Memory::cuda. The machine may have no device all the same.
 TERSE_API bool has_cuda() noexcept;

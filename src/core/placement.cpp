@@ -84,7 +84,7 @@ bool has_context(int device) noexcept {
 }
 
 Memory memory_of(const void* pointer) noexcept {
-  return placement_of(pointer).kind == Placement::Kind::host ? Memory::host : Memory::cuda;
+  return placement_of(pointer).kind == Placement::Kind::device ? Memory::cuda : Memory::host;
 }
 
 }  // namespace terse::inline v0_1

@@ -14,7 +14,6 @@
 #include <utility>
 
 #include "interpose/chain.hpp"
-#include "interpose/device_memory.hpp"
 
 namespace terse::interpose {
 namespace {
@@ -388,7 +387,7 @@ int DropIn::compress(const Arguments& call, CommState& state, std::size_t at, DT
   const void* data = in_place ? call.recvbuf : call.sendbuf;
   AllreduceOptions options = rule.options;
   options.op = Op::sum;
-  if (is_device_memory(data) || is_device_memory(call.recvbuf)) {
+  if (memory_of(data) == Memory::cuda || memory_of(call.recvbuf) == Memory::cuda) {
     options.failure = Error(ErrorCode::unsupported, "the tensor lies in device memory");
   }
 

@@ -62,7 +62,13 @@ void Tensors::drop(const TensorKey& key) {
 std::map<std::size_t, double> Tensors::squares() const {
   std::map<std::size_t, double> sums;
   for (const auto& [key, tensor] : tensors_) {
-    sums[key.rule] += squares_of(tensor.feedback.worker()) + squares_of(tensor.feedback.server());
+    const Feedback* residuals = &tensor.feedback;
+    Feedback on_host;
+    if (residuals->worker().memory != Memory::host) {  // of a tensor in managed memory
+      on_host.load(residuals->save());
+      residuals = &on_host;
+    }
+    sums[key.rule] += squares_of(residuals->worker()) + squares_of(residuals->server());
   }
   return sums;
 }
