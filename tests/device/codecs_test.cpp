@@ -116,13 +116,13 @@ std::vector<std::vector<std::size_t>> shapes(std::size_t block) {
 }
 
 TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
+  std::size_t turn = 0;
   for (const char* spec : kSpecs) {
     const auto codec = make_codec(spec);
     ASSERT_NE(codec->device(), nullptr) << spec;
     const std::size_t block = std::max<std::size_t>(8, codec->traits().block);
     for (const DType dtype : kAllDTypes) {
       if (!codec->supports(dtype)) continue;
-      std::size_t turn = 0;
       for (const auto& counts : shapes(block)) {
         const Kept kept = static_cast<Kept>(turn % 3);
         Case c{spec, dtype, counts, has(kept, dtype) ? kept : Kept::full, turn / 2 % 2};
@@ -192,12 +192,12 @@ TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
 }
 
 TEST_F(DeviceCodecs, ReduceAsTheHost) {
+  std::size_t turn = 0;
   for (const char* spec : kSpecs) {
     const auto codec = make_codec(spec);
     const std::size_t block = std::max<std::size_t>(8, codec->traits().block);
     for (const DType dtype : kAllDTypes) {
       if (!codec->supports(dtype)) continue;
-      std::size_t turn = 0;
       for (const auto& counts : shapes(block)) {
         const int ranks = static_cast<int>(1 + turn % 4);
         const Kept kept = static_cast<Kept>(turn % 3);

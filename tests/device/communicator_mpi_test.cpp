@@ -254,11 +254,12 @@ TEST_F(DeviceCommunicator, ManagedAndPinned) {
   require(cudaMallocManaged(&managed, bytes));
   PinnedMemory pinned;
   pinned.reserve(own_device(), bytes);
-  EXPECT_EQ(memory_of(managed), Memory::cuda);
+  EXPECT_EQ(memory_of(managed), Memory::host);
   EXPECT_EQ(memory_of(pinned.data()), Memory::host);
   const View in_managed{managed, kCount, DType::f32};
   const View in_pinned{pinned.data(), kCount, DType::f32};
   const OnIt device(given);
+  EXPECT_EQ(memory_of(device.view().data), Memory::cuda);
   Tensor out(kCount, DType::f32);
   const auto fill = [&](void* memory) { std::memcpy(memory, given.view().data, bytes); };
   const auto holds = [&](const void* memory) { return std::memcmp(memory, want.view().data, bytes) == 0; };
@@ -313,7 +314,8 @@ TEST_F(DeviceCommunicator, Refusals) {
   View odd = device.view();
   odd.data = device.bytes.data() + 2;
   odd.count -= 1;
-  EXPECT_TRUE(is_error(text([&] { world.allreduce(odd, options); }), "unsupported", {"no multiple of the size"}));
+  EXPECT_TRUE(
+      is_error(text([&] { world.allreduce(odd, options); }), "unsupported", {"no multiple of the size"}));
 
   Tensor want = values(1);
   world.allreduce(want.view(), options);
