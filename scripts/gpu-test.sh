@@ -94,7 +94,10 @@ part() {  # NAME SECONDS COMMAND...
   ((status != 124)) || echo "stopped after $limit s" | tee -a "$results/$name.log"
   return "$status"
 }
-last_line() { grep -v '^ *$' "$results/$1.log" | tail -n 1 | tr '|' '/' | cut -c -160; }
+# The program's own last word, or else whoever's.
+last_line() {
+  { grep -a '^terse-bench: ' "$results/$1.log" || grep -av '^ *$' "$results/$1.log"; } | tail -n 1 | tr '|' '/' | cut -c -160
+}
 # One value of the first row of a JSON file that has a key on each line; empty where there is none.
 value() {
   sed -n "s/^ *\"$2\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\} *$/\1/p" "$results/$1.json" 2>/dev/null | head -n 1
@@ -113,7 +116,7 @@ configure_and_build() {
   command -v ninja >/dev/null || generator=(-G "Unix Makefiles")
   cmake --preset cuda "${generator[@]}"
   mapfile -t targets < <(cmake --build build/cuda --target help |
-    sed -nE 's/^(\.\.\. )?(test\.device\.[a-z_.]+)(: phony)?$/\2/p' | sort -u)
+    sed -nE 's/^(\.\.\. )?(test\.device\.[a-z_.]+|train_charlm_cuda)(: phony)?$/\2/p' | sort -u)
   cmake --build build/cuda -j "$jobs" --target terse-bench cuda_allreduce "${targets[@]}"
 }
 export -f configure_and_build
