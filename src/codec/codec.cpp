@@ -120,12 +120,14 @@ void decode_on_device(const Codec& codec, std::span<const std::byte> message, Vi
     // Its header says whether it is worth more than that: the rest is not written to, nor backed by memory.
     const auto room = std::make_unique_for_overwrite<std::byte[]>(message.size());
     const std::span<const std::byte> whole(room.get(), message.size());
-    const auto fetch = [&](std::size_t bytes) {
-      desk.queue.copy(room.get(), message.data(), bytes);
+    const auto fetch = [&](std::byte* to, std::size_t bytes) {
+      desk.queue.copy(to, message.data(), bytes);
       desk.queue.wait();
     };
-    fetch(std::min(message.size(), kHeaderBytes));
-    if (is_sealed(whole)) fetch(message.size());
+    const std::size_t beginning = std::min(message.size(), kHeaderBytes);
+    fetch(desk.header.data(), beginning);
+    std::copy_n(desk.header.data(), beginning, room.get());
+    if (is_sealed(whole)) fetch(room.get(), message.size());
     const Contents contents = open_message(codec, out.count, out.dtype, whole);
     contents.require_values(codec);
     if (contents.dtype != out.dtype) {

@@ -7,6 +7,33 @@
 namespace terse::inline v0_1 {
 namespace {
 
+// A NaN says which it is by bits that IEEE 754 leaves to the processor: sums and products of what may be one
+// have the host's here. A sum has the first operand's if that is one, else the second's, else the host's own.
+template <class A>
+TERSE_DEVICE A quieted(A nan) {
+  using Bits = std::conditional_t<sizeof(A) == 8, std::uint64_t, std::uint32_t>;
+  return std::bit_cast<A>(std::bit_cast<Bits>(nan) | Bits{1} << (std::numeric_limits<A>::digits - 2));
+}
+template <class A>
+TERSE_DEVICE A new_nan() {
+#if defined(__x86_64__)
+  return -std::numeric_limits<A>::quiet_NaN();
+#else
+  return std::numeric_limits<A>::quiet_NaN();
+#endif
+}
+template <class A>
+TERSE_DEVICE A sum_of(A a, A b) {
+  const A sum = a + b;
+  if (sum == sum) return sum;
+  return a != a ? quieted(a) : b != b ? quieted(b) : new_nan<A>();
+}
+// Finite factors alone: a number makes none.
+template <class A>
+TERSE_DEVICE A product_of(A a, A factor) {
+  return a == a ? a * factor : quieted(a);
+}
+
 // What is encoded: elements in memory.
 template <class T>
 struct Values {
@@ -31,9 +58,9 @@ struct Messages : GatheredMessages<AccumulatorOf<H>> {
     A sum{};
     for (int rank = 0; rank < this->ranks; ++rank) {
       const A value = widened(reinterpret_cast<const H*>(this->payload_of(rank) + part.payload)[i]);
-      sum = rank == 0 ? value : sum + value;
+      sum = rank == 0 ? value : sum_of(sum, value);
     }
-    return this->divided(sum);
+    return sum == sum ? this->divided(sum) : sum;
   }
 };
 
@@ -106,8 +133,8 @@ __global__ void decode_elements(TERSE_ARGUMENT Parts parts, const std::byte* pay
   const std::uint64_t first = (blockIdx.x - part.first[0]) * kUnit;
   A v[kEach];
   for_elements(first, part.count, [&](std::uint32_t k, std::uint64_t i) {
-    v[k] = widened(reinterpret_cast<const H*>(payload + part.payload)[i]) * factor;
-    if constexpr (kAdds) v[k] = widened(static_cast<const T*>(part.out)[i]) + v[k];
+    v[k] = product_of(widened(reinterpret_cast<const H*>(payload + part.payload)[i]), factor);
+    if constexpr (kAdds) v[k] = sum_of(widened(static_cast<const T*>(part.out)[i]), v[k]);
   });
   for_elements(first, part.count,
                [&](std::uint32_t k, std::uint64_t i) { static_cast<T*>(part.out)[i] = rounded<T>(v[k]); });
@@ -115,8 +142,10 @@ __global__ void decode_elements(TERSE_ARGUMENT Parts parts, const std::byte* pay
 
 template <class T, class A>
 __global__ void divide_elements(T* values, std::uint64_t count, Divisor<A> divisor) {
-  for_elements(std::uint64_t{blockIdx.x} * kUnit, count,
-               [&](std::uint32_t, std::uint64_t i) { values[i] = rounded<T>(divisor(widened(values[i]))); });
+  for_elements(std::uint64_t{blockIdx.x} * kUnit, count, [&](std::uint32_t, std::uint64_t i) {
+    const A value = widened(values[i]);
+    values[i] = rounded<T>(value == value ? divisor(value) : quieted(value));
+  });
 }
 
 std::uint64_t units_of(std::uint64_t count) { return (count + kUnit - 1) / kUnit; }

@@ -208,6 +208,15 @@ TERSE_DEVICE bool padding_is_zero(const std::byte* bits, std::uint32_t n) {
   return n % 8 == 0 || static_cast<unsigned>(bits[n / 8]) >> (n % 8) == 0;
 }
 
+// Calls use(group, pair) with the values that a stretch's bits stand for, of which the lane has `own`.
+template <class A, class Use>
+TERSE_DEVICE void load_signs(std::uint64_t own, A scale, const Place& place, std::uint32_t lane, Use&& use) {
+  TERSE_UNROLL
+  for (std::uint32_t g = 0; g < kGroups; ++g) {
+    if (g * kGroup < place.n) use(g, signed_scales(scale, lane_bits(own, g, lane)));
+  }
+}
+
 // What is encoded: elements in memory.
 template <class T>
 struct Values {
@@ -244,14 +253,10 @@ struct Messages : GatheredMessages<Accumulator> {
         if (lane == 0 && report != nullptr) tell(report->corrupt, static_cast<std::uint32_t>(rank) + 1);
         return false;
       }
-      const std::uint64_t group = load_bits(bits, place.n, lane);
-      TERSE_UNROLL
-      for (std::uint32_t g = 0; g < kGroups; ++g) {
-        if (g * kGroup >= place.n) continue;
-        const Pair<A> q = signed_scales(scale, lane_bits(group, g, lane));
+      load_signs(load_bits(bits, place.n, lane), scale, place, lane, [&](std::uint32_t g, const Pair<A>& q) {
         v.even[g] = rank == 0 ? q.even : v.even[g] + q.even;
         v.odd[g] = rank == 0 ? q.odd : v.odd[g] + q.odd;
-      }
+      });
     }
     for_groups(place.n, lane, [&](std::uint32_t g, std::uint32_t i) {
       v.even[g] = i < place.n ? this->divided(v.even[g]) : A{};
@@ -260,20 +265,6 @@ struct Messages : GatheredMessages<Accumulator> {
     return true;
   }
 };
-
-// The values that a stretch's bits stand for.
-template <class A>
-TERSE_DEVICE void load_signs(const std::byte* bits, A scale, const Place& place, std::uint32_t lane,
-                             Lanes<A>& v) {
-  const std::uint64_t own = load_bits(bits, place.n, lane);
-  TERSE_UNROLL
-  for (std::uint32_t g = 0; g < kGroups; ++g) {
-    if (g * kGroup >= place.n) continue;
-    const Pair<A> q = signed_scales(scale, lane_bits(own, g, lane));
-    v.even[g] = q.even;
-    v.odd[g] = q.odd;
-  }
-}
 
 template <class E, class A>
 TERSE_DEVICE void add_residual(const Part& part, const Place& place, std::uint32_t lane, Lanes<A>& v) {
@@ -424,7 +415,11 @@ __global__ void __launch_bounds__(kThreads)
   Lanes<A> x;
   if (!source.load(format, part, place, lane, x, nullptr)) return;
   Lanes<A> sum;
-  load_signs(in + format.scale_bytes + place.in_block / 8, received, place, lane, sum);
+  load_signs(load_bits(in + format.scale_bytes + place.in_block / 8, place.n, lane), received, place, lane,
+             [&](std::uint32_t g, const Pair<A>& q) {
+               sum.even[g] = q.even;
+               sum.odd[g] = q.odd;
+             });
   add_residual<E>(part, place, lane, sum);
   store_groups(static_cast<E*>(part.residual) + place.at, place.n, lane, [&](std::uint32_t g) {
     return Pair<E>{kept<E>(sum.even[g] - x.even[g]), kept<E>(sum.odd[g] - x.odd[g])};
@@ -442,22 +437,27 @@ __global__ void __launch_bounds__(kThreads)
   const Place& place = work.place;
   const std::uint32_t lane = work.lane;
   const std::byte* in = payload + part.payload + format.payload_of(place.block);
-  const A stored = load_onebit_scale<A>(in, format.as);
   const std::byte* bits = in + format.scale_bytes + place.in_block / 8;
+  T* out = static_cast<T*>(part.out) + place.at;
+  // all that is read is asked for before any of it is looked at
+  Lanes<A> v;
+  if constexpr (kAdds) {
+    load_groups(static_cast<const T*>(out), place.n, lane, [&](std::uint32_t g, A even, A odd) {
+      v.even[g] = even;
+      v.odd[g] = odd;
+    });
+  }
+  const std::uint64_t own = load_bits(bits, place.n, lane);
+  const A stored = load_onebit_scale<A>(in, format.as);
   if (!is_onebit_scale(stored) || !padding_is_zero(bits, place.n)) {
     if (lane == 0) tell(report->corrupt, 1);
     return;
   }
   const A scale = stored * static_cast<A>(factor);
-  T* out = static_cast<T*>(part.out) + place.at;
-  Lanes<A> v;
-  load_signs(bits, scale, place, lane, v);
-  if constexpr (kAdds) {
-    load_groups(static_cast<const T*>(out), place.n, lane, [&](std::uint32_t g, A even, A odd) {
-      v.even[g] = even + v.even[g];
-      v.odd[g] = odd + v.odd[g];
-    });
-  }
+  load_signs(own, scale, place, lane, [&](std::uint32_t g, const Pair<A>& q) {
+    v.even[g] = kAdds ? v.even[g] + q.even : q.even;
+    v.odd[g] = kAdds ? v.odd[g] + q.odd : q.odd;
+  });
   store_groups(out, place.n, lane, [&](std::uint32_t g) {
     return Pair<T>{rounded<T>(v.even[g]), rounded<T>(v.odd[g])};
   });

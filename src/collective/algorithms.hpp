@@ -26,6 +26,7 @@ struct Problem {
   bool feedback = false;
   std::size_t segment_bytes = 0;
   std::size_t trailer_bytes = 0;  ///< what a message may grow by after encoding
+  bool on_device = false;         ///< this rank's tensors are: its own affair, as the order of its steps is
 
   bool operator==(const Problem& other) const noexcept;
 };

@@ -268,7 +268,8 @@ Problem Execution::problem_of(const Codec& codec) const {
       .feedback = std::any_of(tensors_.begin(), tensors_.end(),
                               [&](const CallTensor& t) { return keeps_residuals(call_, t.feedback, codec); }),
       .segment_bytes = call_.segment_bytes,
-      .trailer_bytes = kTrailerBytes};
+      .trailer_bytes = kTrailerBytes,
+      .on_device = call_.device >= 0};
 }
 
 // Everything that may fail on one rank alone, done before anything is told to the others.

@@ -27,6 +27,9 @@ namespace terse::inline v0_1 {
 namespace {
 
 constexpr std::size_t kWindow = 4;  // segments under way at once; their scratch is reused in turn
+// On a device, where a step is short beside the time until the host hears of its end, as many more as have
+// room in this: half of it on the device, half in pinned memory.
+constexpr std::size_t kDeviceWindowBytes = std::size_t{128} << 20;
 constexpr std::uint8_t kToOwner = 0;
 constexpr std::uint8_t kToAll = 1;
 
@@ -53,7 +56,7 @@ class Builder {
     if (problem.codec->traits().whole) {
       whole_ = schedule_.add_message(problem.codec->max_bytes(problem.count, problem.dtype));
     }
-    slots_.resize(std::min(kWindow, segments.size()));
+    slots_.resize(std::min(window(), segments.size()));
     for (Slots& slots : slots_) {
       for (auto* row : {&slots.mine, &slots.theirs, &slots.result}) {
         for (std::size_t r = 0; r < ranks; ++r) {
@@ -187,6 +190,12 @@ class Builder {
                                             .elements = from.range},
                                            {{from.result, from.encoded}}));
     }
+  }
+
+  std::size_t window() const {
+    if (!problem_.on_device) return kWindow;
+    const std::size_t segment = 3 * static_cast<std::size_t>(problem_.ranks) * most_bytes_;
+    return std::max(kWindow, kDeviceWindowBytes / 2 / std::max<std::size_t>(segment, 1));
   }
 
   std::size_t message_bytes(const Range& piece) {

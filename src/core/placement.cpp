@@ -2,6 +2,8 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "core/device.hpp"
@@ -9,10 +11,11 @@
 namespace terse::inline v0_1 {
 namespace {
 
-// int cuPointerGetAttribute(void* data, int attribute, unsigned long long pointer): 0 where the driver knows
-// the pointer (CUDA driver API, Unified Addressing). The runtime's own question would make a context on the
-// current device.
-using GetAttribute = int (*)(void*, int, unsigned long long);
+// int cuPointerGetAttributes(unsigned n, int* attributes, void** data, unsigned long long pointer): gives zeros
+// for what the driver does not know, where the function for one attribute would say that it fails, which tools
+// report (CUDA driver API, Unified Addressing). The runtime's own question would make a context on the current
+// device.
+using GetAttributes = int (*)(unsigned, int*, void**, unsigned long long);
 constexpr int kMemoryType = 2;     // CU_POINTER_ATTRIBUTE_MEMORY_TYPE
 constexpr int kIsManaged = 8;      // CU_POINTER_ATTRIBUTE_IS_MANAGED
 constexpr int kDeviceOrdinal = 9;  // CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
@@ -62,17 +65,17 @@ class Driver {
 }  // namespace
 
 Placement placement_of(const void* pointer) noexcept {
-  static Driver<GetAttribute> driver;
-  const GetAttribute get = pointer == nullptr ? nullptr : driver.find("cuPointerGetAttribute");
+  static Driver<GetAttributes> driver;
+  const GetAttributes get = pointer == nullptr ? nullptr : driver.find("cuPointerGetAttributes");
   if (get == nullptr) return {};
   const auto address = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(pointer));
   unsigned type = 0;
   unsigned managed = 0;
   int device = 0;
-  if (get(&type, kMemoryType, address) != 0 || type != kDevice) return {};
-  if (get(&managed, kIsManaged, address) != 0) managed = 0;
-  if (get(&device, kDeviceOrdinal, address) != 0 || device < 0) device = 0;
-  return {managed != 0 ? Placement::Kind::managed : Placement::Kind::device, device};
+  std::array attributes = {kMemoryType, kIsManaged, kDeviceOrdinal};
+  std::array<void*, attributes.size()> data = {&type, &managed, &device};
+  if (get(attributes.size(), attributes.data(), data.data(), address) != 0 || type != kDevice) return {};
+  return {managed != 0 ? Placement::Kind::managed : Placement::Kind::device, std::max(device, 0)};
 }
 
 bool has_context(int device) noexcept {

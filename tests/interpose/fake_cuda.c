@@ -13,8 +13,8 @@ void fake_cuda_claim(const void* memory, size_t bytes) {
 }
 
 // CU_POINTER_ATTRIBUTE_MEMORY_TYPE and CU_POINTER_ATTRIBUTE_IS_MANAGED
-int cuPointerGetAttribute(void* data, int attribute, unsigned long long pointer) {
-  if (pointer - device_begin >= device_bytes) return 1;  // the driver knows nothing of it
-  *(unsigned*)data = attribute == 2 ? 2u : 0u;
+int cuPointerGetAttributes(unsigned count, int* attributes, void** data, unsigned long long pointer) {
+  const int known = pointer - device_begin < device_bytes;
+  for (unsigned i = 0; i < count; ++i) *(unsigned*)data[i] = known && attributes[i] == 2 ? 2u : 0u;
   return 0;
 }

@@ -219,8 +219,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
 /// The driver's function, for those who look it up by name. Attributes 2 (memory type), 8 (is managed) and 9
-/// (device ordinal).
-int cuPointerGetAttribute(void* data, int attribute, unsigned long long pointer);
+/// (device ordinal); zeros for what it does not know.
+int cuPointerGetAttributes(unsigned count, int* attributes, void** data, unsigned long long pointer);
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event);

@@ -1325,23 +1325,25 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   return cudaSuccess;
 }
 
-int cuPointerGetAttribute(void* data, int attribute, unsigned long long pointer) {
+int cuPointerGetAttributes(unsigned count, int* attributes, void** data, unsigned long long pointer) {
   Call call;
   const Allocation* found = call->find(reinterpret_cast<const void*>(pointer));
-  if (data == nullptr || found == nullptr) return 1;
-  switch (attribute) {
-    case 2:
-      *static_cast<unsigned*>(data) = found->type == cudaMemoryTypeHost ? 1 : 2;
-      return 0;
-    case 8:
-      *static_cast<unsigned*>(data) = found->type == cudaMemoryTypeManaged;
-      return 0;
-    case 9:
-      *static_cast<int*>(data) = found->device;
-      return 0;
-    default:
-      return 1;
+  for (unsigned i = 0; i < count; ++i) {
+    switch (attributes[i]) {
+      case 2:
+        *static_cast<unsigned*>(data[i]) = found == nullptr ? 0 : found->type == cudaMemoryTypeHost ? 1 : 2;
+        break;
+      case 8:
+        *static_cast<unsigned*>(data[i]) = found != nullptr && found->type == cudaMemoryTypeManaged;
+        break;
+      case 9:
+        *static_cast<int*>(data[i]) = found == nullptr ? -2 : found->device;
+        break;
+      default:
+        return 1;
+    }
   }
+  return 0;
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {

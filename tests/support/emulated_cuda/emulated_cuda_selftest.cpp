@@ -173,9 +173,12 @@ TEST_F(EmulatedCuda, DeviceMemoryIsNotTheHosts) {
   EXPECT_DEATH(launch(store, 1, 1, nullptr, mine, 1); cudaDeviceSynchronize(), "");  // No peer access.
   check();
   unsigned kind = 0;
-  EXPECT_EQ(cuPointerGetAttribute(&kind, 2, reinterpret_cast<std::uintptr_t>(mine)), 0);
+  int attribute = 2;
+  void* to = &kind;
+  EXPECT_EQ(cuPointerGetAttributes(1, &attribute, &to, reinterpret_cast<std::uintptr_t>(mine)), 0);
   EXPECT_EQ(kind, 2u);
-  EXPECT_EQ(cuPointerGetAttribute(&kind, 2, reinterpret_cast<std::uintptr_t>(&kind)), 1);
+  EXPECT_EQ(cuPointerGetAttributes(1, &attribute, &to, reinterpret_cast<std::uintptr_t>(&kind)), 0);
+  EXPECT_EQ(kind, 0u);
   cudaFree(mine);
 }
 
