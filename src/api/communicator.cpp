@@ -319,7 +319,7 @@ Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
   if (!call.failure) note([&] { check_pair(transport, call); });
   call.models_segments = call.segment_bytes == kAutoSegment;
   if (call.models_segments) {
-    call.segment_bytes = model_segment_bytes(call.bytes(), transport.size());
+    call.segment_bytes = model_segment_bytes(call.bytes(), transport.size(), Memory::host);
   }
 
   // What follows depends only on what all ranks have in common: the tensor, the options, earlier calls.

@@ -152,14 +152,18 @@ Error mismatch_of(const std::vector<Party>& parties) {
 
 }  // namespace
 
-void Agreement::start(std::uint64_t digest, bool failed, int tag) {
-  const std::array<std::uint64_t, 3> words = {digest, ~digest, failed ? 1u : 0u};
+void Agreement::start(std::uint64_t digest, Stand stand, int tag) {
+  const std::array<std::uint64_t, 3> words = {digest, ~digest, static_cast<std::uint64_t>(stand)};
   maximum_.start(words, tag);
 }
 
 bool Agreement::reached() const noexcept {
   const auto words = maximum_.values();
-  return words[0] == ~words[1] && words[2] == 0;
+  return words[0] == ~words[1] && words[2] != static_cast<std::uint64_t>(Stand::failed);
+}
+
+bool Agreement::any_special() const noexcept {
+  return maximum_.values()[2] == static_cast<std::uint64_t>(Stand::special);
 }
 
 Words::~Words() {
@@ -247,7 +251,8 @@ void require_agreement(Transport& transport, std::uint64_t digest, const Words::
   auto parts = std::unique_ptr<Parts>(new Parts{Agreement(transport), Words(transport),
                                                 std::vector<std::byte>(Words::bytes(transport.size()))});
   try {
-    parts->agreement.start(failure ? 0 : digest, failure.has_value(), tag);
+    parts->agreement.start(failure ? 0 : digest, failure ? Agreement::Stand::failed : Agreement::Stand::well,
+                           tag);
     while (parts->agreement.advance(), !parts->agreement.done()) transport.progress(Transport::Wait::yes);
     if (parts->agreement.reached()) return;
     parts->words.start(fields, failure, tag + 1, parts->memory, Words::Hears::yes);

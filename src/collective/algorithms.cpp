@@ -11,7 +11,6 @@ bool Problem::operator==(const Problem& other) const noexcept {
   return rank == other.rank && ranks == other.ranks && count == other.count && dtype == other.dtype &&
          op == other.op && codec == other.codec && feedback == other.feedback &&
          segment_bytes == other.segment_bytes && trailer_bytes == other.trailer_bytes &&
-         on_device == other.on_device &&
          std::equal(tensors.begin(), tensors.end(), other.tensors.begin(), other.tensors.end());
 }
 

@@ -26,7 +26,6 @@ struct Problem {
   bool feedback = false;
   std::size_t segment_bytes = 0;
   std::size_t trailer_bytes = 0;  ///< what a message may grow by after encoding
-  bool on_device = false;         ///< this rank's tensors are: its own affair, as the order of its steps is
 
   bool operator==(const Problem& other) const noexcept;
 };
@@ -67,8 +66,9 @@ std::size_t deepspeed_padded(std::size_t count, int ranks);
 std::vector<Range> deepspeed_chunks(const Problem& problem);
 Schedule build_deepspeed(const Problem& problem);
 
-/// The segments with which the two phases are expected to take least time, for a tensor of some bytes.
-std::size_t model_segment_bytes(std::size_t bytes, int ranks);
+/// The segments with which the two phases are expected to take least time, for a tensor of some bytes, where
+/// all ranks have it in such memory.
+std::size_t model_segment_bytes(std::size_t bytes, int ranks, Memory memory);
 
 /// The two phases over pieces of a tensor. Where a codec encodes only as a whole, a rank encodes all that is
 /// its own at once and sends parts of that message.

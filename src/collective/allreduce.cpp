@@ -243,7 +243,9 @@ void Execution::start(const Call& call) noexcept {
     if (!failure_) failure_ = failure_of([&] { prepare(); });
     agreed_ = !call_.agree || transport_.size() == 1;
     if (!agreed_) {
-      agreement_.start(failure_ ? 0 : digest_of(call_), failure_.has_value(), tag_ + kBeginning);
+      const auto fit = call_.device < 0 ? Agreement::Stand::special : Agreement::Stand::well;
+      agreement_.start(failure_ ? 0 : digest_of(call_), failure_ ? Agreement::Stand::failed : fit,
+                       tag_ + kBeginning);
       phase_ = failure_ ? Phase::refusing : Phase::running;
     } else if (failure_) {
       throw *failure_;
@@ -268,8 +270,7 @@ Problem Execution::problem_of(const Codec& codec) const {
       .feedback = std::any_of(tensors_.begin(), tensors_.end(),
                               [&](const CallTensor& t) { return keeps_residuals(call_, t.feedback, codec); }),
       .segment_bytes = call_.segment_bytes,
-      .trailer_bytes = kTrailerBytes,
-      .on_device = call_.device >= 0};
+      .trailer_bytes = kTrailerBytes};
 }
 
 // Everything that may fail on one rank alone, done before anything is told to the others.
@@ -279,6 +280,7 @@ void Execution::prepare() {
   const bool on_device = call_.device >= 0;
   layout_.clear();
   bound_.clear();
+  otherwise_.reset();
   if (on_device) side().queue.follow(call_.stream);
   if (!compresses && (tensors_.size() > 1 || (on_device && !takes_device_memory()))) {
     pad(call_.count());  // one reduction of all
@@ -312,6 +314,20 @@ void Execution::prepare() {
       bound_[t].server_begin = own.offset;
     }
   }
+  begin(schedule);
+  if (on_device && compresses && call_.models_segments && (call_.agree || transport_.size() == 1)) {
+    Problem longer = problem;
+    longer.segment_bytes = model_segment_bytes(call_.bytes(), transport_.size(), Memory::cuda);
+    // nothing that is needed from here on is more than the two have asked for
+    begin(schedules_.schedule_for(*call_.algorithm, longer));
+    if (transport_.size() > 1) otherwise_ = std::move(schedule);
+  }
+  // what goes to MPI as it is must be there; kernels wait by themselves
+  if (on_device && !compresses) arrival_ = side_->queue.mark();
+}
+
+void Execution::begin(std::shared_ptr<const Schedule> schedule) {
+  const bool compresses = call_.algorithm->compresses;
   runner_.begin(std::move(schedule),
                 {.layout = layout_,
                  .tensors = bound_,
@@ -320,11 +336,9 @@ void Execution::prepare() {
                  .factor = call_.op == Op::sum && !call_.codec->traits().lossless ? transport_.size() : 1.0,
                  .checksum = call_.checksum,
                  .blocks = call_.blocks,
-                 .device = on_device && (compresses || takes_device_memory()) ? side_.get() : nullptr,
+                 .device = call_.device >= 0 && (compresses || takes_device_memory()) ? side_.get() : nullptr,
                  .direct = call_.direct},
                 tag_);
-  // what goes to MPI as it is must be there; kernels wait by themselves
-  if (on_device && !compresses) arrival_ = side_->queue.mark();
 }
 
 // Whether an exact reduction is done where the tensors are. Sums of 16-bit elements are the transport's own
@@ -402,7 +416,10 @@ bool Execution::advance(Runner::Collectives collectives) noexcept {
             }
             agreed_ = true;
             result_.bytes_sent += agreement_.bytes_sent();
+            if (otherwise_ && agreement_.any_special()) begin(std::move(otherwise_));
             runner_.open_gate();
+          } else if (otherwise_) {
+            return false;
           }
         }
         if (arrival_) {
@@ -481,7 +498,8 @@ void Execution::end_pass() {
   }
   if (call_.checksum) {
     phase_ = first ? Phase::meeting : Phase::meeting_again;
-    agreement_.start(failure_ ? 0 : digest_of_pass(), failure_.has_value(),
+    agreement_.start(failure_ ? 0 : digest_of_pass(),
+                     failure_ ? Agreement::Stand::failed : Agreement::Stand::well,
                      tag_ + kMeeting + (first ? 0 : 2));
     return;
   }

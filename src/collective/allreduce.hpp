@@ -53,8 +53,8 @@ struct Call {
   Op op = Op::sum;
   Feedback* feedback = nullptr;  ///< of the tensor, where there is only one
   std::size_t segment_bytes = std::size_t{4} << 20;
-  bool models_segments = false;           ///< that is what the model says for this size
-  std::string_view tensor{};              ///< its name, where it has one
+  bool models_segments = false;  ///< that is what the model says for this size, for tensors on the host
+  std::string_view tensor{};     ///< its name, where it has one
   std::span<const CallTensor> tensors{};  ///< where there are several: of one dtype
   std::string_view style = "allreduce";   ///< what the caller calls it: all ranks must call it alike
   bool blocks = false;                    ///< nothing else is under way: MPI may block
@@ -135,6 +135,7 @@ class Execution {
   DeviceSide& side();
   void release_feedbacks() noexcept;
   Problem problem_of(const Codec& codec) const;
+  void begin(std::shared_ptr<const Schedule> schedule);
   void explain(int tag);
   void end_pass();
   void end_meeting();
@@ -177,6 +178,9 @@ class Execution {
   bool told_ = false;      // at the end of a pass: an owner has told all ranks that something went wrong
   bool all_know_ = false;  // that there is reason to meet
   bool agreed_ = false;    // ranks have agreed, or need not
+  /// For tensors on a device: to be taken instead if some rank's are on the host. Nothing is done until all
+  /// know.
+  std::shared_ptr<const Schedule> otherwise_;
   std::vector<Piece> flagged_;
   CallResult result_;
   std::exception_ptr error_;

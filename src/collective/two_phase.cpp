@@ -27,9 +27,6 @@ namespace terse::inline v0_1 {
 namespace {
 
 constexpr std::size_t kWindow = 4;  // segments under way at once; their scratch is reused in turn
-// On a device, where a step is short beside the time until the host hears of its end, as many more as have
-// room in this: half of it on the device, half in pinned memory.
-constexpr std::size_t kDeviceWindowBytes = std::size_t{128} << 20;
 constexpr std::uint8_t kToOwner = 0;
 constexpr std::uint8_t kToAll = 1;
 
@@ -56,7 +53,7 @@ class Builder {
     if (problem.codec->traits().whole) {
       whole_ = schedule_.add_message(problem.codec->max_bytes(problem.count, problem.dtype));
     }
-    slots_.resize(std::min(window(), segments.size()));
+    slots_.resize(std::min(kWindow, segments.size()));
     for (Slots& slots : slots_) {
       for (auto* row : {&slots.mine, &slots.theirs, &slots.result}) {
         for (std::size_t r = 0; r < ranks; ++r) {
@@ -192,12 +189,6 @@ class Builder {
     }
   }
 
-  std::size_t window() const {
-    if (!problem_.on_device) return kWindow;
-    const std::size_t segment = 3 * static_cast<std::size_t>(problem_.ranks) * most_bytes_;
-    return std::max(kWindow, kDeviceWindowBytes / 2 / std::max<std::size_t>(segment, 1));
-  }
-
   std::size_t message_bytes(const Range& piece) {
     counts_.clear();
     if (problem_.tensors.empty()) counts_.push_back(piece.count);
@@ -245,11 +236,13 @@ Schedule build_two_phase(const Problem& problem) {
 
 // A segment costs some time whatever its size, and the first and the last segment are not hidden behind
 // others: n / s * each + s * byte is least at s = sqrt(n * each / byte). Both costs are what a core of a few
-// years ago takes, messages by TCP; the root makes little of a wrong one.
-std::size_t model_segment_bytes(std::size_t bytes, int ranks) {
-  const double each_ns = 15e3 + 30e3 * (ranks - 1);  // steps and messages
-  constexpr double kByteNs = 0.4;                    // to encode, reduce and decode
-  const double best = std::sqrt(static_cast<double>(bytes) * each_ns / kByteNs);
+// years ago takes, messages by TCP, or a GPU, where kernels and copies wait for the host and for each other;
+// the root makes little of a wrong one.
+std::size_t model_segment_bytes(std::size_t bytes, int ranks, Memory memory) {
+  const bool on_host = memory == Memory::host;
+  const double each_ns = on_host ? 15e3 + 30e3 * (ranks - 1) : 100e3 * ranks;  // steps and messages
+  const double byte_ns = on_host ? 0.4 : 0.01;                                 // to encode, reduce and decode
+  const double best = std::sqrt(static_cast<double>(bytes) * each_ns / byte_ns);
   constexpr std::size_t kUnit = 4096;
   return std::max(kUnit, static_cast<std::size_t>(best) / kUnit * kUnit);
 }

@@ -153,6 +153,41 @@ TEST_F(DeviceAllreduce, AsOnTheHost) {
   }
 }
 
+// Where segments are the model's, those for a device are longer, but only if no rank's tensor is on the host.
+TEST_F(DeviceAllreduce, ModelledSegments) {
+  for (const Where where : {Where::staged, Where::mixed}) {
+    for (const int ranks : {1, 2, 3}) {
+      Setting s;
+      s.ranks = ranks;
+      s.count = 50021;
+      s.codec = "onebit:block=64";
+      s.segment_bytes = 8192;
+      SCOPED_TRACE(text_of(s) + (where == Where::mixed ? ", mixed" : ""));
+      Rig host(s);
+      s.models_segments = true;
+      Rig device(s);
+      put_on_device(device, where);
+      for (const std::uint64_t call : {1u, 2u}) {
+        const Rig::Matrix inputs = normal_inputs(device, call);
+        const auto on_host = host.call(inputs);
+        const auto on_device = device.call(inputs);
+        for (int r = 0; r < ranks; ++r) {
+          const auto i = static_cast<std::size_t>(r);
+          ASSERT_EQ(on_device.errors[i], "");
+          ASSERT_TRUE(on_device.out[i].same_bits(on_host.out[i])) << "rank " << r;
+          ASSERT_EQ(device.feedback(r).save(), host.feedback(r).save()) << "rank " << r;
+          const std::size_t bytes = on_device.calls[i].bytes_sent;
+          if (where == Where::mixed && ranks > 1) {
+            ASSERT_EQ(bytes, on_host.calls[i].bytes_sent);
+          } else if (ranks > 1) {
+            ASSERT_LT(bytes, on_host.calls[i].bytes_sent) << "headers of as many messages";
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_F(DeviceAllreduce, GoldenVectors) {
   const auto expect = [](const std::vector<double>& got, const std::vector<double>& want, const char* what) {
     ASSERT_EQ(got.size(), want.size()) << what;

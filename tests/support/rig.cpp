@@ -107,6 +107,7 @@ void Rig::call_on(Transport& transport, const Matrix& inputs, Result& result, co
   call.op = setting_.op;
   call.feedback = setting_.feedback ? &feedbacks_[rank] : nullptr;
   call.segment_bytes = setting_.segment_bytes;
+  call.models_segments = setting_.models_segments;
   call.checksum = setting_.checksum;
   if (change) change(transport.rank(), call);
   try {
