@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -17,18 +18,33 @@ namespace terse::inline v0_1 {
 
 class DeviceCodec;
 
+/// Where values are encoded: what random numbers depend on, beside a codec's seed, so that they can be drawn
+/// again. See docs/codecs.md.
+struct Occasion {
+  std::uint64_t call = 0;      ///< how many calls came before
+  std::uint32_t stream = 0;    ///< who encodes: 2 * rank, and for an owner's sums 2 * rank + 1
+  std::uint64_t position = 0;  ///< of the first value in its tensor, or in the list of tensors
+
+  Occasion at(std::uint64_t offset) const noexcept { return {call, stream, position + offset}; }
+};
+
 /// What may be relied on about a codec. Algorithms declare which of these they need.
 struct CodecTraits {
-  bool lossless = false;     ///< decode(encode(v)) == v, to the bit
-  bool fixed_size = true;    ///< a message's size depends on count and dtype alone
-  bool summable = false;     ///< encoded messages can be added without decoding
-  bool unbiased = false;     ///< the mean of decode(encode(v)) is v
-  bool contractive = false;  ///< |v - decode(encode(v))|_2 <= c |v|_2 with c < 1: error feedback is sound
-  bool whole = false;        ///< encodes a tensor only as a whole, since all of its elements share something
-  std::size_t block = 1;     ///< elements of a unit that is never split between two messages
+  bool lossless = false;   ///< decode(encode(v)) == v, to the bit
+  bool fixed_size = true;  ///< a message's size depends on count and dtype alone
+  bool summable = false;   ///< encoded messages can be added without decoding
+  bool unbiased = false;   ///< the mean of decode(encode(v)) is v
+  /// |v - decode(encode(v))|_2 <= c |v|_2 with c < 1, of a codec that draws random numbers in the mean of its
+  /// draws: error feedback is sound.
+  bool contractive = false;
+  bool whole = false;     ///< encodes a tensor only as a whole, since all of its elements share something
+  std::size_t block = 1;  ///< elements of a unit that is never split between two messages
   /// The largest |v - decode(encode(v))| / |v| of one element within the normal range, where there is a
   /// bound.
   std::optional<double> error_bound{};
+  /// The largest |v - decode(encode(v))| of one element over the largest |v| of its block, where there is a
+  /// bound and the block's values are within the normal range.
+  std::optional<double> block_error_bound{};
 };
 
 /// Elements <-> bytes. Immutable once made, so one codec may serve many threads.
@@ -65,6 +81,7 @@ class TERSE_API Codec {
   /// `as` is the type of the tensor, which the decoded values have; it is `values.dtype` unless `values` are
   /// sums kept in accumulator_of(as). `factor` is what the receivers will multiply by: where it is not 1, or
   /// the values are sums, the residual is taken from what they will hold, rounded to `as`, over `factor`.
+  /// `occasion` is for codecs that draw random numbers: equal ones draw the same.
   ///
   /// Where a value (value + residual) is NaN, Inf or beyond the codec's range, or would be beyond that of
   /// `as` after the factor, the message is a flagged header without payload (see is_flagged) and the residual
@@ -76,8 +93,8 @@ class TERSE_API Codec {
   ///
   /// Errors: invalid_argument where out is smaller than max_bytes or the residual does not fit, unsupported
   /// for a dtype or kind of memory that the codec does not serve.
-  std::size_t encode(ConstView values, View residual, std::span<std::byte> out, DType as,
-                     double factor = 1.0) const;
+  std::size_t encode(ConstView values, View residual, std::span<std::byte> out, DType as, double factor = 1.0,
+                     const Occasion& occasion = {}) const;
   std::size_t encode(ConstView values, View residual, std::span<std::byte> out) const {
     return encode(values, residual, out, values.dtype);
   }
@@ -116,12 +133,13 @@ class TERSE_API Codec {
  private:
   friend class PieceCoder;
   friend struct Contents;  // a message that has been opened: the library's own way in
+  friend struct Inner;     // a codec within another one
 
   virtual bool do_supports(DType dtype) const noexcept = 0;
   /// Largest payload of `count` elements, without the header.
   virtual std::size_t do_max_bytes(std::size_t count, DType dtype) const = 0;
   /// Encodes and returns the payload's bytes; nothing where a value cannot be represented.
-  virtual std::optional<std::size_t> do_encode(ConstView values, DType as,
+  virtual std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
                                                std::span<std::byte> payload) const = 0;
   /// Decodes, in the accumulator's type: what `out` cannot hold is rounded at the end. All that is not
   /// Into::add overwrites. Must check the payload's size and contents before it trusts them (throw
@@ -134,7 +152,8 @@ class TERSE_API Codec {
   /// do_encode and do_decode, a few thousand elements at a time where do_run allows it; a codec with a fused
   /// loop overrides it.
   virtual std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as,
-                                                        double factor, std::span<std::byte> payload) const;
+                                                        double factor, const Occasion& occasion,
+                                                        std::span<std::byte> payload) const;
   /// The codec's kernels; null, the default: it has none, or this build has no CUDA.
   virtual const DeviceCodec* do_device() const noexcept;
   /// Part of a payload, see part(); `out` has room for do_max_bytes(n, as). Only asked of codecs with
@@ -179,7 +198,14 @@ struct CodecEntry {
   std::string summary;
   std::vector<CodecOption> options;
   std::vector<std::string> examples;  ///< specs that tests, fuzzers and benchmarks loop over
+  /// Null for a row that is only part of a composition.
   std::function<std::shared_ptr<const Codec>(const CodecArguments&)> make;
+  /// Makes a codec with another one that stands behind it in the spec, as in "topk:ratio=0.01+quant:bits=8",
+  /// or in front of it, as in "quant:bits=4+lossless". Null: it does not go with another. Throws
+  /// invalid_argument where it does not go with this one.
+  std::function<std::shared_ptr<const Codec>(const CodecArguments&, std::shared_ptr<const Codec> other)>
+      compose{};
+  bool follows = false;  ///< composes with what stands in front of it
 };
 
 /// All rows: those built in, in the order of the table, then the registered ones.
@@ -189,8 +215,8 @@ TERSE_API std::vector<CodecEntry> codecs();
 /// rows.
 TERSE_API void register_codec(CodecEntry entry);
 
-/// Makes a codec from a spec: NAME or NAME:OPTION=VALUE,... ("onebit", "onebit:block=1024", "cast:f16").
-/// Errors: invalid_argument, naming what is wrong and what is allowed.
+/// Makes a codec from a spec: NAME or NAME:OPTION=VALUE,... ("onebit", "onebit:block=1024", "cast:f16"), or
+/// several of these with + in between. Errors: invalid_argument, naming what is wrong and what is allowed.
 TERSE_API std::shared_ptr<const Codec> make_codec(std::string_view spec);
 
 }  // namespace terse::inline v0_1

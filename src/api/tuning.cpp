@@ -84,6 +84,7 @@ Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffer
   compressed.in = View{buffers.in(), compressed.out.count, compressed.out.dtype, memory};
   compressed.feedback = given ? &feedback : nullptr;
   compressed.agree = true;
+  compressed.is_trial = true;
   Call plain = compressed;
   plain.algorithm = &find_algorithm("exact");
   plain.feedback = nullptr;

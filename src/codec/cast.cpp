@@ -31,7 +31,8 @@ class Cast final : public Codec {
   bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return count * size_of(to_); }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType, std::span<std::byte> payload) const override {
+  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+                                       std::span<std::byte> payload) const override {
     if (!round_to(values, {payload.data(), values.count, to_})) return std::nullopt;
     return values.count * size_of(to_);
   }

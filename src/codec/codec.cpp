@@ -158,8 +158,8 @@ std::size_t Codec::max_bytes(std::size_t count, DType dtype) const {
   return kHeaderBytes + (count == 0 ? 0 : do_max_bytes(count, dtype));
 }
 
-std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> out, DType as,
-                          double factor) const {
+std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> out, DType as, double factor,
+                          const Occasion& occasion) const {
   if (!supports(as)) {
     refuse(*this, ErrorCode::unsupported, "it cannot encode " + std::string(terse::name(as)));
   }
@@ -187,8 +187,8 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
   if (!values.empty()) {
     const auto payload = out.subspan(kHeaderBytes);
     bytes = feedback || factor != 1.0
-                ? do_encode_feedback(values, feedback ? residual : View{}, as, factor, payload)
-                : do_encode(values, as, payload);
+                ? do_encode_feedback(values, feedback ? residual : View{}, as, factor, occasion, payload)
+                : do_encode(values, as, occasion, payload);
   }
   write_header(*this, values.count, as, bytes ? 0 : kNonFinite, out);
   return kHeaderBytes + bytes.value_or(0);
@@ -311,6 +311,7 @@ void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView val
 }
 
 std::optional<std::size_t> Codec::do_encode_feedback(ConstView values, View residual, DType as, double factor,
+                                                     const Occasion& occasion,
                                                      std::span<std::byte> payload) const {
   thread_local Scratch sum_memory;
   thread_local Scratch decoded_memory;
@@ -324,7 +325,7 @@ std::optional<std::size_t> Codec::do_encode_feedback(ConstView values, View resi
     const View decoded = decoded_memory.view(n, accumulator);
     convert(values.slice(begin, n), v, Into::overwrite, 1.0);
     if (feedback) add(v, residual.slice(begin, n), v);
-    const auto bytes = do_encode(v, as, payload.subspan(written));
+    const auto bytes = do_encode(v, as, occasion.at(begin), payload.subspan(written));
     if (!bytes || !decode_as_received(payload.subspan(written, *bytes), as, values.dtype, factor, decoded)) {
       if (feedback) {
         undo_run(payload.first(written), as, values.slice(0, begin), residual.slice(0, begin), factor);

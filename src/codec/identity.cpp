@@ -28,7 +28,7 @@ class Identity final : public Codec {
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t count, DType dtype) const override { return count * size_of(dtype); }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion&,
                                        std::span<std::byte> payload) const override {
     convert(values, {payload.data(), values.count, as}, Into::overwrite, 1.0);
     return values.count * size_of(as);

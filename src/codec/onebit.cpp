@@ -47,12 +47,13 @@ class Onebit final : public Codec {
     return onebit_bytes(count, block_, dtype);
   }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion&,
                                        std::span<std::byte> payload) const override {
-    return do_encode_feedback(values, {}, as, 1.0, payload);
+    return do_encode_feedback(values, {}, as, 1.0, {}, payload);
   }
 
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
+                                                const Occasion&,
                                                 std::span<std::byte> payload) const override {
     const std::size_t done = onebit_encode(values, residual, as, block_, scale_, factor, payload.data());
     if (done == values.count) return onebit_bytes(done, block_, as);

@@ -455,8 +455,13 @@ __global__ void __launch_bounds__(kThreads)
   }
   const A scale = stored * static_cast<A>(factor);
   load_signs(own, scale, place, lane, [&](std::uint32_t g, const Pair<A>& q) {
-    v.even[g] = kAdds ? v.even[g] + q.even : q.even;
-    v.odd[g] = kAdds ? v.odd[g] + q.odd : q.odd;
+    if constexpr (kAdds) {
+      v.even[g] += q.even;
+      v.odd[g] += q.odd;
+    } else {
+      v.even[g] = q.even;
+      v.odd[g] = q.odd;
+    }
   });
   store_groups(out, place.n, lane, [&](std::uint32_t g) {
     return Pair<T>{rounded<T>(v.even[g]), rounded<T>(v.odd[g])};

@@ -54,12 +54,13 @@ class OnebitDeepspeed final : public Codec {
   bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return payload_bytes(count); }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion&,
                                        std::span<std::byte> payload) const override {
-    return do_encode_feedback(values, {}, as, 1.0, payload);
+    return do_encode_feedback(values, {}, as, 1.0, {}, payload);
   }
 
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
+                                                const Occasion&,
                                                 std::span<std::byte> payload) const override {
     const std::size_t done =
         onebit_encode(values, residual, as, block_of(values.count), OnebitScale::rms, factor, payload.data());

@@ -37,9 +37,10 @@ std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t 
     if (lengths) written += kLengthBytes;
     const auto rest = payload.subspan(written);
     const bool feedback = fragment.residual.data != nullptr && !codec_.traits().lossless;
-    const auto bytes = feedback
-                           ? codec_.do_encode_feedback(fragment.values, fragment.residual, as_, 1.0, rest)
-                           : codec_.do_encode(fragment.values, as_, rest);
+    const Occasion occasion = occasion_.at(fragment.position);
+    const auto bytes =
+        feedback ? codec_.do_encode_feedback(fragment.values, fragment.residual, as_, 1.0, occasion, rest)
+                 : codec_.do_encode(fragment.values, as_, occasion, rest);
     if (!bytes) {
       write_header(codec_, count, as_, kNonFinite, out);
       if (f != 0)
@@ -90,14 +91,14 @@ void PieceCoder::undo(const Contents& message, std::span<const Fragment> fragmen
   }
 }
 
-std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<const std::size_t> counts,
-                               std::span<const View> residuals, double divisor, double factor,
-                               std::size_t count, std::span<std::byte> out, std::size_t& reading) const {
+std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<const Fragment> sums,
+                               double divisor, double factor, std::size_t count, std::span<std::byte> out,
+                               std::size_t& reading) const {
   thread_local std::vector<std::span<const std::byte>> rests;  // by message: the fragments to come
   thread_local std::vector<std::span<const std::byte>>
       own;  // by message: this fragment, from its next run on
   thread_local Scratch memory;
-  const bool lengths = !codec_.traits().fixed_size && counts.size() > 1;
+  const bool lengths = !codec_.traits().fixed_size && sums.size() > 1;
   const auto payload = out.subspan(kHeaderBytes);
 
   // The sums of all fragments, a run at a time: visit(fragment, first element, sum) until that says no.
@@ -105,15 +106,16 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
     rests.clear();
     for (const Contents& message : messages) rests.push_back(message.payload);
     own.resize(messages.size());
-    for (std::size_t f = 0; f < counts.size(); ++f) {
+    for (std::size_t f = 0; f < sums.size(); ++f) {
+      const std::size_t elements = sums[f].values.count;
       for (reading = 0; reading < messages.size(); ++reading) {
-        own[reading] = take(rests[reading], counts[f], counts.size() > 1);
+        own[reading] = take(rests[reading], elements, sums.size() > 1);
       }
-      const std::size_t run = codec_.run_elements(counts[f]);
-      for (std::size_t at = 0; at < counts[f]; at += run) {
-        const View sum = memory.view(std::min(run, counts[f] - at), accumulator_of(as_));
+      const std::size_t run = codec_.run_elements(elements);
+      for (std::size_t at = 0; at < elements; at += run) {
+        const View sum = memory.view(std::min(run, elements - at), accumulator_of(as_));
         for (reading = 0; reading < messages.size(); ++reading) {
-          const auto part = sum.count == counts[f] ? own[reading] : take(own[reading], sum.count, false);
+          const auto part = sum.count == elements ? own[reading] : take(own[reading], sum.count, false);
           codec_.do_decode(part, as_, sum, reading == 0 ? Into::overwrite : Into::add, 1.0);
         }
         if (divisor != 1.0) divide(sum, divisor);
@@ -125,8 +127,9 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
     }
   };
   const auto residual_of = [&](std::size_t f, std::size_t at, std::size_t n) {
-    const bool has = !residuals.empty() && !codec_.traits().lossless && residuals[f].data != nullptr;
-    return has ? residuals[f].slice(at, n) : View{};
+    const View& residual = sums[f].residual;
+    const bool has = !codec_.traits().lossless && residual.data != nullptr;
+    return has ? residual.slice(at, n) : View{};
   };
 
   std::size_t written = 0;
@@ -136,9 +139,10 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
     const View e = residual_of(f, at, sum.count);
     const std::size_t begin = written + (lengths ? kLengthBytes : 0);
     const auto rest = payload.subspan(begin);
+    const Occasion occasion = occasion_.at(sums[f].position + at);
     const auto bytes = e.data != nullptr || factor != 1.0
-                           ? codec_.do_encode_feedback(sum, e, as_, factor, rest)
-                           : codec_.do_encode(sum, as_, rest);
+                           ? codec_.do_encode_feedback(sum, e, as_, factor, occasion, rest)
+                           : codec_.do_encode(sum, as_, occasion, rest);
     finite = bytes.has_value();
     if (!finite) return false;
     if (lengths) store(payload.data() + written, static_cast<std::uint64_t>(*bytes));
@@ -154,7 +158,7 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
   std::span<const std::byte> encoded = payload.first(written);
   for_each_sum([&](std::size_t f, std::size_t at, const View& sum) {
     if (runs-- == 0) return false;
-    const auto run = take(encoded, sum.count, counts.size() > 1);
+    const auto run = take(encoded, sum.count, sums.size() > 1);
     const View e = residual_of(f, at, sum.count);
     if (e.data != nullptr) codec_.undo_run(run, as_, sum, e, factor);
     return true;

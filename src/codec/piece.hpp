@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <terse/codec.hpp>
 #include <terse/types.hpp>
@@ -14,6 +15,7 @@ namespace terse::inline v0_1 {
 struct Fragment {
   ConstView values{};
   View residual{};
+  std::uint64_t position = 0;  ///< as Occasion has it
 };
 
 /// What a message of a collective stands for: fragments of one tensor or of several, encoded one behind the
@@ -23,8 +25,10 @@ struct Fragment {
 /// `count`, what the header says, is the caller's affair: both ends know it.
 class PieceCoder {
  public:
-  /// `as`: the type of the tensors. Errors: those of Codec::encode.
-  PieceCoder(const Codec& codec, DType as) : codec_(codec), as_(as) {}
+  /// `as`: the type of the tensors; `occasion`, for encoding, is without the fragments' positions. Errors:
+  /// those of Codec::encode.
+  PieceCoder(const Codec& codec, DType as, const Occasion& occasion = {})
+      : codec_(codec), as_(as), occasion_(occasion) {}
 
   /// Largest message of fragments of these counts, without a trailer.
   std::size_t max_bytes(std::span<const std::size_t> counts) const;
@@ -41,17 +45,17 @@ class PieceCoder {
   /// What the owner of a piece does, a few thousand elements at a time where the codec allows it, so that
   /// sums stay in the first-level cache: decodes the messages of all ranks and adds them in their order, in
   /// the accumulator's type, divides by `divisor`, and encodes the result with the server residuals, for
-  /// receivers that will multiply by `factor`. `counts` are the fragments' elements, `residuals` as many, or
-  /// none. None of the messages is flagged.
-  /// Errors: corrupt_data; residuals are undefined then, and `reading` says which message it was read from.
-  std::size_t reduce(std::span<const Contents> messages, std::span<const std::size_t> counts,
-                     std::span<const View> residuals, double divisor, double factor, std::size_t count,
-                     std::span<std::byte> out, std::size_t& reading) const;
+  /// receivers that will multiply by `factor`. Of `sums`, which are to be made, the values' data is not
+  /// looked at. None of the messages is flagged. Errors: corrupt_data; residuals are undefined then, and
+  /// `reading` says which message it was read from.
+  std::size_t reduce(std::span<const Contents> messages, std::span<const Fragment> sums, double divisor,
+                     double factor, std::size_t count, std::span<std::byte> out, std::size_t& reading) const;
 
  private:
   std::span<const std::byte> take(std::span<const std::byte>& payload, std::size_t count, bool several) const;
   const Codec& codec_;
   DType as_;
+  Occasion occasion_;
 };
 
 }  // namespace terse::inline v0_1

@@ -39,7 +39,7 @@ void register_codec(CodecEntry entry) {
     throw Error(ErrorCode::invalid_argument,
                 "a codec cannot be called '" + entry.name + "': use letters, digits, '_' and '-'");
   }
-  if (!entry.make) {
+  if (!entry.make && !entry.compose) {
     throw Error(ErrorCode::invalid_argument,
                 "codec " + entry.name + " is registered without a function to make it");
   }
@@ -53,15 +53,41 @@ void register_codec(CodecEntry entry) {
 
 std::shared_ptr<const Codec> make_codec(std::string_view spec) {
   const std::vector<CodecEntry> rows = codecs();
-  const std::string_view name = spec_name(spec);
-  const CodecEntry* row = find(rows, name);
-  if (!row) {
+  const auto row_of = [&](std::string_view part) -> const CodecEntry& {
+    const std::string_view name = spec_name(part);
+    if (const CodecEntry* row = find(rows, name)) return *row;
     std::string list;
     for (const CodecEntry& r : rows) list += (list.empty() ? "" : ", ") + r.name;
     throw Error(ErrorCode::invalid_argument, "unknown codec '" + std::string(name) + "' in '" +
                                                  std::string(spec) + "': the codecs are " + list);
+  };
+  const auto refuse = [&](const CodecEntry& row, const char* why) {
+    throw Error(ErrorCode::invalid_argument, "codec " + row.name + " in '" + std::string(spec) + "': " + why);
+  };
+  const std::vector<std::string_view> parts = spec_parts(spec);
+  // those that take what comes behind them, from the last one on; then those that take what stands before
+  std::size_t end = parts.size();
+  while (end > 1 && row_of(parts[end - 1]).follows) --end;
+  std::shared_ptr<const Codec> codec;
+  for (std::size_t i = end; i-- > 0;) {
+    const CodecEntry& row = row_of(parts[i]);
+    const CodecArguments arguments = parse_arguments(row, parts[i]);
+    if (i == end - 1) {
+      if (!row.make) refuse(row, "it is nothing by itself: put + and another codec behind it");
+      codec = row.make(arguments);
+    } else if (row.follows) {
+      refuse(row, "it goes behind all others");
+    } else if (!row.compose) {
+      refuse(row, "it does not go in front of another codec");
+    } else {
+      codec = row.compose(arguments, codec);
+    }
   }
-  return row->make(parse_arguments(*row, spec));
+  for (; end < parts.size(); ++end) {
+    const CodecEntry& row = row_of(parts[end]);
+    codec = row.compose(parse_arguments(row, parts[end]), codec);
+  }
+  return codec;
 }
 
 }  // namespace terse::inline v0_1

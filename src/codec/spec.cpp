@@ -2,6 +2,7 @@
 #include "codec/spec.hpp"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <utility>
 
@@ -22,11 +23,30 @@ std::string list_options(const CodecEntry& entry) {
   return text;
 }
 
+// The shortest text that is this number again.
+std::string number_text(double value) {
+  std::array<char, 32> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
+}
+
 const std::string& value_of(const CodecArguments& arguments, std::string_view option) {
   return arguments.find(option)->second;
 }
 
 }  // namespace
+
+std::vector<std::string_view> spec_parts(std::string_view spec) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  std::vector<std::string_view> parts;
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < spec.size(); ++i) {
+    if (spec[i] != '+' || (i + 1 < spec.size() && !letter(spec[i + 1]))) continue;
+    parts.push_back(spec.substr(begin, i - begin));
+    begin = i + 1;
+  }
+  parts.push_back(spec.substr(begin));
+  return parts;
+}
 
 std::string_view spec_name(std::string_view spec) { return spec.substr(0, spec.find(':')); }
 
@@ -85,6 +105,18 @@ std::size_t count_argument(const CodecEntry& entry, const CodecArguments& argume
   if (error != std::errc{} || end != text.data() + text.size() || value < low || value > high) {
     refuse(entry, std::string(option) + "=" + text + " is not a whole number from " + std::to_string(low) +
                       " to " + std::to_string(high));
+  }
+  return value;
+}
+
+double number_argument(const CodecEntry& entry, const CodecArguments& arguments, std::string_view option,
+                       double low, double high) {
+  const std::string& text = value_of(arguments, option);
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || !(value > low && value <= high)) {
+    refuse(entry, std::string(option) + "=" + text + " is not a number above " + number_text(low) +
+                      " and up to " + number_text(high));
   }
   return value;
 }

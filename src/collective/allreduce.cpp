@@ -223,9 +223,10 @@ std::size_t Execution::scratch_bytes() const noexcept {
   return messages_.size() + flat_.size() + words_memory_.size() + on_device;
 }
 
-void Execution::start(const Call& call) noexcept {
+void Execution::start(const Call& call, std::uint64_t number) noexcept {
   try {
     call_ = call;
+    number_ = number;
     call_.asked_algorithm = asked_algorithm_ = call.asked_algorithm;
     call_.found = found_ = call.found;
     call_.tensor = tensor_ = call.tensor;
@@ -334,6 +335,7 @@ void Execution::begin(std::shared_ptr<const Schedule> schedule) {
                  .codec = call_.codec.get(),
                  .dtype = call_.dtype(),
                  .factor = call_.op == Op::sum && !call_.codec->traits().lossless ? transport_.size() : 1.0,
+                 .call = number_,
                  .checksum = call_.checksum,
                  .blocks = call_.blocks,
                  .device = call_.device >= 0 && (compresses || takes_device_memory()) ? side_.get() : nullptr,

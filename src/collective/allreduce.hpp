@@ -62,6 +62,7 @@ struct Call {
   void* stream = nullptr;                 ///< of that device: the call comes after what it holds
   bool direct = false;                    ///< the transport is given device memory
   bool agree = true;                      ///< begin with the agreement
+  bool is_trial = false;                  ///< of `auto`'s: not counted
   bool checksum = false;                  ///< seal every message
   /// Once all is well, notes in the Feedbacks, unless one holds residuals, that `auto` chose plain MPI.
   bool declines = false;
@@ -95,7 +96,8 @@ class Execution {
   Execution& operator=(const Execution&) = delete;
 
   /// Begins a call; collective, in the same order on all ranks. Throws nothing: see finish.
-  void start(const Call& call) noexcept;
+  /// `number`: how many came before.
+  void start(const Call& call, std::uint64_t number) noexcept;
   /// Does at most one step of computation and what the wire allows; the transport's progress is the caller's
   /// affair. Returns whether there was something to compute.
   bool advance(Runner::Collectives collectives) noexcept;
@@ -178,6 +180,7 @@ class Execution {
   bool told_ = false;      // at the end of a pass: an owner has told all ranks that something went wrong
   bool all_know_ = false;  // that there is reason to meet
   bool agreed_ = false;    // ranks have agreed, or need not
+  std::uint64_t number_ = 0;
   /// For tensors on a device: to be taken instead if some rank's are on the host. Nothing is done until all
   /// know.
   std::shared_ptr<const Schedule> otherwise_;

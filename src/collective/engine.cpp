@@ -95,7 +95,7 @@ Execution& Engine::start(const Call& call) {
   }
   Execution& execution = *free_.back();
   free_.pop_back();
-  execution.start(call);
+  execution.start(call, call.agree && !call.is_trial ? calls_++ : 0);
   if (!execution.done()) active_.push_back(&execution);
   advance_all();
   changed_.notify_all();

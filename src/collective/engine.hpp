@@ -77,6 +77,7 @@ class Engine {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool ends_ = false;
+  std::uint64_t calls_ = 0;  // with agreement, so that ranks count alike, but for trials
   std::thread thread_;
 };
 

@@ -211,9 +211,19 @@ std::span<const std::byte> Runner::message_in(std::uint32_t message) const noexc
 
 // What is encoded.
 std::span<const Fragment> Runner::inputs_of(const Range& elements) const {
-  return fragments_of(elements, [](const BoundTensor& tensor, const Range& own) {
+  return fragments_of(elements, [](const BoundTensor& tensor, const Range& own, std::uint64_t position) {
     return Fragment{tensor.in.slice(own.offset, own.count),
-                    tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}};
+                    tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}, position};
+  });
+}
+
+// The owner's sums: no values, but their type.
+std::span<const Fragment> Runner::sums_of(const Range& elements) const {
+  return fragments_of(elements, [](const BoundTensor& tensor, const Range& own, std::uint64_t position) {
+    return Fragment{
+        ConstView(nullptr, own.count, tensor.in.dtype, tensor.in.memory),
+        tensor.server.data ? tensor.server.slice(own.offset - tensor.server_begin, own.count) : View{},
+        position};
   });
 }
 
@@ -278,7 +288,7 @@ void Runner::encode(const Step& step, StepResult& result) {
   if (sound) {
     try {
       const auto fragments = inputs_of(step.elements);
-      bytes = PieceCoder(*binding_.codec, binding_.dtype).encode(fragments, step.elements.count, out);
+      bytes = coder(0).encode(fragments, step.elements.count, out);
     } catch (...) {
       result.failure = current_error("encoding with " + binding_.codec->spec());
       sound = false;
@@ -322,22 +332,14 @@ std::uint8_t Runner::open_all(const Step& step, std::vector<Contents>& messages,
 
 void Runner::reduce(const Step& step, StepResult& result) {
   thread_local std::vector<Contents> messages;
-  thread_local std::vector<std::size_t> counts;
   const auto out = slot(step.message);
   std::uint8_t flags = open_all(step, messages, result);
   std::size_t bytes = kHeaderBytes;
   if (flags == 0) {
     std::size_t reading = messages.size();
     try {
-      const auto residuals = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own) {
-        return tensor.server.data ? tensor.server.slice(own.offset - tensor.server_begin, own.count) : View{};
-      });
-      counts.clear();
-      for_each_fragment(binding_.layout, step.elements,
-                        [&](std::size_t, const Range& own) { counts.push_back(own.count); });
-      bytes = PieceCoder(*binding_.codec, binding_.dtype)
-                  .reduce(messages, counts, residuals, step.average ? transport_.size() : 1.0,
-                          binding_.factor, step.elements.count, out, reading);
+      bytes = coder(1).reduce(messages, sums_of(step.elements), step.average ? transport_.size() : 1.0,
+                              binding_.factor, step.elements.count, out, reading);
     } catch (...) {
       result.failure =
           current_error(reading < messages.size() ? "a message from rank " + std::to_string(reading)
@@ -355,7 +357,7 @@ void Runner::decode(const Step& step, StepResult& result) {
     result.told = (contents.flags & kSpoilt) != 0;
     if (contents.flags == 0) {
       bool streams = false;
-      const auto to = fragments_of(step.elements, [&](const BoundTensor& tensor, const Range& own) {
+      const auto to = fragments_of(step.elements, [&](const BoundTensor& tensor, const Range& own, auto) {
         streams = streams || tensor.out.bytes() >= kStreamedBytes;
         return tensor.out.slice(own.offset, own.count);
       });

@@ -47,7 +47,8 @@ struct Binding {
   std::span<const BoundTensor> tensors{};
   const Codec* codec = nullptr;
   DType dtype = DType::f32;
-  double factor = 1.0;  ///< of the final decode: the number of ranks where a sum is made of averages
+  double factor = 1.0;     ///< of the final decode: the number of ranks where a sum is made of averages
+  std::uint64_t call = 0;  ///< which it is, for codecs that draw random numbers
   bool checksum = false;
   bool blocks = false;           ///< the transport's own reduction may block
   DeviceSide* device = nullptr;  ///< of tensors in device memory: its steps are computed there
@@ -117,18 +118,25 @@ class Runner {
   std::size_t address(const Step& step, std::span<std::byte> out, std::size_t bytes) const;
   std::span<std::byte> slot(std::uint32_t message) const noexcept;
   std::span<const std::byte> message_in(std::uint32_t slot) const noexcept;
-  // make(tensor, its elements) for what lies in a range; memory of this thread's, until the next call.
+  // make(tensor, its elements, position) for what lies in a range; memory of this thread's, until the next
+  // call.
   template <class Make>
   auto fragments_of(const Range& elements, Make&& make) const {
-    using Made = decltype(make(binding_.tensors[0], elements));
+    using Made = decltype(make(binding_.tensors[0], elements, std::uint64_t{}));
     thread_local std::vector<Made> made;
     made.clear();
     for_each_fragment(binding_.layout, elements, [&](std::size_t t, const Range& own) {
-      made.push_back(make(binding_.tensors[t], own));
+      made.push_back(make(binding_.tensors[t], own, std::uint64_t{binding_.layout[t].offset + own.offset}));
     });
     return std::span<const Made>(made);
   }
   std::span<const Fragment> inputs_of(const Range& elements) const;
+  std::span<const Fragment> sums_of(const Range& elements) const;
+  PieceCoder coder(std::uint32_t phase) const {
+    return {*binding_.codec,
+            binding_.dtype,
+            {.call = binding_.call, .stream = 2 * static_cast<std::uint32_t>(transport_.rank()) + phase}};
+  }
   // By the caller's thread.
   void apply(std::uint32_t step, StepResult& result);
   // Steps on a device: queued there, and finished by the host once they are done.
@@ -161,7 +169,6 @@ class Runner {
   void publish(DeviceStep& work);
   Error corrupt_payload(int author) const;
   void require_payload(const Contents& contents, std::size_t due) const;
-  std::span<const Fragment> sums_on_device(const Range& elements) const;
   DeviceSum sum_on_device(const Step& step) const;
   bool is_sent(std::uint32_t message) const noexcept { return sent_[message] != 0; }
   std::byte* device_slot(std::uint32_t message) const noexcept;

@@ -40,15 +40,6 @@ DeviceReport& Runner::report_of(const DeviceStep& work) const noexcept {
   return reinterpret_cast<DeviceReport*>(binding_.device->reports.data())[work.step];
 }
 
-// Of the owner's sums: no values, but their type.
-std::span<const Fragment> Runner::sums_on_device(const Range& elements) const {
-  return fragments_of(elements, [](const BoundTensor& tensor, const Range& own) {
-    return Fragment{
-        ConstView(nullptr, own.count, tensor.in.dtype, Memory::cuda),
-        tensor.server.data ? tensor.server.slice(own.offset - tensor.server_begin, own.count) : View{}};
-  });
-}
-
 DeviceSum Runner::sum_on_device(const Step& step) const {
   const int ranks = transport_.size();
   const std::byte* first = device_slot(step.from);
@@ -276,7 +267,7 @@ void Runner::end_encode(DeviceStep& work) {
 bool Runner::queue_reduce(DeviceStep& work) {
   const DeviceRange range("terse reduce");
   const Step& step = (*schedule_)[work.step];
-  const auto fragments = sums_on_device(step.elements);
+  const auto fragments = sums_of(step.elements);
   const std::size_t due = bytes_of(fragments) - kHeaderBytes;
   thread_local std::vector<Contents> messages;
   report_of(work) = {};
@@ -299,8 +290,7 @@ void Runner::end_reduce(DeviceStep& work) {
     work.result.failure = corrupt_payload(static_cast<int>(report.corrupt) - 1);
     work.flags = kSpoilt;
   } else if (work.flags == 0 && report.non_finite != 0) {
-    binding_.codec->device()->undo_reduce(binding_.device->queue, sum_on_device(step),
-                                          sums_on_device(step.elements),
+    binding_.codec->device()->undo_reduce(binding_.device->queue, sum_on_device(step), sums_of(step.elements),
                                           device_slot(step.message) + kHeaderBytes);
     binding_.device->queue.wait();
     work.flags = kNonFinite;
@@ -320,7 +310,7 @@ bool Runner::queue_decode(DeviceStep& work) {
       undo(step.undo, step.elements);
     }
     if (contents.flags != 0) return false;
-    const auto to = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own) {
+    const auto to = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own, auto) {
       return tensor.out.slice(own.offset, own.count);
     });
     const std::size_t due = bytes_of(inputs_of(step.elements)) - kHeaderBytes;

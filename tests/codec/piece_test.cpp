@@ -54,6 +54,13 @@ std::vector<Fragment> fragments_of(std::vector<Tensor>& values, std::vector<Tens
   return fragments;
 }
 
+// Sums that are to be made, with these residuals.
+std::vector<Fragment> sums_of(std::vector<Tensor>& residuals) {
+  std::vector<Fragment> sums;
+  for (Tensor& t : residuals) sums.push_back({ConstView(nullptr, t.count(), t.dtype()), t.view()});
+  return sums;
+}
+
 Sides encode_all(const Codec& codec, const std::vector<std::size_t>& counts, std::size_t total) {
   const PieceCoder coder(codec, DType::f32);
   Sides sides;
@@ -122,15 +129,13 @@ TEST(Pieces, AreReducedAsStepByStep) {
         const PieceCoder coder(*codec, DType::f32);
         const Sides sides = encode_all(*codec, counts, sum_of(counts));
         std::vector<Tensor> servers;
-        std::vector<View> residuals;
         for (std::size_t f = 0; f < counts.size(); ++f) {
           servers.emplace_back(normal_values(counts[f], DType::f32, 700 + f, 0), DType::f32);
         }
-        for (Tensor& t : servers) residuals.push_back(t.view());
         Bytes reduced(coder.max_bytes(counts));
         std::size_t reading = 0;
         reduced.resize(
-            coder.reduce(sides.opened, counts, residuals, kRanks, factor, sum_of(counts), reduced, reading));
+            coder.reduce(sides.opened, sums_of(servers), kRanks, factor, sum_of(counts), reduced, reading));
         const Contents result = open_message(*codec, sum_of(counts), DType::f32, reduced);
         ASSERT_EQ(result.flags, 0);
         std::vector<Tensor> decoded;
@@ -177,18 +182,16 @@ TEST(Pieces, AreTakenBackToTheLastElement) {
       std::vector<Tensor> before = sides.residuals[0];
       // in the reduction: a server residual that is too large for the average
       std::vector<Tensor> servers;
-      std::vector<View> residuals;
       for (std::size_t f = 0; f < counts.size(); ++f) {
         servers.emplace_back(normal_values(counts[f], DType::f32, 700 + f, 0), DType::f32);
       }
       const double most = limited ? 2 * kLimit : std::numeric_limits<double>::infinity();
       servers.back().set(counts.back() - 1, most);
       const std::vector<Tensor> servers_before = servers;
-      for (Tensor& t : servers) residuals.push_back(t.view());
       Bytes reduced(coder.max_bytes(counts));
       std::size_t reading = 0;
       const std::size_t bytes =
-          coder.reduce(sides.opened, counts, residuals, kRanks, 1.0, total, reduced, reading);
+          coder.reduce(sides.opened, sums_of(servers), kRanks, 1.0, total, reduced, reading);
       ASSERT_EQ(bytes, kHeaderBytes);
       ASSERT_TRUE(is_flagged(reduced));
       for (std::size_t f = 0; f < counts.size(); ++f) {
@@ -227,10 +230,12 @@ TEST(Pieces, ThatWereCutAreFound) {
       message.resize(bytes);
       std::vector<Contents> opened = sides.opened;
       opened[1] = open_message(*codec, sum_of(counts), DType::f32, message);
+      std::vector<Fragment> sums;
+      for (const std::size_t n : counts) sums.push_back({ConstView(nullptr, n, DType::f32)});
       Bytes reduced(coder.max_bytes(counts));
       std::size_t reading = 0;
       try {
-        coder.reduce(opened, counts, {}, kRanks, 1.0, sum_of(counts), reduced, reading);
+        coder.reduce(opened, sums, kRanks, 1.0, sum_of(counts), reduced, reading);
         FAIL() << bytes << " of " << whole << " bytes";
       } catch (const Error& error) {
         ASSERT_EQ(error.code(), ErrorCode::corrupt_data) << error.what();

@@ -229,12 +229,12 @@ TEST_F(DeviceCodecs, ReduceAsTheHost) {
           contents.push_back(open_message(*codec, total, dtype, slot, std::nullopt));
         }
         std::vector<Both> parts;
-        std::vector<View> residuals;
+        std::vector<Fragment> sums;
         std::vector<Fragment> device;
         parts.reserve(counts.size());
         for (const std::size_t n : counts) {
           parts.push_back(make(n, c));
-          residuals.push_back(feedback ? parts.back().residual.view() : View{});
+          sums.push_back({ConstView(nullptr, n, dtype), feedback ? parts.back().residual.view() : View{}});
           Fragment fragment = parts.back().on_device(feedback);
           fragment.values.data = nullptr;
           device.push_back(fragment);
@@ -242,7 +242,7 @@ TEST_F(DeviceCodecs, ReduceAsTheHost) {
         const std::vector<double> before = parts.front().residual.doubles();
         std::vector<std::byte> out(size);
         std::size_t reading = 0;
-        coder.reduce(contents, counts, residuals, divisor, c.factor, total, out, reading);
+        coder.reduce(contents, sums, divisor, c.factor, total, out, reading);
         const DeviceBytes slots(messages);
         const DeviceBytes result(size);
         const DeviceSum sum{slots.data() + kHeaderBytes, stride, ranks, divisor, c.factor};

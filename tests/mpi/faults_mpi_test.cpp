@@ -144,7 +144,8 @@ class Spoilt final : public Codec {
  private:
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, std::span<std::byte> payload) const override {
+  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+                                       std::span<std::byte> payload) const override {
     std::fill(payload.begin(), payload.end(), std::byte{1});
     return values.count;
   }
@@ -162,7 +163,8 @@ class SpoiltOnce final : public Codec {
  private:
   bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return 4 * count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, std::span<std::byte> payload) const override {
+  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+                                       std::span<std::byte> payload) const override {
     std::memcpy(payload.data(), values.data, 4 * values.count);
     return 4 * values.count;
   }
