@@ -129,6 +129,9 @@ class TERSE_API Codec {
   /// half way.
   void undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual,
                 double factor) const;
+  /// What do_encode_feedback does where it is not overridden.
+  std::optional<std::size_t> encode_runs(ConstView values, View residual, DType as, double factor,
+                                         const Occasion& occasion, std::span<std::byte> payload) const;
 
  private:
   friend class PieceCoder;

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "codec/onebit_kernels.hpp"
+#include "codec/quant_kernels.hpp"
 
 // What codecs do with one element or one block, for host and device alike, so that both write the same bits.
 // Nothing here may be contracted to a fused multiply-add (-ffp-contract=off, nvcc's -fmad=false). Host
@@ -20,6 +21,9 @@
 #else
 #define TERSE_HOST_DEVICE
 #endif
+// Compiled as part of whoever calls it: code for the oldest CPU in the midst of code for a new one is slow, a
+// hundred cycles at each change between the two ways to address vectors.
+#define TERSE_INTO_CALLER [[gnu::always_inline]] inline
 
 namespace terse::inline v0_1 {
 
@@ -163,6 +167,55 @@ TERSE_HOST_DEVICE constexpr bool is_onebit_scale(A scale) noexcept {
 template <class A>
 TERSE_HOST_DEVICE constexpr bool onebit_negative(A v) noexcept {
   return v < 0;
+}
+
+// --- quant ---
+
+/// The values that a block's codes stand for: (code - zero) * scale, code from 0 to top.
+template <class A>
+struct QuantGrid {
+  A scale = 0;
+  A inverse = 0;
+  unsigned zero = 0;
+  unsigned top = 0;
+
+  /// The largest magnitude among them.
+  TERSE_HOST_DEVICE A largest() const noexcept {
+    return static_cast<A>(zero > top - zero ? zero : top - zero) * scale;
+  }
+};
+
+/// The grid of a block whose values, and zero, lie from `low` to `high`, both finite. Rounded to nearest,
+/// none is further off than half a scale. For stochastic rounding, both ends lie within the grid. Where the
+/// scale would be no normal number, so small are the values, it is 0 and all stand for 0.
+template <class A>
+TERSE_INTO_CALLER TERSE_HOST_DEVICE QuantGrid<A> quant_grid(A low, A high,
+                                                            const QuantFormat& format) noexcept {
+  constexpr A kLeast = sizeof(A) == 8 ? static_cast<A>(0x1p-1022) : static_cast<A>(0x1p-126f);
+  QuantGrid<A> grid;
+  grid.top = format.top();
+  if (format.range == QuantRange::symmetric) {
+    grid.zero = grid.top / 2;
+    grid.scale = (-low > high ? -low : high) / static_cast<A>(grid.zero);
+  } else {
+    const A steps = static_cast<A>(format.rounding == Rounding::nearest ? grid.top : grid.top - 1);
+    grid.scale = high / steps - low / steps;
+  }
+  if (!(grid.scale >= kLeast)) {
+    grid.scale = 0;
+    grid.zero = grid.top / 2;
+    return grid;
+  }
+  grid.inverse = 1 / grid.scale;
+  if (format.range == QuantRange::minmax) {
+    const A at = -low * grid.inverse;
+    const auto whole = static_cast<unsigned>(at);
+    const A part = at - static_cast<A>(whole);
+    const bool up = format.rounding == Rounding::nearest ? part >= static_cast<A>(0.5) : part > 0;
+    grid.zero = whole + (up ? 1u : 0u);
+    if (grid.zero > grid.top) grid.zero = grid.top;
+  }
+  return grid;
 }
 
 }  // namespace terse::inline v0_1

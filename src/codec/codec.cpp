@@ -313,6 +313,11 @@ void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView val
 std::optional<std::size_t> Codec::do_encode_feedback(ConstView values, View residual, DType as, double factor,
                                                      const Occasion& occasion,
                                                      std::span<std::byte> payload) const {
+  return encode_runs(values, residual, as, factor, occasion, payload);
+}
+
+std::optional<std::size_t> Codec::encode_runs(ConstView values, View residual, DType as, double factor,
+                                              const Occasion& occasion, std::span<std::byte> payload) const {
   thread_local Scratch sum_memory;
   thread_local Scratch decoded_memory;
   const bool feedback = residual.data != nullptr;

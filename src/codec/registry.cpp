@@ -6,6 +6,7 @@
 #include "codec/cast.hpp"
 #include "codec/identity.hpp"
 #include "codec/onebit.hpp"
+#include "codec/quant.hpp"
 #include "codec/spec.hpp"
 
 namespace terse::inline v0_1 {
@@ -13,7 +14,7 @@ namespace {
 
 struct Table {
   std::mutex mutex;
-  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(), onebit_entry()};
+  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(), onebit_entry(), quant_entry()};
 };
 
 Table& table() {

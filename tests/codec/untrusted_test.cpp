@@ -90,6 +90,9 @@ TEST(Untrusted, EveryFlippedHeaderBitIsSeen) {
       const std::string outcome = decode(*c.codec, message, c.count, c.dtype);
       // no elements of f16 are as good as none of f32
       if (c.count == 0 && bit / 8 == 3 && outcome.empty()) continue;
+      // nor are codes of f16 other than those of f32, where scales are the accumulator's
+      const bool alike = c.codec->max_bytes(64, DType::f16) == c.codec->max_bytes(64, DType::f32);
+      if (alike && bit / 8 == 3 && outcome.empty()) continue;
       EXPECT_TRUE(outcome == "corrupt_data" || (outcome == "non_finite" && bit / 8 == 4))
           << "bit " << bit % 8 << " of byte " << bit / 8 << ": " << (outcome.empty() ? "accepted" : outcome);
     }

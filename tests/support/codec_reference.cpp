@@ -7,6 +7,47 @@
 #include <stdexcept>
 
 namespace terse::test {
+namespace {
+
+std::string option_of(const Codec& codec, const std::string& name) {
+  const std::string& spec = codec.spec();
+  const std::size_t at = spec.find(name + "=");
+  if (at == std::string::npos) throw std::logic_error("no " + name + " in " + spec);
+  const std::size_t begin = at + name.size() + 1;
+  return spec.substr(begin, spec.find(',', begin) - begin);
+}
+
+// The nearest value on a block's grid, or one of the two around it.
+void expect_quant(const Codec& codec, const std::vector<double>& values, DType as, Expected& expected) {
+  const int bits = std::stoi(option_of(codec, "bits"));
+  const bool symmetric = option_of(codec, "range") == "symmetric";
+  const bool stochastic = option_of(codec, "rounding") == "stochastic";
+  const int top = (1 << bits) - (symmetric ? 2 : 1);
+  const std::size_t block = codec.traits().block;
+  for (std::size_t begin = 0; begin < values.size(); begin += block) {
+    const std::size_t end = std::min(values.size(), begin + block);
+    double low = 0;
+    double high = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      low = std::min(low, values[i]);
+      high = std::max(high, values[i]);
+    }
+    const double scale =
+        symmetric ? std::max(-low, high) / (top / 2) : (high - low) / (stochastic ? top - 1 : top);
+    const double zero = symmetric ? top / 2 : stochastic ? std::ceil(-low / scale) : std::round(-low / scale);
+    const double rounding = 1e3 * unit_roundoff(accumulator_of(as));
+    for (std::size_t i = begin; i < end; ++i) {
+      const double t = scale == 0 ? 0 : std::clamp(values[i] / scale, -zero, top - zero);
+      const double q = std::nearbyint(t);
+      const bool tie = std::abs(std::abs(t - q) - 0.5) < rounding;
+      expected.values[i] = stochastic ? values[i] : q * scale;
+      expected.slack[i] = rounding * (scale + std::abs(values[i])) + (stochastic || tie ? scale : 0) +
+                          2 * unit_roundoff(as) * std::abs(values[i]) + scale * unit_roundoff(as);
+    }
+  }
+}
+
+}  // namespace
 
 Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as) {
   Expected expected{values, std::vector<double>(values.size(), 0.0)};
@@ -33,6 +74,8 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
                      1.01 * unit_roundoff(as));
       }
     }
+  } else if (codec.name() == "quant") {
+    expect_quant(codec, values, as, expected);
   } else {
     throw std::logic_error("no reference for codec " + std::string(codec.name()) + ": write one");
   }

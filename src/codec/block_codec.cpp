@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/block_codec.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "codec/elements.hpp"
+#include "codec/spec.hpp"
+#include "core/scratch.hpp"
+
+namespace terse::inline v0_1 {
+namespace {
+
+constexpr std::size_t kMostBlock = 65536;
+
+// Elements that are worked on at a time: whole blocks, which leave room in a first-level cache.
+constexpr std::size_t run_of(std::size_t block) {
+  constexpr std::size_t kTarget = 2048;
+  return block >= kTarget ? block : kTarget / block * block;
+}
+
+void fill_with_zeros(const View& view, std::size_t from) {
+  const View rest = view.slice(from, view.count - from);
+  if (!rest.empty()) std::memset(rest.data, 0, rest.bytes());
+}
+
+}  // namespace
+
+std::size_t BlockCodec::do_max_bytes(std::size_t count, DType dtype) const {
+  const std::size_t block = traits().block;
+  const std::size_t rest = count % block;
+  const std::size_t whole = count / block;
+  return (whole == 0 ? 0 : whole * block_bytes(block, dtype)) + (rest == 0 ? 0 : block_bytes(rest, dtype));
+}
+
+std::optional<std::size_t> BlockCodec::do_encode(ConstView values, DType as, const Occasion& occasion,
+                                                 std::span<std::byte> payload) const {
+  return BlockCodec::do_encode_feedback(values, {}, as, 1.0, occasion, payload);
+}
+
+std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View residual, DType as,
+                                                          double factor, const Occasion& occasion,
+                                                          std::span<std::byte> payload) const {
+  thread_local Scratch memory;
+  const DType accumulator = accumulator_of(as);
+  const bool feedback = residual.data != nullptr;
+  // what receivers hold is not what is decoded, but rounded, or beyond the range
+  if (factor != 1.0 || (feedback && values.dtype != as)) {
+    return encode_runs(values, residual, as, factor, occasion, payload);
+  }
+  const std::size_t run = run_of(traits().block);
+  std::byte* out = payload.data();
+  for (std::size_t begin = 0; begin < values.count; begin += run) {
+    const std::size_t n = std::min(run, values.count - begin);
+    const std::size_t padded = groups_of(n) * kBlockGroup;
+    const ConstView x = values.slice(begin, n);
+    const View e = feedback ? residual.slice(begin, n) : View{};
+    const bool direct =
+        feedback && e.dtype == accumulator && n == padded;  // residuals are written by the kernel
+    std::size_t done = 0;
+    if (!feedback && x.dtype == accumulator && n == padded) {
+      done = encode_blocks(x, nullptr, as, occasion.at(begin), out);
+    } else {
+      const View v = memory.view(padded, accumulator);
+      const View own = v.slice(0, n);
+      if (x.dtype == accumulator && feedback) {
+        add(x, e, own);
+      } else {
+        convert(x, own, Into::overwrite, 1.0);
+        if (feedback) add(own, e, own);
+      }
+      fill_with_zeros(v, n);
+      done = encode_blocks(v, direct ? e.data : feedback ? v.data : nullptr, as, occasion.at(begin), out);
+      if (done == padded && feedback && !direct) keep(own, e);
+    }
+    if (done != padded) {
+      const std::size_t changed = begin + (direct ? done : 0);
+      if (feedback) {
+        undo_run(payload.first(do_max_bytes(changed, as)), as, values.slice(0, changed),
+                 residual.slice(0, changed), factor);
+      }
+      return std::nullopt;
+    }
+    out += do_max_bytes(n, as);
+  }
+  return static_cast<std::size_t>(out - payload.data());
+}
+
+void BlockCodec::do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
+                           double factor) const {
+  thread_local Scratch memory;
+  const auto corrupt = [&] {
+    throw Error(ErrorCode::corrupt_data,
+                "corrupt message for codec " + spec() + ": its payload is not one of it");
+  };
+  if (payload.size() != do_max_bytes(out.count, as)) corrupt();
+  const DType accumulator = accumulator_of(as);
+  const std::size_t run = run_of(traits().block);
+  const std::byte* in = payload.data();
+  for (std::size_t begin = 0; begin < out.count; begin += run) {
+    const std::size_t n = std::min(run, out.count - begin);
+    const std::size_t padded = groups_of(n) * kBlockGroup;
+    const View to = out.slice(begin, n);
+    if (to.dtype == accumulator && n == padded) {
+      if (!decode_blocks(in, as, to, into == Into::add ? into : Into::overwrite, factor)) corrupt();
+    } else {
+      const View v = memory.view(padded, accumulator);
+      if (!decode_blocks(in, as, v, Into::overwrite, factor)) corrupt();
+      convert(v.slice(0, n), to, into, 1.0);
+    }
+    in += do_max_bytes(n, as);
+  }
+}
+
+std::size_t block_argument(const CodecEntry& entry, CodecArguments& arguments) {
+  const std::size_t block = count_argument(entry, arguments, "block", kBlockGroup, kMostBlock);
+  if (block % kBlockGroup != 0) {
+    throw Error(ErrorCode::invalid_argument, "codec " + entry.name + ": block=" + std::to_string(block) +
+                                                 " is not a multiple of " + std::to_string(kBlockGroup));
+  }
+  arguments["block"] = std::to_string(block);
+  return block;
+}
+
+std::uint32_t seed_argument(const CodecEntry& entry, CodecArguments& arguments) {
+  const std::size_t seed =
+      count_argument(entry, arguments, "seed", 0, std::numeric_limits<std::uint32_t>::max());
+  arguments["seed"] = std::to_string(seed);
+  return static_cast<std::uint32_t>(seed);
+}
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Included once per SIMD target by Highway's foreach_target, hence the guard that toggles.
+
+#include <hwy/highway.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(TERSE_CODEC_CODES_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef TERSE_CODEC_CODES_INL
+#undef TERSE_CODEC_CODES_INL
+#else
+#define TERSE_CODEC_CODES_INL
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace terse::inline v0_1 {
+namespace HWY_NAMESPACE {
+
+// 64 codes of 8, 6, 4 or 2 bits, a byte each, from and to 8 * bits bytes. Byte k of those has codes k, n + k,
+// ... from its lowest bits on, where n is 64, 32 and 16 for 8, 4 and 2 bits. With 6 bits, byte k of 48 has
+// code k; above it, byte k of the first, second and third 16 have bits 0 and 1, 2 and 3, 4 and 5 of code 48 +
+// k.
+
+#if HWY_TARGET == HWY_SCALAR
+using CodeTag = hwy::HWY_NAMESPACE::CappedTag<std::uint8_t, 1>;
+template <int kBits, class V>
+HWY_INLINE V codes_up(V v) {
+  return hwy::HWY_NAMESPACE::ShiftLeft<kBits>(v);
+}
+template <int kBits, class V>
+HWY_INLINE V codes_down(V v) {
+  return hwy::HWY_NAMESPACE::ShiftRight<kBits>(v);
+}
+#else
+using CodeTag = hwy::HWY_NAMESPACE::CappedTag<std::uint8_t, 16>;
+template <int kBits, class V>
+HWY_INLINE V codes_up(V v) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const CodeTag d;
+  const hn::RepartitionToWide<CodeTag> pairs;
+  return hn::And(hn::BitCast(d, hn::ShiftLeft<kBits>(hn::BitCast(pairs, v))),
+                 hn::Set(d, static_cast<std::uint8_t>(0xff << kBits)));
+}
+template <int kBits, class V>
+HWY_INLINE V codes_down(V v) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const CodeTag d;
+  const hn::RepartitionToWide<CodeTag> pairs;
+  return hn::And(hn::BitCast(d, hn::ShiftRight<kBits>(hn::BitCast(pairs, v))),
+                 hn::Set(d, static_cast<std::uint8_t>(0xff >> kBits)));
+}
+#endif
+
+template <unsigned kBits>
+HWY_INLINE void pack_group(const std::uint8_t* HWY_RESTRICT codes, std::uint8_t* HWY_RESTRICT out) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const CodeTag d;
+  if constexpr (kBits == 8) {
+    std::memcpy(out, codes, 64);
+  } else if constexpr (kBits == 4) {
+    for (std::size_t k = 0; k < 32; k += hn::Lanes(d)) {
+      hn::StoreU(hn::Or(hn::LoadU(d, codes + k), codes_up<4>(hn::LoadU(d, codes + 32 + k))), d, out + k);
+    }
+  } else {
+    for (std::size_t k = 0; k < 16; k += hn::Lanes(d)) {
+      const auto a = hn::LoadU(d, codes + k);
+      const auto b = hn::LoadU(d, codes + 16 + k);
+      const auto c = hn::LoadU(d, codes + 32 + k);
+      const auto last = hn::LoadU(d, codes + 48 + k);
+      if constexpr (kBits == 6) {
+        hn::StoreU(hn::Or(a, codes_up<6>(last)), d, out + k);
+        hn::StoreU(hn::Or(b, codes_up<6>(codes_down<2>(last))), d, out + 16 + k);
+        hn::StoreU(hn::Or(c, codes_up<6>(codes_down<4>(last))), d, out + 32 + k);
+      } else {
+        hn::StoreU(hn::Or(hn::Or(a, codes_up<2>(b)), hn::Or(codes_up<4>(c), codes_up<6>(last))), d, out + k);
+      }
+    }
+  }
+}
+
+template <unsigned kBits>
+HWY_INLINE void unpack_group(const std::uint8_t* HWY_RESTRICT in, std::uint8_t* HWY_RESTRICT codes) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const CodeTag d;
+  if constexpr (kBits == 8) {
+    std::memcpy(codes, in, 64);
+  } else if constexpr (kBits == 4) {
+    for (std::size_t k = 0; k < 32; k += hn::Lanes(d)) {
+      const auto both = hn::LoadU(d, in + k);
+      hn::StoreU(hn::And(both, hn::Set(d, std::uint8_t{15})), d, codes + k);
+      hn::StoreU(codes_down<4>(both), d, codes + 32 + k);
+    }
+  } else {
+    for (std::size_t k = 0; k < 16; k += hn::Lanes(d)) {
+      const auto a = hn::LoadU(d, in + k);
+      if constexpr (kBits == 6) {
+        const auto b = hn::LoadU(d, in + 16 + k);
+        const auto c = hn::LoadU(d, in + 32 + k);
+        const auto low = hn::Set(d, std::uint8_t{63});
+        hn::StoreU(hn::And(a, low), d, codes + k);
+        hn::StoreU(hn::And(b, low), d, codes + 16 + k);
+        hn::StoreU(hn::And(c, low), d, codes + 32 + k);
+        hn::StoreU(
+            hn::Or(codes_down<6>(a), hn::Or(codes_up<2>(codes_down<6>(b)), codes_up<4>(codes_down<6>(c)))), d,
+            codes + 48 + k);
+      } else {
+        const auto low = hn::Set(d, std::uint8_t{3});
+        hn::StoreU(hn::And(a, low), d, codes + k);
+        hn::StoreU(hn::And(codes_down<2>(a), low), d, codes + 16 + k);
+        hn::StoreU(hn::And(codes_down<4>(a), low), d, codes + 32 + k);
+        hn::StoreU(codes_down<6>(a), d, codes + 48 + k);
+      }
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace terse::inline v0_1
+HWY_AFTER_NAMESPACE();
+#endif

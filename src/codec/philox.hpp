@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <terse/codec.hpp>
+
+#include "codec/arithmetic.hpp"
+
+// Random numbers that can be drawn again, anywhere: Philox4x32-10 (Salmon et al., "Parallel random numbers:
+// as easy as 1, 2, 3", SC 2011). Its key is a codec's seed and the stream, its counter a quarter of the
+// element's position in the tensor, and the call; of the four words that it gives, an element has the one of
+// its position modulo 4. These are the numbers of cuRAND's curandStatePhilox4_32_10_t after
+// curand_init(stream * 2^32 + seed, call, position).
+
+namespace terse::inline v0_1 {
+
+using PhiloxWords = std::array<std::uint32_t, 4>;
+
+inline constexpr std::uint32_t kPhiloxFactors[2] = {0xD2511F53u, 0xCD9E8D57u};
+inline constexpr std::uint32_t kPhiloxSteps[2] = {0x9E3779B9u, 0xBB67AE85u};  // of the key, after each round
+inline constexpr int kPhiloxRounds = 10;
+
+/// Philox4x32-10 of a counter under a key.
+TERSE_HOST_DEVICE constexpr PhiloxWords philox(PhiloxWords counter, std::uint32_t key0, std::uint32_t key1) {
+  for (int round = 0; round < kPhiloxRounds; ++round) {
+    const std::uint64_t a = std::uint64_t{kPhiloxFactors[0]} * counter[0];
+    const std::uint64_t b = std::uint64_t{kPhiloxFactors[1]} * counter[2];
+    counter = {static_cast<std::uint32_t>(b >> 32) ^ counter[1] ^ key0, static_cast<std::uint32_t>(b),
+               static_cast<std::uint32_t>(a >> 32) ^ counter[3] ^ key1, static_cast<std::uint32_t>(a)};
+    key0 += kPhiloxSteps[0];
+    key1 += kPhiloxSteps[1];
+  }
+  return counter;
+}
+
+/// The 32 random bits of the element at `occasion.position`.
+TERSE_HOST_DEVICE constexpr std::uint32_t random_word(std::uint32_t seed, const Occasion& occasion) {
+  const std::uint64_t quarter = occasion.position / 4;
+  const PhiloxWords words =
+      philox({static_cast<std::uint32_t>(quarter), static_cast<std::uint32_t>(quarter >> 32),
+              static_cast<std::uint32_t>(occasion.call), static_cast<std::uint32_t>(occasion.call >> 32)},
+             seed, occasion.stream);
+  return words[occasion.position % 4];
+}
+
+/// 24 of the bits as a number in [0, 1), which a float has exactly.
+template <class A>
+TERSE_HOST_DEVICE constexpr A random_unit(std::uint32_t word) {
+  return static_cast<A>(static_cast<std::int32_t>(word >> 8)) * static_cast<A>(0x1p-24);
+}
+
+}  // namespace terse::inline v0_1

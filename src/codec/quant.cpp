@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// quant: a few bits an element on a grid that the elements of a block share.
+//
+// Payload, for each block of `block` elements (the last may be short):
+//   scale   one value of the tensor's accumulator: the distance of two values of the grid
+//   zero    a byte, the code that stands for 0; only with range=minmax
+//   codes   `bits` bits an element, of whole groups of 64 (codes-inl.hpp has their places); what lies behind
+//   the
+//           tensor's end has zero's code
+// A code stands for (code - zero) * scale. With range=symmetric zero is in the middle, 2^(bits-1) - 1, and
+// the largest code is not used; scale is max |v| over that. With range=minmax the grid goes from the smallest
+// to the largest element, or to 0 where that is beyond them, shifted so that 0 is on it: so an element is
+// never off by more than itself, and feedback is sound.
+//
+// rounding=stochastic goes up with a probability of what is left, so that a value is right in the mean: QSGD
+// (Alistarh et al., NeurIPS 2017). Block by block, nearest: ZeRO++ (Wang et al., 2023). From min to max: CGX
+// (Markov et al., Middleware 2022).
+#include "codec/quant.hpp"
+
+#include <array>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "codec/arithmetic.hpp"
+#include "codec/quant_kernels.hpp"
+#include "codec/spec.hpp"
+
+namespace terse::inline v0_1 {
+namespace {
+
+class Quant final : public BlockCodec {
+ public:
+  Quant(const CodecArguments& arguments, std::size_t block, const QuantFormat& format)
+      : BlockCodec("quant", canonical_spec(quant_entry(), arguments), traits_of(block, format)),
+        format_(format) {}
+
+ private:
+  static CodecTraits traits_of(std::size_t block, const QuantFormat& format) {
+    constexpr double kSlack = 1 + 1e-4;  // for roundings
+    const bool symmetric = format.range == QuantRange::symmetric;
+    const bool nearest = format.rounding == Rounding::nearest;
+    // the scale over the largest magnitude, at most
+    const double scale = symmetric ? 2.0 / format.top() : 2.0 / (nearest ? format.top() : format.top() - 1);
+    CodecTraits traits;
+    traits.block = block;
+    traits.unbiased = !nearest;
+    traits.block_error_bound = kSlack * (nearest ? scale / 2 : scale);
+    // stochastic: of each element, the square of the error is scale^2 / 4 in the mean, or less
+    traits.contractive = nearest || static_cast<double>(block) * scale * scale / 4 < 1;
+    return traits;
+  }
+
+  std::size_t block_bytes(std::size_t n, DType as) const override {
+    return format_.head(size_of(accumulator_of(as))) + groups_of(n) * (kBlockGroup / 8) * format_.bits;
+  }
+  std::size_t encode_blocks(ConstView values, void* left, DType as, const Occasion& occasion,
+                            std::byte* out) const override {
+    return quant_encode(values, left, traits().block, as, format_, occasion, out);
+  }
+  bool decode_blocks(const std::byte* in, DType as, View out, Into into, double factor) const override {
+    return quant_decode(in, traits().block, as, out, format_, into, factor);
+  }
+
+  QuantFormat format_;
+};
+
+struct Preset {
+  const char* name;
+  const char* bits;
+  const char* block;
+  const char* rounding;
+  const char* range;
+};
+// What their papers' experiments have, where these say it.
+constexpr std::array kPresets = {Preset{"qsgd", "4", "512", "stochastic", "symmetric"},
+                                 Preset{"zeropp", "4", "256", "nearest", "symmetric"},
+                                 Preset{"cgx", "4", "512", "nearest", "minmax"}};
+
+[[noreturn]] void refuse(const std::string& what) {
+  throw Error(ErrorCode::invalid_argument, "codec quant: " + what);
+}
+
+void apply_preset(CodecArguments& arguments) {
+  const std::size_t chosen =
+      choice_argument(quant_entry(), arguments, "preset", {"none", "qsgd", "zeropp", "cgx"});
+  if (chosen == 0) return;
+  const Preset& preset = kPresets[chosen - 1];
+  for (const CodecOption& option : quant_entry().options) {
+    if (option.positional || option.name == "seed" || arguments[option.name] == option.default_value)
+      continue;
+    refuse(std::string(preset.name) + " says what " + option.name + " is: leave it out, or leave " +
+           preset.name + " out");
+  }
+  arguments["bits"] = preset.bits;
+  arguments["block"] = preset.block;
+  arguments["rounding"] = preset.rounding;
+  arguments["range"] = preset.range;
+  arguments["preset"] = "none";
+}
+
+}  // namespace
+
+CodecEntry quant_entry() {
+  return {.name = "quant",
+          .summary = "8, 6, 4 or 2 bits an element, on a grid for each block",
+          .options = {{"bits", "8", "of an element: 8, 6, 4 or 2"},
+                      {"block", "256", "elements that share a grid, a multiple of 64 up to 65536"},
+                      {"rounding", "nearest",
+                       "nearest, or stochastic: right in the mean, for use without feedback"},
+                      {"range", "minmax", "what the grid covers: minmax, or symmetric about 0"},
+                      {"seed", "0", "of stochastic rounding"},
+                      {"preset", "none", "the choices of qsgd, zeropp or cgx", true}},
+          .examples = {"quant", "quant:bits=6,block=64", "quant:bits=4", "quant:bits=2,block=128",
+                       "quant:range=symmetric", "quant:bits=6,range=symmetric",
+                       "quant:bits=4,range=symmetric,block=64", "quant:bits=2,range=symmetric",
+                       "quant:rounding=stochastic,block=64", "quant:bits=2,rounding=stochastic", "quant:qsgd",
+                       "quant:zeropp", "quant:cgx"},
+          .make = [](CodecArguments arguments) -> std::shared_ptr<const Codec> {
+            const CodecEntry entry = quant_entry();
+            apply_preset(arguments);
+            constexpr std::array<unsigned, 4> kBits = {8, 6, 4, 2};
+            QuantFormat format;
+            format.bits = kBits[choice_argument(entry, arguments, "bits", {"8", "6", "4", "2"})];
+            format.rounding = choice_argument(entry, arguments, "rounding", {"nearest", "stochastic"}) == 0
+                                  ? Rounding::nearest
+                                  : Rounding::stochastic;
+            format.range = choice_argument(entry, arguments, "range", {"minmax", "symmetric"}) == 0
+                               ? QuantRange::minmax
+                               : QuantRange::symmetric;
+            format.seed = seed_argument(entry, arguments);
+            if (format.seed != 0 && format.rounding == Rounding::nearest) {
+              refuse("seed=" + arguments["seed"] + " is for rounding=stochastic: leave it out");
+            }
+            const std::size_t block = block_argument(entry, arguments);
+            return std::make_shared<Quant>(arguments, block, format);
+          }};
+}
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/quant_kernels.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "codec/arithmetic.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "codec/quant_kernels.cpp"
+#include <hwy/foreach_target.h>
+
+#include "codec/codes-inl.hpp"
+#include "codec/philox-inl.hpp"
+#include "codec/simd-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace terse::inline v0_1 {
+namespace HWY_NAMESPACE {
+
+// Lanes that are whole numbers from 0 to 255, as bytes.
+template <class D>
+HWY_INLINE void store_codes(D, hn::Vec<D> v, std::uint8_t* p) {
+  const hn::Rebind<std::int32_t, D> i32;
+  const hn::Rebind<std::uint8_t, D> u8;
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    hn::StoreU(hn::DemoteTo(u8, hn::ConvertTo(i32, v)), u8, p);
+  } else {
+    hn::StoreU(hn::DemoteTo(u8, hn::DemoteTo(i32, v)), u8, p);
+  }
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> load_codes(D d, const std::uint8_t* p) {
+  const hn::Rebind<std::int32_t, D> i32;
+  const hn::Rebind<std::uint8_t, D> u8;
+  const auto codes = hn::PromoteTo(i32, hn::LoadU(u8, p));
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    return hn::ConvertTo(d, codes);
+  } else {
+    return hn::PromoteTo(d, codes);
+  }
+}
+
+// The smallest and the largest of the values and zero; NaN where one is not finite. Of whole groups, which
+// have an even number of vectors.
+template <class A>
+HWY_INLINE void find_range(const A* v, std::size_t n, A& low, A& high) {
+  const Lanes64<A> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const std::size_t second = lanes == kBlockGroup ? 0 : lanes;  // twice the same, if a group is one vector
+  auto low0 = hn::Zero(d);
+  auto low1 = low0;
+  auto high0 = low0;
+  auto high1 = low0;
+  auto bad0 = low0;  // stay zero unless some value times zero is NaN
+  auto bad1 = low0;
+  for (std::size_t i = 0; i < n; i += lanes + second) {
+    const auto x = hn::LoadU(d, v + i);
+    const auto y = hn::LoadU(d, v + i + second);
+    low0 = hn::Min(low0, x);
+    low1 = hn::Min(low1, y);
+    high0 = hn::Max(high0, x);
+    high1 = hn::Max(high1, y);
+    bad0 = hn::Or(bad0, hn::Mul(x, hn::Zero(d)));
+    bad1 = hn::Or(bad1, hn::Mul(y, hn::Zero(d)));
+  }
+  const auto bad = hn::Or(bad0, bad1);
+  low = hn::GetLane(hn::MinOfLanes(d, hn::Min(low0, low1)));
+  high = hn::GetLane(hn::MaxOfLanes(d, hn::Max(high0, high1)));
+  if (!hn::AllTrue(d, hn::Eq(bad, hn::Zero(d)))) low = high = std::numeric_limits<A>::quiet_NaN();
+}
+
+template <class A, unsigned kBits, Rounding kRounding, bool kLeaves>
+HWY_INLINE void quantize(const A* v, A* left, std::size_t n, const QuantGrid<A>& grid, std::uint32_t seed,
+                         const Occasion& occasion, std::uint8_t* out) {
+  const Lanes64<A> d;
+  const auto inverse = hn::Set(d, grid.inverse);
+  const auto scale = hn::Set(d, grid.scale);
+  const auto zero = hn::Set(d, static_cast<A>(grid.zero));
+  const auto most = hn::Set(d, static_cast<A>(grid.top - grid.zero));
+  const auto least = hn::Neg(zero);
+  HWY_ALIGN std::uint8_t unpacked[kBlockGroup];
+  HWY_ALIGN std::uint32_t words[kRandomGroup];
+  for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
+    if constexpr (kRounding == Rounding::stochastic) random_words(seed, occasion.at(begin), words);
+    std::uint8_t* codes = kBits == 8 ? out : unpacked;
+    for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
+      const auto x = hn::LoadU(d, v + begin + i);
+      const auto t = hn::Min(hn::Max(hn::Mul(x, inverse), least), most);
+      auto q = t;
+      if constexpr (kRounding == Rounding::nearest) {
+        q = hn::Round(t);
+      } else {
+        const auto below = hn::Floor(t);
+        const auto up = hn::Lt(random_units(d, words + i), hn::Sub(t, below));
+        q = hn::Add(below, hn::IfThenElseZero(up, hn::Set(d, A{1})));
+      }
+      if constexpr (kLeaves) hn::StoreU(hn::Sub(x, hn::Mul(q, scale)), d, left + begin + i);
+      store_codes(d, hn::Add(q, zero), codes + i);
+    }
+    if constexpr (kBits != 8) pack_group<kBits>(unpacked, out);
+    out += kBlockGroup / 8 * kBits;
+  }
+}
+
+template <unsigned kBits, Rounding kRounding, bool kLeaves, class A>
+std::size_t encode_run(const A* v, A* left, std::size_t count, std::size_t block, DType as,
+                       const QuantFormat& format, const Occasion& occasion, std::byte* out) {
+  // A block's grid is a chain of divisions, which takes as long as its codes: those of several go side by
+  // side.
+  constexpr std::size_t kTogether = 32;
+  QuantGrid<A> grids[kTogether];
+  A low[kTogether];
+  A high[kTogether];
+  for (std::size_t first = 0; first < count; first += kTogether * block) {
+    const std::size_t last = std::min(count, first + kTogether * block);
+    std::size_t b = 0;
+    for (std::size_t begin = first; begin < last; begin += block, ++b) {
+      find_range(v + begin, std::min(block, last - begin), low[b], high[b]);
+    }
+    for (std::size_t k = 0; k < b; ++k) grids[k] = quant_grid(low[k], high[k], format);
+    b = 0;
+    for (std::size_t begin = first; begin < last; begin += block, ++b) {
+      const std::size_t n = std::min(block, last - begin);
+      const QuantGrid<A>& grid = grids[b];
+      const bool finite = low[b] == low[b] && is_finite(onebit_rounded_scale(grid.largest(), as));
+      if (!finite) return begin;  // a value, or what would be decoded
+      std::memcpy(out, &grid.scale, sizeof(A));
+      if (format.range == QuantRange::minmax) out[sizeof(A)] = static_cast<std::byte>(grid.zero);
+      out += format.head(sizeof(A));
+      quantize<A, kBits, kRounding, kLeaves>(v + begin, kLeaves ? left + begin : nullptr, n, grid,
+                                             format.seed, occasion.at(begin),
+                                             reinterpret_cast<std::uint8_t*>(out));
+      out += n / 8 * kBits;
+    }
+  }
+  return count;
+}
+
+template <class Run>
+auto with_bits(unsigned bits, Run&& run) {
+  switch (bits) {
+    case 8:
+      return run.template operator()<8>();
+    case 6:
+      return run.template operator()<6>();
+    case 4:
+      return run.template operator()<4>();
+    default:
+      return run.template operator()<2>();
+  }
+}
+
+template <class A>
+std::size_t encode_typed(ConstView values, void* left, std::size_t block, DType as, const QuantFormat& format,
+                         const Occasion& occasion, std::byte* out) {
+  return with_bits(format.bits, [&]<unsigned kBits>() {
+    const auto run = [&]<Rounding kRounding, bool kLeaves>() {
+      return encode_run<kBits, kRounding, kLeaves>(static_cast<const A*>(values.data), static_cast<A*>(left),
+                                                   values.count, block, as, format, occasion, out);
+    };
+    if (format.rounding == Rounding::nearest) {
+      return left == nullptr ? run.template operator()<Rounding::nearest, false>()
+                             : run.template operator()<Rounding::nearest, true>();
+    }
+    return left == nullptr ? run.template operator()<Rounding::stochastic, false>()
+                           : run.template operator()<Rounding::stochastic, true>();
+  });
+}
+
+std::size_t encode_blocks(ConstView values, void* left, std::size_t block, DType as,
+                          const QuantFormat& format, const Occasion& occasion, std::byte* out) {
+  return values.dtype == DType::f64 ? encode_typed<double>(values, left, block, as, format, occasion, out)
+                                    : encode_typed<float>(values, left, block, as, format, occasion, out);
+}
+
+// Returns the largest code.
+template <class A, unsigned kBits, bool kAdds>
+HWY_INLINE unsigned dequantize(const std::uint8_t* in, A* out, std::size_t n, A scale, unsigned zero) {
+  const Lanes64<A> d;
+  const CodeTag bytes;
+  const auto by = hn::Set(d, scale);
+  const auto middle = hn::Set(d, static_cast<A>(zero));
+  HWY_ALIGN std::uint8_t unpacked[kBlockGroup];
+  auto most = hn::Zero(bytes);
+  for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
+    const std::uint8_t* codes = in;
+    if constexpr (kBits != 8) {
+      unpack_group<kBits>(in, unpacked);
+      codes = unpacked;
+    }
+    for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(bytes)) {
+      most = hn::Max(most, hn::LoadU(bytes, codes + i));
+    }
+    for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
+      A* to = out + begin + i;
+      auto v = hn::Mul(hn::Sub(load_codes(d, codes + i), middle), by);
+      if constexpr (kAdds) v = hn::Add(hn::LoadU(d, to), v);
+      hn::StoreU(v, d, to);
+    }
+    in += kBlockGroup / 8 * kBits;
+  }
+  HWY_ALIGN std::uint8_t lanes[16];
+  hn::Store(most, bytes, lanes);
+  return *std::max_element(lanes, lanes + hn::Lanes(bytes));
+}
+
+template <unsigned kBits, class A>
+bool decode_run(const std::byte* in, std::size_t block, DType as, A* out, std::size_t count,
+                const QuantFormat& format, Into into, double factor) {
+  for (std::size_t begin = 0; begin < count; begin += block) {
+    const std::size_t n = std::min(block, count - begin);
+    QuantGrid<A> grid;
+    std::memcpy(&grid.scale, in, sizeof(A));
+    grid.top = format.top();
+    grid.zero = format.range == QuantRange::minmax ? std::to_integer<unsigned>(in[sizeof(A)]) : grid.top / 2;
+    if (!is_onebit_scale(grid.scale) || grid.zero > grid.top ||
+        !is_finite(onebit_rounded_scale(grid.largest(), as))) {
+      return false;
+    }
+    in += format.head(sizeof(A));
+    const auto* codes = reinterpret_cast<const std::uint8_t*>(in);
+    const A scale = grid.scale * static_cast<A>(factor);
+    const unsigned most = into == Into::add
+                              ? dequantize<A, kBits, true>(codes, out + begin, n, scale, grid.zero)
+                              : dequantize<A, kBits, false>(codes, out + begin, n, scale, grid.zero);
+    if (most > grid.top) return false;
+    in += n / 8 * kBits;
+  }
+  return true;
+}
+
+bool decode_blocks(const std::byte* in, std::size_t block, DType as, View out, const QuantFormat& format,
+                   Into into, double factor) {
+  return with_bits(format.bits, [&]<unsigned kBits>() {
+    return out.dtype == DType::f64 ? decode_run<kBits>(in, block, as, static_cast<double*>(out.data),
+                                                       out.count, format, into, factor)
+                                   : decode_run<kBits>(in, block, as, static_cast<float*>(out.data),
+                                                       out.count, format, into, factor);
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace terse::inline v0_1
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace terse::inline v0_1 {
+
+HWY_EXPORT(encode_blocks);
+HWY_EXPORT(decode_blocks);
+
+std::size_t quant_encode(ConstView values, void* left, std::size_t block, DType as, const QuantFormat& format,
+                         const Occasion& occasion, std::byte* out) {
+  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, left, block, as, format, occasion, out);
+}
+
+bool quant_decode(const std::byte* in, std::size_t block, DType as, View out, const QuantFormat& format,
+                  Into into, double factor) {
+  return HWY_DYNAMIC_DISPATCH(decode_blocks)(in, block, as, out, format, into, factor);
+}
+
+}  // namespace terse::inline v0_1
+#endif
