@@ -60,7 +60,7 @@ std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View
         feedback && e.dtype == accumulator && n == padded;  // residuals are written by the kernel
     std::size_t done = 0;
     if (!feedback && x.dtype == accumulator && n == padded) {
-      done = encode_blocks(x, nullptr, as, occasion.at(begin), out);
+      done = encode_blocks(x, n, nullptr, as, occasion.at(begin), out);
     } else {
       const View v = memory.view(padded, accumulator);
       const View own = v.slice(0, n);
@@ -71,7 +71,7 @@ std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View
         if (feedback) add(own, e, own);
       }
       fill_with_zeros(v, n);
-      done = encode_blocks(v, direct ? e.data : feedback ? v.data : nullptr, as, occasion.at(begin), out);
+      done = encode_blocks(v, n, direct ? e.data : feedback ? v.data : nullptr, as, occasion.at(begin), out);
       if (done == padded && feedback && !direct) keep(own, e);
     }
     if (done != padded) {

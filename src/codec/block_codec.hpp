@@ -29,8 +29,8 @@ class BlockCodec : public Codec {
   /// up to a whole group. Where `left` is not null it takes what the messages leave out of each value, and
   /// may be the values themselves. Returns the elements of the blocks before one with a value that cannot be
   /// represented, or all; `left` is as it was from there on.
-  virtual std::size_t encode_blocks(ConstView values, void* left, DType as, const Occasion& occasion,
-                                    std::byte* out) const = 0;
+  virtual std::size_t encode_blocks(ConstView values, std::size_t n, void* left, DType as,
+                                    const Occasion& occasion, std::byte* out) const = 0;
   /// Decodes such a run into (or adds it to) `out`, of the accumulator's type and whole groups. False where
   /// an encoder never writes that.
   virtual bool decode_blocks(const std::byte* in, DType as, View out, Into into, double factor) const = 0;

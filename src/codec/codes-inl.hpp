@@ -18,6 +18,32 @@ HWY_BEFORE_NAMESPACE();
 namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
 
+// Lanes that are whole numbers from 0 to 255, as bytes.
+template <class D>
+HWY_INLINE void store_codes(D, hwy::HWY_NAMESPACE::Vec<D> v, std::uint8_t* p) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::Rebind<std::int32_t, D> i32;
+  const hn::Rebind<std::uint8_t, D> u8;
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    hn::StoreU(hn::DemoteTo(u8, hn::ConvertTo(i32, v)), u8, p);
+  } else {
+    hn::StoreU(hn::DemoteTo(u8, hn::DemoteTo(i32, v)), u8, p);
+  }
+}
+
+template <class D>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_codes(D d, const std::uint8_t* p) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::Rebind<std::int32_t, D> i32;
+  const hn::Rebind<std::uint8_t, D> u8;
+  const auto codes = hn::PromoteTo(i32, hn::LoadU(u8, p));
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    return hn::ConvertTo(d, codes);
+  } else {
+    return hn::PromoteTo(d, codes);
+  }
+}
+
 // 64 codes of 8, 6, 4 or 2 bits, a byte each, from and to 8 * bits bytes. Byte k of those has codes k, n + k,
 // ... from its lowest bits on, where n is 64, 32 and 16 for 8, 4 and 2 bits. With 6 bits, byte k of 48 has
 // code k; above it, byte k of the first, second and third 16 have bits 0 and 1, 2 and 3, 4 and 5 of code 48 +
@@ -114,6 +140,71 @@ HWY_INLINE void unpack_group(const std::uint8_t* HWY_RESTRICT in, std::uint8_t* 
       }
     }
   }
+}
+
+// 64 codes from 0 to 2 as five digits to the base 3 in each of 13 bytes: byte k has codes k, 13 + k, ... 52 +
+// k, the first one the lowest digit. There is no code 64; `codes` has room for 80, zeros behind the 64th.
+inline constexpr std::size_t kTernaryBytes = 13;
+inline constexpr std::size_t kTernaryRoom = 80;
+inline constexpr std::uint8_t kTernaryMost = 242;
+
+HWY_INLINE void pack_ternary(const std::uint8_t* HWY_RESTRICT codes, std::uint8_t* HWY_RESTRICT out) {
+#if HWY_TARGET == HWY_SCALAR
+  for (std::size_t k = 0; k < kTernaryBytes; ++k) {
+    unsigned digits = 0;
+    for (std::size_t place = 5; place-- > 0;) digits = 3 * digits + codes[kTernaryBytes * place + k];
+    out[k] = static_cast<std::uint8_t>(digits);
+  }
+#else
+  namespace hn = hwy::HWY_NAMESPACE;
+  const CodeTag d;
+  auto digits = hn::LoadU(d, codes + 4 * kTernaryBytes);
+  for (std::size_t place = 4; place-- > 0;) {
+    digits = hn::Add(hn::Add(hn::Add(digits, digits), digits), hn::LoadU(d, codes + kTernaryBytes * place));
+  }
+  HWY_ALIGN std::uint8_t bytes[16];
+  hn::Store(digits, d, bytes);
+  std::memcpy(out, bytes, kTernaryBytes);
+#endif
+}
+
+// Whether all bytes are five digits.
+HWY_INLINE bool unpack_ternary(const std::uint8_t* HWY_RESTRICT in, std::uint8_t* HWY_RESTRICT codes) {
+#if HWY_TARGET == HWY_SCALAR
+  bool well = true;
+  for (std::size_t k = 0; k < kTernaryBytes; ++k) {
+    unsigned digits = in[k];
+    well = well && digits <= kTernaryMost;
+    for (std::size_t place = 0; place < 5; ++place) {
+      codes[kTernaryBytes * place + k] = static_cast<std::uint8_t>(digits % 3);
+      digits /= 3;
+    }
+  }
+  return well;
+#else
+  namespace hn = hwy::HWY_NAMESPACE;
+  const CodeTag d;
+  const hn::RepartitionToWide<CodeTag> pairs;
+  HWY_ALIGN std::uint8_t bytes[16] = {};
+  std::memcpy(bytes, in, kTernaryBytes);
+  auto digits = hn::Load(d, bytes);
+  const auto most = hn::Set(d, kTernaryMost);
+  const bool well = hn::AllTrue(d, hn::Eq(hn::Max(digits, most), most));
+  const auto third = [&](auto v) HWY_ATTR {
+    return hn::ShiftRight<9>(hn::Mul(v, hn::Set(pairs, std::uint16_t{171})));
+  };
+  for (std::size_t place = 0; place < 5; ++place) {
+    // a third, rounded down, of each byte, of two in turn
+    const auto both = hn::BitCast(pairs, digits);
+    const auto low = third(hn::And(both, hn::Set(pairs, std::uint16_t{255})));
+    const auto high = third(hn::ShiftRight<8>(both));
+    const auto rest = hn::BitCast(d, hn::Or(low, hn::ShiftLeft<8>(high)));
+    // places overlap: each is written over by the next
+    hn::StoreU(hn::Sub(digits, hn::Add(hn::Add(rest, rest), rest)), d, codes + kTernaryBytes * place);
+    digits = rest;
+  }
+  return well;
+#endif
 }
 
 }  // namespace HWY_NAMESPACE

@@ -19,30 +19,6 @@ HWY_BEFORE_NAMESPACE();
 namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
 
-// Lanes that are whole numbers from 0 to 255, as bytes.
-template <class D>
-HWY_INLINE void store_codes(D, hn::Vec<D> v, std::uint8_t* p) {
-  const hn::Rebind<std::int32_t, D> i32;
-  const hn::Rebind<std::uint8_t, D> u8;
-  if constexpr (sizeof(hn::TFromD<D>) == 4) {
-    hn::StoreU(hn::DemoteTo(u8, hn::ConvertTo(i32, v)), u8, p);
-  } else {
-    hn::StoreU(hn::DemoteTo(u8, hn::DemoteTo(i32, v)), u8, p);
-  }
-}
-
-template <class D>
-HWY_INLINE hn::Vec<D> load_codes(D d, const std::uint8_t* p) {
-  const hn::Rebind<std::int32_t, D> i32;
-  const hn::Rebind<std::uint8_t, D> u8;
-  const auto codes = hn::PromoteTo(i32, hn::LoadU(u8, p));
-  if constexpr (sizeof(hn::TFromD<D>) == 4) {
-    return hn::ConvertTo(d, codes);
-  } else {
-    return hn::PromoteTo(d, codes);
-  }
-}
-
 // The smallest and the largest of the values and zero; NaN where one is not finite. Of whole groups, which
 // have an even number of vectors.
 template <class A>

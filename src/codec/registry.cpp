@@ -8,13 +8,15 @@
 #include "codec/onebit.hpp"
 #include "codec/quant.hpp"
 #include "codec/spec.hpp"
+#include "codec/ternary.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
 
 struct Table {
   std::mutex mutex;
-  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(), onebit_entry(), quant_entry()};
+  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(), onebit_entry(), ternary_entry(),
+                                  quant_entry()};
 };
 
 Table& table() {

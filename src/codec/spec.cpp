@@ -109,15 +109,16 @@ std::size_t count_argument(const CodecEntry& entry, const CodecArguments& argume
   return value;
 }
 
-double number_argument(const CodecEntry& entry, const CodecArguments& arguments, std::string_view option,
+double number_argument(const CodecEntry& entry, CodecArguments& arguments, std::string_view option,
                        double low, double high) {
-  const std::string& text = value_of(arguments, option);
+  std::string& text = arguments.find(option)->second;
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size() || !(value > low && value <= high)) {
     refuse(entry, std::string(option) + "=" + text + " is not a number above " + number_text(low) +
                       " and up to " + number_text(high));
   }
+  text = number_text(value);
   return value;
 }
 

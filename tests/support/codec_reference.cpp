@@ -47,6 +47,39 @@ void expect_quant(const Codec& codec, const std::vector<double>& values, DType a
   }
 }
 
+// Nearest: what is too near the threshold may go either way. Stochastic: any of the three.
+void expect_ternary(const Codec& codec, const std::vector<double>& values, DType as, Expected& expected) {
+  const bool stochastic = option_of(codec, "rounding") == "stochastic";
+  const double threshold = std::stod(option_of(codec, "threshold"));
+  const std::size_t block = codec.traits().block;
+  const double rounding = 1e3 * unit_roundoff(accumulator_of(as));
+  for (std::size_t begin = 0; begin < values.size(); begin += block) {
+    const std::size_t end = std::min(values.size(), begin + block);
+    double total = 0;
+    double largest = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      total += std::abs(values[i]);
+      largest = std::max(largest, std::abs(values[i]));
+    }
+    const double least = threshold * total / static_cast<double>(end - begin);
+    double sum = 0;
+    double count = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      if (std::abs(values[i]) < least) continue;
+      sum += std::abs(values[i]);
+      ++count;
+    }
+    const double scale = stochastic ? largest : sum / count;
+    for (std::size_t i = begin; i < end; ++i) {
+      const double size = std::abs(values[i]);
+      const bool tie = std::abs(size - least) < rounding * least;
+      expected.values[i] = stochastic ? values[i] : size < least ? 0 : std::copysign(scale, values[i]);
+      expected.slack[i] =
+          rounding * scale + 2 * unit_roundoff(as) * scale + (stochastic || tie ? 1.0001 * scale : 0);
+    }
+  }
+}
+
 }  // namespace
 
 Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as) {
@@ -76,6 +109,8 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
     }
   } else if (codec.name() == "quant") {
     expect_quant(codec, values, as, expected);
+  } else if (codec.name() == "ternary") {
+    expect_ternary(codec, values, as, expected);
   } else {
     throw std::logic_error("no reference for codec " + std::string(codec.name()) + ": write one");
   }
