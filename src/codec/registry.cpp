@@ -5,6 +5,7 @@
 
 #include "codec/cast.hpp"
 #include "codec/identity.hpp"
+#include "codec/natural.hpp"
 #include "codec/onebit.hpp"
 #include "codec/quant.hpp"
 #include "codec/spec.hpp"
@@ -15,8 +16,8 @@ namespace {
 
 struct Table {
   std::mutex mutex;
-  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(), onebit_entry(), ternary_entry(),
-                                  quant_entry()};
+  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(),  onebit_entry(),
+                                  ternary_entry(),  quant_entry(), natural_entry()};
 };
 
 Table& table() {

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <terse/codec.hpp>
+
+namespace terse::inline v0_1 {
+
+/// The parts of a BlockCodec.
+std::size_t natural_encode(ConstView values, void* left, std::size_t block, DType as, std::uint32_t seed,
+                           const Occasion& occasion, std::byte* out);
+bool natural_decode(const std::byte* in, std::size_t block, DType as, View out, Into into, double factor);
+
+}  // namespace terse::inline v0_1
