@@ -15,29 +15,6 @@ HWY_BEFORE_NAMESPACE();
 namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
 
-// Calls f(d, in pointers..., out pointer) for every full vector, then once on padded copies for the rest. A
-// is the lane type; Out and In are what lies in memory.
-template <class A, class Out, class F, class... In>
-HWY_INLINE void for_vectors(std::size_t n, Out* out, F&& f, const In*... in) {
-  const Lanes64<A> d;
-  const std::size_t lanes = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + lanes <= n; i += lanes) f(d, out + i, in + i...);
-  if (i == n) return;
-  const std::size_t rest = n - i;
-  Out tail[64] = {};
-  std::memcpy(tail, out + i, rest * sizeof(Out));
-  [[maybe_unused]] const auto padded = [&](const auto* p) {
-    struct {
-      std::remove_cv_t<std::remove_reference_t<decltype(*p)>> values[64] = {};
-    } copy;
-    std::memcpy(copy.values, p + i, rest * sizeof(*p));
-    return copy;
-  };
-  f(d, tail, padded(in).values...);
-  std::memcpy(out + i, tail, rest * sizeof(Out));
-}
-
 template <class A, class From, class To>
 void convert_elements(const From* from, To* to, std::size_t n, Into into, double factor) {
   const auto scale = static_cast<A>(factor);

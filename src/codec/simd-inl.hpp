@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 #include <terse/types.hpp>
+#include <type_traits>
 
 #if defined(TERSE_CODEC_SIMD_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef TERSE_CODEC_SIMD_INL
@@ -125,6 +126,29 @@ HWY_INLINE void store_residual(D d, hn::Vec<D> v, E* e) {
     hn::StoreU(hn::DemoteTo(d16, hn::BitCast(i32, hn::ShiftRight<16>(hn::Add(bits, up)))), d16,
                reinterpret_cast<std::uint16_t*>(e));
   }
+}
+
+// Calls f(d, in pointers..., out pointer) for every full vector, then once on padded copies for the rest. A
+// is the lane type; Out and In are what lies in memory.
+template <class A, class Out, class F, class... In>
+HWY_INLINE void for_vectors(std::size_t n, Out* out, F&& f, const In*... in) {
+  const Lanes64<A> d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) f(d, out + i, in + i...);
+  if (i == n) return;
+  const std::size_t rest = n - i;
+  Out tail[64] = {};
+  std::memcpy(tail, out + i, rest * sizeof(Out));
+  [[maybe_unused]] const auto padded = [&](const auto* p) {
+    struct {
+      std::remove_cv_t<std::remove_reference_t<decltype(*p)>> values[64] = {};
+    } copy;
+    std::memcpy(copy.values, p + i, rest * sizeof(*p));
+    return copy;
+  };
+  f(d, tail, padded(in).values...);
+  std::memcpy(out + i, tail, rest * sizeof(Out));
 }
 
 }  // namespace HWY_NAMESPACE

@@ -63,6 +63,17 @@ std::vector<GoldenBytes> all() {
        // the largest may be rounded up to 16, field 131; powers of two stay: 127 - 4, -3, -6 and -1
        bytes({131, 0, 123, 128 + 124, 121, 0, 126}, 59, 0),
        {1, -2, 0.25f, 0, 8}});
+  // sign, four bits of exponent with a bias of 7, three of fraction; 0.001 is half of the least, 2^-9, and
+  // more
+  list.push_back({"cast:f8e4m3",
+                  {1, -448, 1.0625f, 0, 0.001f, 0.0177f},
+                  {0x38, 0xfe, 0x38, 0x00, 0x01, 0x09},
+                  {1, -448, 1, 0, 0x1p-9f, 0x1.2p-6f}});
+  // five of exponent with a bias of 15, two of fraction
+  list.push_back({"cast:f8e5m2",
+                  {1, -57344, 1.125f, -0.375f, 0x1p-17f, 0x1p-16f},
+                  {0x3c, 0xfb, 0x3c, 0xb6, 0x00, 0x01},
+                  {1, -57344, 1, -0.375f, 0, 0x1p-16f}});
   return list;
 }
 

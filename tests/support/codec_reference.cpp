@@ -17,6 +17,13 @@ std::string option_of(const Codec& codec, const std::string& name) {
   return spec.substr(begin, spec.find(',', begin) - begin);
 }
 
+// To nearest even, of binary places behind the leading one; below 2^least, as many as just above it.
+double round_to_places(double v, int places, int least) {
+  if (v == 0) return v;
+  const double unit = std::ldexp(1.0, std::max(std::ilogb(v), least) - places);
+  return std::nearbyint(v / unit) * unit;
+}
+
 // The nearest value on a block's grid, or one of the two around it.
 void expect_quant(const Codec& codec, const std::vector<double>& values, DType as, Expected& expected) {
   const int bits = std::stoi(option_of(codec, "bits"));
@@ -86,6 +93,9 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
   Expected expected{values, std::vector<double>(values.size(), 0.0)};
   if (codec.name() == "identity") {
     for (double& v : expected.values) v = round_to(v, as);
+  } else if (codec.spec() == "cast:f8e4m3" || codec.spec() == "cast:f8e5m2") {
+    for (double& v : expected.values)
+      v = codec.spec() == "cast:f8e4m3" ? round_to_places(v, 3, -6) : round_to_places(v, 2, -14);
   } else if (codec.name() == "cast") {
     const DType to = codec.spec() == "cast:f16" ? DType::f16 : DType::bf16;
     for (double& v : expected.values) v = round_to(v, to);
