@@ -23,12 +23,6 @@ std::string list_options(const CodecEntry& entry) {
   return text;
 }
 
-// The shortest text that is this number again.
-std::string number_text(double value) {
-  std::array<char, 32> text{};
-  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
-}
-
 const std::string& value_of(const CodecArguments& arguments, std::string_view option) {
   return arguments.find(option)->second;
 }
@@ -95,6 +89,11 @@ std::string canonical_spec(const CodecEntry& entry, const CodecArguments& argume
     spec += value;
   }
   return spec;
+}
+
+std::string number_text(double value) {
+  std::array<char, 32> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
 }
 
 std::size_t count_argument(const CodecEntry& entry, const CodecArguments& arguments, std::string_view option,
