@@ -173,7 +173,7 @@ TEST_F(Zfp, GoldenRate) {
   EXPECT_EQ(hex, "05310b0001258202");
 }
 
-/// Any payload: numbers that are finite, or an error. The address sanitizer sees what is read.
+/// Any payload: numbers that are finite, or an error.
 TEST_F(Zfp, AnyBytesAreFiniteNumbersOrCorrupt) {
   std::mt19937_64 random(3);
   for (const char* spec :
