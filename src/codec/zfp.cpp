@@ -10,9 +10,10 @@
 //               zeros up to a byte
 // Elements below 2^-98 (f64: 2^-962) are zeros, since zfp's scaling of such a block is beyond its type.
 //
-// Errors: with accuracy at most A, plus 2^-24 (f64: 2^-53) of the largest of the four, which is all that zfp's
-// integers resolve, plus the rounding to a 16-bit type; with rate there is no bound but what the bits hold.
-// Blocks below the error come out as zeros, so neither is a contraction.
+// Errors: with accuracy at most A, plus 2^-24 (f64: 2^-53) of the largest of the four, which is all that
+// zfp's integers resolve, plus the rounding to a 16-bit type; with rate there is no bound but what the bits
+// hold. Blocks below the error come out as zeros, so neither is a contraction.
+//
 // A message is flagged where a value is not finite, or where one that is near the end of the type's range
 // would come out beyond it: that is tried, for elements above an eighth of the range.
 //
@@ -64,8 +65,8 @@ double range_of(DType as) {
   if (as == DType::bf16) return 0x1.FFp127;
   return std::numeric_limits<double>::infinity();
 }
-// Magnitudes below this decode to something within the range whatever bits are left out, since digits have two
-// places in front of the point: to at most four times the largest.
+// Magnitudes below this decode to something within the range whatever bits are left out, since digits have
+// two places in front of the point: to at most four times the largest.
 double surely_within(DType as) {
   if (as == DType::f16) return 0x1p13;
   return accumulator_of(as) == DType::f64 ? 0x1p1021 : 0x1p125;
