@@ -83,6 +83,8 @@ needs=(
   "pkg-config|has_command pkg-config|pkg-config"
   "Google Highway|has_header hwy/highway.h|libhwy-dev"
   "xxHash|has_header xxhash.h|libxxhash-dev"
+  "zstd|has_header zstd_errors.h|libzstd-dev"
+  "zfp|has_header zfp.h|libzfp-dev"
   "Boost.Program_options|has_header boost/program_options.hpp|libboost-program-options-dev"
   "nlohmann-json|has_header nlohmann/json.hpp|nlohmann-json3-dev"
   "GoogleTest|has_header gtest/gtest.h|libgtest-dev"

@@ -1,23 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <mutex>
+#include <string_view>
 #include <terse/codec.hpp>
 
 #include "codec/cast.hpp"
 #include "codec/identity.hpp"
+#include "codec/lossless.hpp"
 #include "codec/natural.hpp"
 #include "codec/onebit.hpp"
 #include "codec/quant.hpp"
 #include "codec/spec.hpp"
 #include "codec/ternary.hpp"
+#include "codec/zfp.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
 
+// Rows that need a library; those that this build is without are known by name alone.
+struct Absent {
+  std::string_view name;
+  std::string_view library;
+  std::string_view package;
+  std::string_view option;
+};
+constexpr std::array kAbsent = {
+#ifndef TERSE_HAS_ZSTD
+    Absent{"lossless", "zstd", "libzstd-dev", "TERSE_ZSTD"},
+#endif
+#ifndef TERSE_HAS_ZFP
+    Absent{"zfp", "zfp", "libzfp-dev", "TERSE_ZFP"},
+#endif
+    Absent{},
+};
+
 struct Table {
   std::mutex mutex;
-  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(),  onebit_entry(),
-                                  ternary_entry(),  quant_entry(), natural_entry()};
+  std::vector<CodecEntry> rows = {
+      identity_entry(), cast_entry(), onebit_entry(), ternary_entry(), quant_entry(), natural_entry(),
+#ifdef TERSE_HAS_ZFP
+      zfp_entry(),
+#endif
+#ifdef TERSE_HAS_ZSTD
+      lossless_entry(),
+#endif
+  };
 };
 
 Table& table() {
@@ -60,6 +88,14 @@ std::shared_ptr<const Codec> make_codec(std::string_view spec) {
   const auto row_of = [&](std::string_view part) -> const CodecEntry& {
     const std::string_view name = spec_name(part);
     if (const CodecEntry* row = find(rows, name)) return *row;
+    for (const Absent& absent : kAbsent) {
+      if (absent.name != name || name.empty()) continue;
+      throw Error(ErrorCode::invalid_argument, "codec " + std::string(name) + " in '" + std::string(spec) +
+                                                   "': this build of Terse has no " +
+                                                   std::string(absent.library) + "; install " +
+                                                   std::string(absent.package) + " (Debian) and build with " +
+                                                   std::string(absent.option) + "=ON");
+    }
     std::string list;
     for (const CodecEntry& r : rows) list += (list.empty() ? "" : ", ") + r.name;
     throw Error(ErrorCode::invalid_argument, "unknown codec '" + std::string(name) + "' in '" +

@@ -23,12 +23,6 @@ std::string list_options(const CodecEntry& entry) {
   return text;
 }
 
-// The shortest text that is this number again.
-std::string number_text(double value) {
-  std::array<char, 32> text{};
-  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
-}
-
 const std::string& value_of(const CodecArguments& arguments, std::string_view option) {
   return arguments.find(option)->second;
 }
@@ -97,6 +91,11 @@ std::string canonical_spec(const CodecEntry& entry, const CodecArguments& argume
   return spec;
 }
 
+std::string number_text(double value) {
+  std::array<char, 32> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
+}
+
 std::size_t count_argument(const CodecEntry& entry, const CodecArguments& arguments, std::string_view option,
                            std::size_t low, std::size_t high) {
   const std::string& text = value_of(arguments, option);
@@ -109,16 +108,15 @@ std::size_t count_argument(const CodecEntry& entry, const CodecArguments& argume
   return value;
 }
 
-double number_argument(const CodecEntry& entry, CodecArguments& arguments, std::string_view option,
+double number_argument(const CodecEntry& entry, const CodecArguments& arguments, std::string_view option,
                        double low, double high) {
-  std::string& text = arguments.find(option)->second;
+  const std::string& text = value_of(arguments, option);
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size() || !(value > low && value <= high)) {
     refuse(entry, std::string(option) + "=" + text + " is not a number above " + number_text(low) +
                       " and up to " + number_text(high));
   }
-  text = number_text(value);
   return value;
 }
 

@@ -23,11 +23,14 @@ CodecArguments parse_arguments(const CodecEntry& entry, std::string_view spec);
 /// only where they differ from the default.
 std::string canonical_spec(const CodecEntry& entry, const CodecArguments& arguments);
 
+/// The shortest text that is this number again.
+std::string number_text(double value);
+
 /// An option's value as a whole number in [low, high].
 std::size_t count_argument(const CodecEntry& entry, const CodecArguments& arguments, std::string_view option,
                            std::size_t low, std::size_t high);
-/// An option's value as a number above `low` and not above `high`, in one way to write it.
-double number_argument(const CodecEntry& entry, CodecArguments& arguments, std::string_view option,
+/// An option's value as a number above `low` and not above `high`.
+double number_argument(const CodecEntry& entry, const CodecArguments& arguments, std::string_view option,
                        double low, double high);
 /// The index of an option's value in `choices`.
 std::size_t choice_argument(const CodecEntry& entry, const CodecArguments& arguments, std::string_view option,

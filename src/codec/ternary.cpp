@@ -77,6 +77,7 @@ CodecEntry ternary_entry() {
                                   ? Rounding::nearest
                                   : Rounding::stochastic;
             format.threshold = number_argument(entry, arguments, "threshold", 0, kMost);
+            arguments["threshold"] = number_text(format.threshold);
             format.seed = seed_argument(entry, arguments);
             const bool nearest = format.rounding == Rounding::nearest;
             const char* idle = nearest ? "seed" : "threshold";

@@ -29,11 +29,12 @@ constexpr std::size_t kTypicalCount = std::size_t{1} << 24;  // long enough for 
 
 // --- what is known of a codec ---
 
-/// A codec with its options at a default or, where an option has none, as an example of the table gives it.
+/// A codec by its name alone or, where that is not all that it needs to know, as examples of the table give
+/// it.
 std::vector<std::shared_ptr<const Codec>> default_instances(const CodecEntry& entry) {
-  const bool complete = std::all_of(entry.options.begin(), entry.options.end(),
-                                    [](const CodecOption& option) { return !option.default_value.empty(); });
-  if (complete) return {make_codec(entry.name)};
+  const auto& examples = entry.examples;
+  if (std::find(examples.begin(), examples.end(), entry.name) != examples.end())
+    return {make_codec(entry.name)};
   std::vector<std::shared_ptr<const Codec>> made;
   for (const std::string& spec : entry.examples) made.push_back(make_codec(spec));
   return made;

@@ -40,8 +40,11 @@ void expect_flagged(const Codec& codec, const Bytes& message, std::size_t count,
 
 /// One bad value in any position, in the values or owed by the residual.
 TEST(NonFinite, IsFlaggedInEveryPosition) {
-  for (const char* spec :
-       {"onebit:block=64", "onebit:block=24", "onebit:scale=rms,block=64", "cast:f16", "cast:bf16"}) {
+  std::vector<std::string> specs = {"onebit:block=64", "onebit:block=24", "onebit:scale=rms,block=64",
+                                    "cast:f16", "cast:bf16"};
+  if (has_row("zfp")) specs.insert(specs.end(), {"zfp:rate=8", "zfp:rate=5.25", "zfp:accuracy=0.001"});
+  if (has_row("lossless")) specs.insert(specs.end(), {"onebit:block=64+lossless", "cast:f16+lossless"});
+  for (const std::string& spec : specs) {
     const auto codec = make_codec(spec);
     for (const DType as : kAllDTypes) {
       if (!codec->supports(as)) continue;
@@ -54,8 +57,8 @@ TEST(NonFinite, IsFlaggedInEveryPosition) {
             const ResidualType type = at % 2 == 0 ? ResidualType::full : ResidualType::bf16;
             const DType kept = residual_of(as, type);
             const Tensor old(normal_values(count, kept, 2, 0, 0.3), kept, 1);
-            SCOPED_TRACE(std::string(spec) + " of " + std::string(name(as)) + ", " + std::to_string(bad) +
-                         " at " + std::to_string(at) + (in_residual ? " of the residual" : ""));
+            SCOPED_TRACE(spec + " of " + std::string(name(as)) + ", " + std::to_string(bad) + " at " +
+                         std::to_string(at) + (in_residual ? " of the residual" : ""));
             Tensor values(clean, as, 1);
             Tensor residual = old;
             (in_residual ? residual : values).set(at, bad);
@@ -85,15 +88,18 @@ TEST(NonFinite, IsFlaggedInEveryPosition) {
   }
 }
 
-TEST(NonFinite, IdentityPassesEveryBitOn) {
-  const auto codec = make_codec("identity");
-  for (const DType dtype : kAllDTypes) {
-    Tensor values(std::vector<double>{1, kNan, kInfinity, -kInfinity, -0.0, -kNan}, dtype);
-    const Bytes message = encode(*codec, values.view(), {}, dtype);
-    EXPECT_FALSE(is_flagged(message));
-    Tensor out(values.count(), dtype);
-    codec->decode(message, out.view());
-    EXPECT_TRUE(out.same_bits(values)) << name(dtype);
+TEST(NonFinite, LosslessCodecsPassEveryBitOn) {
+  for (const std::string& spec : all_specs()) {
+    const auto codec = make_codec(spec);
+    if (!codec->traits().lossless) continue;
+    for (const DType dtype : kAllDTypes) {
+      Tensor values(std::vector<double>{1, kNan, kInfinity, -kInfinity, -0.0, -kNan}, dtype);
+      const Bytes message = encode(*codec, values.view(), {}, dtype);
+      EXPECT_FALSE(is_flagged(message));
+      Tensor out(values.count(), dtype);
+      codec->decode(message, out.view());
+      EXPECT_TRUE(out.same_bits(values)) << spec << " " << name(dtype);
+    }
   }
 }
 

@@ -95,8 +95,9 @@ TEST(RoundTrip, DecodesToTheReference) {
     for (const DType out : {c.as, accumulator_of(c.as)}) {
       const Tensor decoded = decode(c, message, out);
       expect_near(decoded.doubles(), want);
-      // where a message holds values of that type; others are on their way to a sum
-      for (std::size_t i = 0; i < c.count && !c.codec->traits().block_error_bound; ++i) {
+      // where a message holds values of that type; others are rounded where they get out of the accumulator
+      const bool between = (c.codec->name() == "zfp" || c.codec->traits().block_error_bound) && out != c.as;
+      for (std::size_t i = 0; i < c.count && !between; ++i) {
         ASSERT_EQ(decoded[i], round_to(decoded[i], c.as))
             << "not a value of the tensor's type, element " << i;
       }
@@ -151,7 +152,7 @@ TEST(Feedback, ResidualIsWhatTheMessageLeftOut) {
     EXPECT_EQ(message, encode({c.codec, c.as, accumulator, c.count, c.offset}, v, {}));
     const Tensor decoded = decode(c, message, accumulator);
     for (std::size_t i = 0; i < c.count; ++i) {
-      // who receives sums holds them in the tensor's type
+      // of sums, receivers hold what is rounded to the tensor's type
       const double held = c.values == c.as ? decoded[i] : round_to(decoded[i], c.as);
       ASSERT_EQ(residual[i], round_to(v[i] - held, accumulator)) << "element " << i;
     }

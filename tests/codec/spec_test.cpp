@@ -121,6 +121,67 @@ TEST(CodecSpec, BadSpecsAreRefusedByName) {
   }
 }
 
+/// Codecs that need a library: what is wrong with their specs; without it, which library, and how to get it.
+TEST(CodecSpec, OfALibraryThatMayBeMissing) {
+  struct Row {
+    const char* spec;
+    std::vector<const char*> named;
+  };
+  const std::vector<Row> lossless = {{"lossless:level=0", {"level", "1", "19"}},
+                                     {"lossless:level=20", {"level", "1", "19"}},
+                                     {"lossless:3", {"3", "level"}},
+                                     {"identity+lossless", {"identity", "write lossless"}},
+                                     {"lossless+lossless", {"lossless", "second"}},
+                                     {"cast:f16+lossless+lossless", {"second"}},
+                                     {"onebit:deepspeed+lossless", {"onebit:deepspeed", "taken apart"}},
+                                     {"lossless+onebit", {"lossless", "behind"}},
+                                     {"cast:f16+lossless+onebit", {"lossless", "behind"}},
+                                     {"onebit+cast:f16", {"onebit", "in front of"}}};
+  const std::vector<Row> zfp = {{"zfp", {"give rate or accuracy"}},
+                                {"zfp:rate=8,accuracy=0.1", {"give rate or accuracy", "not both"}},
+                                {"zfp:8", {"8", "rate", "accuracy"}},
+                                {"zfp:rate=3.75", {"rate=3.75", "4 to 32"}},
+                                {"zfp:rate=33", {"rate=33", "32"}},
+                                {"zfp:rate=8.1", {"rate=8.1", "0.25"}},
+                                {"zfp:rate=nan", {"rate=nan", "32"}},
+                                {"zfp:accuracy=0", {"accuracy=0", "1e-29"}},
+                                {"zfp:accuracy=-1", {"accuracy=-1"}},
+                                {"zfp:accuracy=inf", {"accuracy=inf", "1e+30"}},
+                                {"zfp:accuracy=1e-30", {"accuracy=1e-30", "1e-29"}}};
+  const auto expect_refused = [](const std::string& spec, const std::vector<const char*>& named) {
+    SCOPED_TRACE(spec);
+    try {
+      make_codec(spec);
+      ADD_FAILURE() << "accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+      const std::string what = error.what();
+      for (const char* part : named)
+        EXPECT_NE(what.find(part), std::string::npos) << part << " not in: " << what;
+    }
+  };
+  if (has_row("lossless")) {
+    for (const auto& [spec, named] : lossless) expect_refused(spec, named);
+    EXPECT_EQ(make_codec("lossless")->spec(), "lossless:level=1");
+    EXPECT_EQ(make_codec("lossless:level=03")->spec(), "lossless:level=3");
+    EXPECT_EQ(make_codec("onebit:block=64+lossless")->spec(), "onebit:block=64,scale=l1+lossless:level=1");
+  } else {
+    for (const char* spec : {"lossless", "lossless:level=3", "cast:bf16+lossless"})
+      expect_refused(spec, {"lossless", "zstd", "libzstd-dev", "TERSE_ZSTD"});
+  }
+  if (has_row("zfp")) {
+    for (const auto& [spec, named] : zfp) expect_refused(spec, named);
+    EXPECT_EQ(make_codec("zfp:rate=8.0")->spec(), "zfp:rate=8");
+    EXPECT_EQ(make_codec("zfp:rate=5.25")->spec(), "zfp:rate=5.25");
+    EXPECT_EQ(make_codec("zfp:rate=4")->spec(), "zfp:rate=4");
+    // the power of two that zfp cuts at
+    EXPECT_EQ(make_codec("zfp:accuracy=0.3")->spec(), "zfp:accuracy=0.25");
+    EXPECT_EQ(make_codec("zfp:accuracy=0.25")->spec(), "zfp:accuracy=0.25");
+  } else {
+    expect_refused("zfp:rate=8", {"zfp", "libzfp-dev", "TERSE_ZFP"});
+  }
+}
+
 class Nothing final : public Codec {
  public:
   explicit Nothing(const std::string& name) : Codec(name, name, {}) {}

@@ -50,7 +50,7 @@ foreach(tag RUNPATH RPATH)
   expect("${tag} of the library" "${paths}" "")
 endforeach()
 set(system "ld-linux[a-z0-9_-]*|libc|libm|libpthread|libgcc_s|libstdc\\+\\+|libc\\+\\+|libc\\+\\+abi|libatomic")
-set(allowed "${system}|libmpi|libmpich|libhwy")
+set(allowed "${system}|libmpi|libmpich|libhwy|libzstd|libzfp")
 expect_needs_only("${library}" "${allowed}")
 
 # --- the tools ---

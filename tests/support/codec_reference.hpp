@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <terse/codec.hpp>
 #include <utility>
 #include <vector>
@@ -19,6 +20,12 @@ struct Expected {
   std::vector<double> slack;
 };
 Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as);
+
+/// The name that a spec begins with: of "cast:bf16+lossless", cast.
+std::string first_name(const Codec& codec);
+
+/// Whether the table has a row of that name, which may need a library.
+bool has_row(std::string_view name);
 
 /// All examples of all rows of the table.
 std::vector<std::string> all_specs();

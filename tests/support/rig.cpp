@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "support/codec_reference.hpp"
 #include "support/exact.hpp"
 
 namespace terse::test {
@@ -20,7 +21,7 @@ Feedback on_host(const Feedback& held) {
   return copy;
 }
 
-bool is_onebit(const Rig& rig) { return rig.codec()->name() == "onebit"; }
+bool is_onebit(const Rig& rig) { return first_name(*rig.codec()) == "onebit"; }
 
 }  // namespace
 
