@@ -7,13 +7,14 @@
 #include "codec/identity.hpp"
 #include "codec/onebit.hpp"
 #include "codec/spec.hpp"
+#include "codec/topk.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
 
 struct Table {
   std::mutex mutex;
-  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(), onebit_entry()};
+  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(), onebit_entry(), topk_entry()};
 };
 
 Table& table() {

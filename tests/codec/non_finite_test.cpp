@@ -41,7 +41,8 @@ void expect_flagged(const Codec& codec, const Bytes& message, std::size_t count,
 /// One bad value in any position, in the values or owed by the residual.
 TEST(NonFinite, IsFlaggedInEveryPosition) {
   for (const char* spec :
-       {"onebit:block=64", "onebit:block=24", "onebit:scale=rms,block=64", "cast:f16", "cast:bf16"}) {
+       {"onebit:block=64", "onebit:block=24", "onebit:scale=rms,block=64", "cast:f16", "cast:bf16",
+        "topk:ratio=0.05", "topk:ratio=0.05,block=32", "topk:ratio=0.1+cast:bf16"}) {
     const auto codec = make_codec(spec);
     for (const DType as : kAllDTypes) {
       if (!codec->supports(as)) continue;
@@ -140,7 +141,7 @@ TEST(Overflow, IsFlaggedExactlyWhereRoundingGivesInfinity) {
 /// A sum whose parts are finite but which is not: value + residual.
 TEST(Overflow, OfValuePlusResidualIsFlagged) {
   const double most = std::numeric_limits<float>::max();
-  for (const char* spec : {"onebit:block=8", "cast:bf16"}) {
+  for (const char* spec : {"onebit:block=8", "cast:bf16", "topk", "topk:block=2"}) {
     const auto codec = make_codec(spec);
     const Tensor values(std::vector<double>{1, most, 1}, DType::f32);
     Tensor residual(std::vector<double>{0.5, most, 0.25}, DType::f32);

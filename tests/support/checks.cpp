@@ -71,6 +71,42 @@ void expect_as_rounding(const Rig& rig, const Rig::Matrix& inputs, const Rig::Re
   }
 }
 
+/// The two phases for a codec whose reference is exact, in the accumulator's type: everything is exact then.
+void expect_as_reference(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
+                         const Rig::Matrix& workers_before, const Rig::Matrix& servers_before) {
+  const Setting& s = rig.setting();
+  const DType accumulator = accumulator_of(s.dtype);
+  const DType kept = residual_of(s.dtype, s.residual);
+  const Rig::Matrix workers = rig.workers();
+  const Rig::Matrix servers = rig.servers();
+  std::vector<double> sum(s.count);
+  for (std::size_t r = 0; r < inputs.size(); ++r) {
+    const auto v = s.feedback ? add_in(accumulator, inputs[r], workers_before[r]) : inputs[r];
+    const Expected q = expected_decode(*rig.codec(), v, s.dtype);
+    sum = add_in(accumulator, sum, q.values);
+    for (std::size_t i = 0; i < s.count && s.feedback; ++i) {
+      ASSERT_EQ(q.slack[i], 0.0) << "the reference is not exact";
+      ASSERT_EQ(workers[r][i], round_to(round_to(v[i] - q.values[i], accumulator), kept)) << "worker " << i;
+    }
+  }
+  for (double& u : sum) u = round_to(u / s.ranks, accumulator);
+  const auto chunks = rig.chunks();
+  const double factor = s.op == Op::sum ? s.ranks : 1;
+  for (std::size_t r = 0; r < chunks.size(); ++r) {
+    std::vector<double> u(sum.begin() + static_cast<std::ptrdiff_t>(chunks[r].offset),
+                          sum.begin() + static_cast<std::ptrdiff_t>(chunks[r].end()));
+    if (s.feedback) u = add_in(accumulator, u, servers_before[r]);
+    const auto q = expected_decode(*rig.codec(), u, s.dtype).values;
+    for (std::size_t k = 0; k < u.size(); ++k) {
+      const double held = round_to(round_to(q[k] * factor, accumulator), s.dtype);
+      ASSERT_EQ(result.out[0][chunks[r].offset + k], held) << "element " << chunks[r].offset + k;
+      if (!s.feedback) continue;
+      const double left = round_to(u[k] - round_to(held / factor, accumulator), accumulator);
+      ASSERT_EQ(servers[r][k], round_to(left, kept)) << "rank " << r << " server " << k;
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<double> ieee_reduction(const Setting& setting, const Rig::Matrix& inputs) {
@@ -240,6 +276,16 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
       payload = scales * size_of(s.dtype) + (count + 7) / 8;
     }
     if (rig.codec()->name() == "cast") payload = count * 2;
+    if (rig.codec()->name() == "topk") {
+      payload = 0;
+      for (std::size_t at = 0; at < count; at += traits.block) {
+        const std::size_t m = std::min(traits.block, count - at);
+        const std::size_t k = topk_kept(rig.codec()->spec(), m);
+        std::size_t bits = 0;
+        while ((m - 1) >> bits != 0) ++bits;
+        payload += (k * bits + 7) / 8 + k * size_of(s.dtype);
+      }
+    }
     return 16 + payload + trailer;
   };
   for (int rank = 0; rank < s.ranks; ++rank) {
@@ -282,6 +328,8 @@ void expect_call(const Rig& rig, const Before& before, const Rig::Matrix& inputs
     ASSERT_NO_FATAL_FAILURE(expect_as_model(rig, before.model, inputs, result));
   } else if (lossy && rig.codec()->name() == "cast") {
     ASSERT_NO_FATAL_FAILURE(expect_as_rounding(rig, inputs, result, before.workers, before.servers));
+  } else if (lossy && rig.codec()->name() == "topk") {
+    ASSERT_NO_FATAL_FAILURE(expect_as_reference(rig, inputs, result, before.workers, before.servers));
   } else if (!lossy) {
     const auto want = ieee_reduction(s, inputs);
     for (std::size_t i = 0; i < s.count; ++i) ASSERT_EQ(result.out[0][i], want[i]) << "element " << i;

@@ -3,10 +3,66 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <set>
 #include <stdexcept>
 
 namespace terse::test {
+
+namespace {
+
+/// The number behind "NAME=" in a spec.
+double option_of(const std::string& spec, const std::string& name, double otherwise) {
+  const auto at = spec.find(name + "=");
+  return at == std::string::npos ? otherwise : std::stod(spec.substr(at + name.size() + 1));
+}
+
+/// The elements [begin, end) that topk keeps: the first k when they are sorted by magnitude, put in order.
+std::vector<std::size_t> largest_of(const std::vector<double>& values, std::size_t begin, std::size_t end,
+                                    std::size_t k) {
+  std::vector<std::size_t> order(end - begin);
+  std::iota(order.begin(), order.end(), begin);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return std::abs(values[a]) > std::abs(values[b]); });
+  order.resize(k);
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+void expect_topk(const std::string& spec, const std::vector<double>& values, DType as, Expected& expected) {
+  const auto plus = spec.find('+');
+  const std::size_t block = topk_block(spec, values.size());
+  for (std::size_t begin = 0; begin < values.size(); begin += block) {
+    const std::size_t end = std::min(values.size(), begin + block);
+    const auto kept = largest_of(values, begin, end, topk_kept(spec, end - begin));
+    std::vector<double> largest;
+    for (const std::size_t i : kept) largest.push_back(values[i]);
+    Expected sent{largest, std::vector<double>(largest.size(), 0.0)};
+    if (plus == std::string::npos) {
+      for (double& v : sent.values) v = round_to(v, as);
+    } else {
+      sent = expected_decode(*make_codec(spec.substr(plus + 1)), largest, as);
+    }
+    for (std::size_t i = begin; i < end; ++i) expected.values[i] = 0;
+    for (std::size_t k = 0; k < kept.size(); ++k) {
+      expected.values[kept[k]] = sent.values[k];
+      expected.slack[kept[k]] = sent.slack[k];
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t topk_block(const std::string& spec, std::size_t count) {
+  return static_cast<std::size_t>(option_of(spec, ",block", static_cast<double>(count)));
+}
+
+std::size_t topk_kept(const std::string& spec, std::size_t m) {
+  const double wanted = option_of(spec, "ratio", 0) * static_cast<double>(m);
+  const double whole = std::round(wanted);
+  const double kept = std::abs(wanted - whole) < 1e-9 * wanted ? whole : std::ceil(wanted);
+  return std::max<std::size_t>(1, static_cast<std::size_t>(kept));
+}
 
 Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as) {
   Expected expected{values, std::vector<double>(values.size(), 0.0)};
@@ -33,6 +89,8 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
                      1.01 * unit_roundoff(as));
       }
     }
+  } else if (codec.name() == "topk") {
+    expect_topk(codec.spec(), values, as, expected);
   } else {
     throw std::logic_error("no reference for codec " + std::string(codec.name()) + ": write one");
   }
