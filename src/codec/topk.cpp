@@ -3,7 +3,7 @@
 // topk: the elements of largest magnitude; all others are zero. Of equal magnitudes, the first ones are kept.
 //
 // Of a whole tensor, or with `block` of each block of it (the last may be short), of m elements,
-// k = ceil(ratio m) are kept: `count` and the spec say how many.
+// k = ceil(ratio m) are kept: both ends know how many.
 //
 // Payload of a whole tensor:
 //   form     1 byte: 0, or 1
@@ -373,17 +373,20 @@ class Topk final : public Codec {
   template <class A>
   std::optional<std::size_t> encode(ConstView values, View residual, DType as, double factor,
                                     const Occasion& occasion, std::span<std::byte> payload) const {
+    thread_local Selection<A> selection;
+    thread_local Scratch received;
+    Desk<A> desk{selection, received};
     if (block_ == 0) {
       const std::size_t k = kept_of(values.count, ratio_);
       std::int64_t bound = estimate_bound<A>(values, residual, k);
-      return encode_unit<A>(values, residual, as, factor, occasion, payload, bound);
+      return encode_unit<A>(values, residual, as, factor, occasion, payload, bound, desk);
     }
     std::size_t written = 0;
     std::int64_t bound = 0;  // what the block before suggests
     for (std::size_t at = 0; at < values.count; at += block_) {
       const std::size_t m = std::min(block_, values.count - at);
       const auto bytes = encode_unit<A>(values.slice(at, m), part_of(residual, at, m), as, factor,
-                                        occasion.at(at), payload.subspan(written), bound);
+                                        occasion.at(at), payload.subspan(written), bound, desk);
       if (!bytes) {
         if (residual.data != nullptr && at != 0) {
           undo_run(payload.first(written), as, values.slice(0, at), residual.slice(0, at), factor);
@@ -395,12 +398,19 @@ class Topk final : public Codec {
     return written;
   }
 
+  // What a thread works with.
+  template <class A>
+  struct Desk {
+    Selection<A>& selection;
+    Scratch& received;
+  };
+
   // `bound` is an estimate, and then one for a unit like this one.
   template <class A>
   std::optional<std::size_t> encode_unit(ConstView values, View residual, DType as, double factor,
                                          const Occasion& occasion, std::span<std::byte> payload,
-                                         std::int64_t& bound) const {
-    thread_local Selection<A> selection;
+                                         std::int64_t& bound, Desk<A>& desk) const {
+    Selection<A>& selection = desk.selection;
     const std::size_t m = values.count;
     const std::size_t k = kept_of(m, ratio_);
     // A residual that holds value + residual exactly is made at once; one that does not, at the end.
@@ -417,8 +427,7 @@ class Topk final : public Codec {
       selection.end();
     }
     std::size_t bytes = 0;
-    thread_local Scratch received_memory;
-    const View received = received_memory.view(k, accumulator_of(as));
+    const View received = desk.received.view(k, accumulator_of(as));
     if (seen == m) {
       bytes = block_ == 0 ? write_indices(selection.indices(), m, payload.data()) : packed_bytes(m, k);
       if (block_ != 0) write_packed(selection.indices(), m, payload.data());
@@ -450,10 +459,10 @@ class Topk final : public Codec {
         leave(static_cast<A*>(residual.data));
       }
     }
-    // a little below the least that was kept: an eighth of the way to the next power of two, twice
+    // a little below the least that was kept
     A least = std::numeric_limits<A>::max();
     for (std::size_t i = 0; i < k; ++i) least = std::min(least, magnitude_of(selection.data()[i]));
-    bound = magnitude_bits(least * static_cast<A>(0.75));
+    bound = magnitude_bits(least * static_cast<A>(0.875));
     return bytes;
   }
 
@@ -637,19 +646,18 @@ std::shared_ptr<const Codec> make_topk(const CodecArguments& arguments, std::sha
 }  // namespace
 
 CodecEntry topk_entry() {
-  return {
-      .name = "topk",
-      .summary =
-          "the elements of largest magnitude, the others zero; + a codec for their values; for use "
-          "with feedback",
-      .options = {{"ratio", "0.01", "how many of the elements are kept, above 0 and up to 1: rounded up"},
-                  {"block", kWholeTensor,
-                   "elements of which so many are kept, or all: those of the whole tensor, which goes by "
-                   "the algorithm gather alone"}},
-      .examples = {"topk:ratio=0.01", "topk:ratio=0.2", "topk:ratio=0.05,block=256",
-                   "topk:ratio=0.1,block=24", "topk:ratio=0.05+onebit:block=64", "topk:ratio=0.1+cast:bf16"},
-      .make = [](const CodecArguments& arguments) { return make_topk(arguments, nullptr); },
-      .compose = make_topk};
+  return {.name = "topk",
+          .summary =
+              "the elements of largest magnitude, the others zero; + a codec for their values; for use "
+              "with feedback",
+          .options = {{"ratio", "0.01", "how many of the elements are kept, above 0 and up to 1: rounded up"},
+                      {"block", kWholeTensor,
+                       "elements of which so many are kept, or all: those of the whole tensor, which goes by "
+                       "the algorithm gather alone"}},
+          .examples = {"topk:ratio=0.01", "topk:ratio=0.05,block=256", "topk:ratio=0.1,block=24",
+                       "topk:ratio=0.2+onebit:block=64"},
+          .make = [](const CodecArguments& arguments) { return make_topk(arguments, nullptr); },
+          .compose = make_topk};
 }
 
 }  // namespace terse::inline v0_1
