@@ -7,6 +7,7 @@
 #include "codec/identity.hpp"
 #include "codec/onebit.hpp"
 #include "codec/spec.hpp"
+#include "codec/threshold.hpp"
 #include "codec/topk.hpp"
 
 namespace terse::inline v0_1 {
@@ -14,7 +15,8 @@ namespace {
 
 struct Table {
   std::mutex mutex;
-  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(), onebit_entry(), topk_entry()};
+  std::vector<CodecEntry> rows = {identity_entry(), cast_entry(), onebit_entry(), topk_entry(),
+                                  threshold_entry()};
 };
 
 Table& table() {

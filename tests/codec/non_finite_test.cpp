@@ -42,7 +42,7 @@ void expect_flagged(const Codec& codec, const Bytes& message, std::size_t count,
 TEST(NonFinite, IsFlaggedInEveryPosition) {
   for (const char* spec :
        {"onebit:block=64", "onebit:block=24", "onebit:scale=rms,block=64", "cast:f16", "cast:bf16",
-        "topk:ratio=0.05", "topk:ratio=0.05,block=32", "topk:ratio=0.1+cast:bf16"}) {
+        "topk:ratio=0.05", "topk:ratio=0.05,block=32", "threshold:ratio=0.05", "topk:ratio=0.1+cast:bf16"}) {
     const auto codec = make_codec(spec);
     for (const DType as : kAllDTypes) {
       if (!codec->supports(as)) continue;

@@ -32,7 +32,8 @@ TEST(CodecTable, RowsAreComplete) {
                               [&](DType t) { return codec->supports(t); }));
     }
   }
-  for (const char* name : {"identity", "cast", "onebit", "topk"}) EXPECT_TRUE(names.contains(name)) << name;
+  for (const char* name : {"identity", "cast", "onebit", "topk", "threshold"})
+    EXPECT_TRUE(names.contains(name)) << name;
 }
 
 TEST(CodecSpec, CanonicalSpecIsAFixedPoint) {
@@ -55,6 +56,7 @@ TEST(CodecSpec, EqualCodecsHaveEqualSpecs) {
       {"topk", "topk:ratio=0.01", "topk:ratio=1e-2", "topk:block=all", "topk:block=all,ratio=0.010"},
       {"topk:block=64", "topk:ratio=0.01,block=064"},
       {"topk:ratio=0.5"},
+      {"threshold", "threshold:ratio=0.010"},
       {"topk+onebit:block=64", "topk:ratio=0.01+onebit:scale=l1,block=64"},
   };
   std::set<std::string> all;
@@ -119,6 +121,8 @@ TEST(CodecSpec, BadSpecsAreRefusedByName) {
       {"topk+onebit:deepspeed", {"onebit:deepspeed", "whole"}},
       {"onebit+topk", {"onebit", "in front"}},
       {"topk+", {"unknown", "topk"}},
+      {"threshold:ratio=-1", {"threshold", "ratio", "-1"}},
+      {"threshold+topk:block=64", {"threshold", "topk", "sparse"}},
   };
   for (const auto& [spec, named] : rows) {
     SCOPED_TRACE(std::string("'") + spec + "'");

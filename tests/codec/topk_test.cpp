@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// topk: which elements it keeps, to the last tie; its bytes, worked out by hand; and bytes that it never
-// writes. What it has in common with other codecs is tested with those.
+// topk and threshold: which elements they keep, to the last tie; its bytes, worked out by hand; and bytes
+// that it never writes. What it has in common with other codecs is tested with those.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -88,6 +88,25 @@ TEST(Topk, WritesTheBytesOfTheDescription) {
             sparse(600, {{3, -2.0}, {304, 2.0}, {305, 2.0}}));
 }
 
+/// As topk's, behind how many there are; no zeros, and nothing where all are.
+TEST(Threshold, WritesTheBytesOfTheDescription) {
+  const auto codec = make_codec("threshold:ratio=0.005");
+  Tensor values(sparse(600, {{3, -2.0}, {304, 1.5}, {305, 7.0}}), DType::f32);
+  EXPECT_EQ(payload_of(encode(*codec, values)),
+            bytes({3, 1, 3, 0xAC, 0x02, 0}) + floats({-2.0f, 1.5f, 7.0f}));
+  values = Tensor(sparse(600, {{3, -2.0}}), DType::f32);
+  EXPECT_EQ(payload_of(encode(*codec, values)), bytes({1, 1, 3}) + floats({-2.0f}));
+  // four are as large as the third largest
+  values = Tensor(sparse(600, {{0, 1.0}, {1, -2.0}, {2, 1.0}, {3, 2.0}, {4, 1.0}, {5, 0.5}}), DType::f32);
+  EXPECT_EQ(payload_of(encode(*codec, values)), bytes({5, 1, 0, 0, 0, 0, 0}) + floats({1, -2, 1, 2, 1}));
+  // more than six are
+  values = Tensor(std::vector<double>(600, 3.0), DType::f32);
+  EXPECT_EQ(payload_of(encode(*codec, values)), bytes({6, 1, 0, 0, 0, 0, 0, 0}) + floats({3, 3, 3, 3, 3, 3}));
+  values = Tensor(600, DType::f32);
+  EXPECT_EQ(payload_of(encode(*codec, values)), bytes({0}));
+  EXPECT_EQ(decode(*codec, encode(*codec, values), 600, DType::f32), std::vector<double>(600));
+}
+
 TEST(Topk, SaysWhatItIs) {
   const auto whole = make_codec("topk");
   EXPECT_EQ(whole->spec(), "topk:ratio=0.01");
@@ -124,7 +143,8 @@ void expect_exact(const std::string& spec, const std::vector<double>& input, DTy
 }
 
 TEST(Topk, TiesGoToTheFirst) {
-  for (const char* spec : {"topk:ratio=0.3", "topk:ratio=0.3,block=16", "topk:ratio=0.003", "topk:ratio=1"}) {
+  for (const char* spec : {"topk:ratio=0.3", "topk:ratio=0.3,block=16", "topk:ratio=0.003", "topk:ratio=1",
+                           "threshold:ratio=0.1", "threshold:ratio=1"}) {
     for (const DType dtype : kAllDTypes) {
       for (const std::size_t count : {1u, 2u, 15u, 16u, 17u, 100u, 9001u}) {
         std::vector<double> values(count, 0.0);
@@ -190,6 +210,10 @@ TEST(Topk, ExactWhateverTheDistribution) {
          {"topk:ratio=0.01", "topk:ratio=0.0001", "topk:ratio=0.3", "topk:ratio=0.01,block=1000"}) {
       expect_exact(spec, values, DType::f32);
       if (HasFatalFailure()) return;
+    }
+    for (const char* spec :
+         {"threshold:ratio=0.01", "threshold:ratio=0.2", "threshold:ratio=0.03+cast:bf16"}) {
+      expect_exact(spec, values, DType::f32);
     }
     expect_exact("topk:ratio=0.01", values, DType::f64);
     std::vector<double> halves = values;
@@ -291,6 +315,18 @@ TEST(Topk, RefusesWhatItNeverWrites) {
   };
   for (const auto& [what, payload] : bad)
     EXPECT_EQ(code_of(*codec, header + payload, 600), "corrupt_data") << what;
+
+  const auto threshold = make_codec("threshold:ratio=0.005");
+  const Bytes sound = encode(*threshold, Tensor(sparse(600, {{3, -2.0}}), DType::f32));
+  const Bytes front(sound.begin(), sound.begin() + kHeader);
+  EXPECT_EQ(code_of(*threshold, front + bytes({1, 1, 3}) + floats({1}), 600), "accepted");
+  EXPECT_EQ(code_of(*threshold, front + bytes({0}), 600), "accepted");
+  for (const Bytes& payload :
+       {Bytes{}, bytes({1}), bytes({0, 0}), bytes({2, 1, 3}) + floats({1}), bytes({1, 1, 3}) + floats({1, 2}),
+        bytes({1, 0x80}), bytes({0x81, 0, 1, 3}) + floats({1}),
+        bytes({7, 1, 0, 0, 0, 0, 0, 0, 0}) + floats({1, 2, 3, 4, 5, 6, 7})}) {
+    EXPECT_EQ(code_of(*threshold, front + payload, 600), "corrupt_data");
+  }
 
   Bytes bitmap(75);
   bitmap[0] = std::byte{0x0B};

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <vector>
@@ -82,6 +83,7 @@ void check_flagged(Rig& rig, std::uint64_t seed, const std::vector<Spot>& spots)
 
 /// A clean call, one with values that are not finite, and a clean one.
 TEST(Gather, PiecesThatAreNotFiniteGoExactly) {
+  constexpr const char* kSpecs[] = {"onebit:block=64", "topk:ratio=0.1", "topk:ratio=0.1,block=64"};
   std::uint64_t turn = 0;
   for (const int ranks : {1, 2, 3, 5}) {
     for (const DType dtype : kAllDTypes) {
@@ -90,7 +92,7 @@ TEST(Gather, PiecesThatAreNotFiniteGoExactly) {
           ++turn;
           Setting s = by_gather({.ranks = ranks, .count = 64 * 13 + 5, .dtype = dtype});
           s.op = turn % 2 == 0 ? Op::average : Op::sum;
-          s.codec = "onebit:block=64";
+          s.codec = kSpecs[turn / 2 % std::size(kSpecs)];
           s.in_place = in_place;
           s.segment_bytes = segment_bytes;
           s.checksum = turn % 3 == 0;
@@ -112,6 +114,68 @@ TEST(Gather, PiecesThatAreNotFiniteGoExactly) {
   }
 }
 
+/// The largest of ten, of each rank: what it sends, and what it owes.
+TEST(Gather, SparseSumsByHand) {
+  Rig rig(by_gather({.ranks = 3, .count = 10, .op = Op::sum, .codec = "topk:ratio=0.1"}));
+  Rig::Matrix inputs(3, Row(10));
+  inputs[0][2] = 3;
+  inputs[0][5] = -2;
+  inputs[1][2] = 1;
+  inputs[1][5] = -4;
+  inputs[2][9] = 8;
+  const auto first = rig.call(inputs);
+  ASSERT_NO_FATAL_FAILURE(expect_same_bits(first));
+  EXPECT_EQ(first.out[0].doubles(), (Row{0, 0, 3, 0, 0, -4, 0, 0, 0, 8}));
+  EXPECT_EQ(rig.workers()[0], (Row{0, 0, 0, 0, 0, -2, 0, 0, 0, 0}));
+  EXPECT_EQ(rig.workers()[1], (Row{0, 0, 1, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(rig.workers()[2], Row(10));
+  const auto second = rig.call(Rig::Matrix(3, Row(10)));  // what was owed
+  ASSERT_NO_FATAL_FAILURE(expect_same_bits(second));
+  EXPECT_EQ(second.out[0].doubles(), (Row{0, 0, 1, 0, 0, -2, 0, 0, 0, 0}));
+  for (const Row& residual : rig.workers()) EXPECT_EQ(residual, Row(10));
+  // a header, the form, one distance, one value
+  for (const std::size_t bytes : second.wire) EXPECT_EQ(bytes, agreement_bytes(3) + 2 * (16 + 1 + 1 + 4));
+}
+
+TEST(Gather, WhatDoesNotGoTogetherIsNamed) {
+  const auto expect_names = [](const std::string& text, const std::vector<std::string>& parts) {
+    for (const std::string& part : parts)
+      EXPECT_NE(text.find(part), std::string::npos) << part << ": " << text;
+  };
+  expect_names(refusal({.codec = "topk:ratio=0.01", .algorithm = "two_phase"}),
+               {"two_phase", "topk:ratio=0.01", "only as a whole", "gather"});
+  expect_names(refusal({.codec = "onebit:deepspeed", .algorithm = "gather"}),
+               {"gather", "onebit:deepspeed", "algorithm deepspeed"});
+  expect_names(refusal({.codec = "topk:ratio=0.01", .algorithm = "deepspeed"}), {"deepspeed", "gather"});
+  expect_names(refusal({.codec = "onebit:scale=rms", .algorithm = "gather"}),
+               {"gather", "scale=rms", "residuals"});
+  EXPECT_EQ(refusal({.codec = "topk:ratio=0.01,block=64", .algorithm = "two_phase"}), "");
+
+  // a rank that goes another way is told so, and encoding is taken back
+  Rig rig(by_gather({.ranks = 3, .count = 500, .codec = "topk:ratio=0.1,block=20"}));
+  const auto inputs = normal_inputs(rig, 1);
+  const auto result = rig.call(inputs, {}, [](int rank, Call& call) {
+    if (rank == 1) call.algorithm = &find_algorithm("two_phase");
+  });
+  for (const std::string& error : result.errors)
+    expect_names(error, {"mismatch", "algorithm", "gather", "two_phase", "rank 1"});
+  for (const Row& residual : rig.workers()) EXPECT_EQ(residual, Row(500));
+  check_call(rig, inputs);
+}
+
+/// A hundredth of the elements, at 4 bytes and a distance each.
+TEST(Gather, SparseTensorsAreFewBytes) {
+  const std::size_t count = std::size_t{1} << 18;
+  for (const int ranks : {2, 4}) {
+    Rig rig(by_gather({.ranks = ranks, .count = count, .codec = "topk:ratio=0.01"}));
+    const auto result = rig.call(normal_inputs(rig, 1));
+    ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
+    for (const std::size_t bytes : result.wire) {
+      EXPECT_LT(static_cast<double>(bytes), (ranks - 1) * 0.0535 * static_cast<double>(count));
+    }
+  }
+}
+
 /// The sum of what was sent is beyond the type's range: infinite on all ranks, as a plain sum is.
 TEST(Gather, SumsBeyondTheRangeAreInfinite) {
   Rig rig(
@@ -124,7 +188,8 @@ TEST(Gather, SumsBeyondTheRangeAreInfinite) {
 }
 
 TEST(Gather, SegmentsAndArrivalChangeNothing) {
-  for (const char* spec : {"onebit:block=64", "cast:bf16", "identity"}) {
+  for (const char* spec :
+       {"onebit:block=64", "cast:bf16", "identity", "topk:ratio=0.02", "topk:ratio=0.05,block=100"}) {
     std::vector<std::byte> first;
     std::uint64_t seed = 0;
     for (const std::size_t segment_bytes :
@@ -153,7 +218,8 @@ TEST(Gather, SegmentsAndArrivalChangeNothing) {
 TEST(Gather, ListsAreCallsForEach) {
   constexpr int kRanks = 3;
   const std::vector<std::size_t> counts = {5, 0, 130, 64, 1};
-  for (const char* spec : {"onebit:block=64", "identity"}) {
+  for (const char* spec :
+       {"onebit:block=64", "identity", "topk:ratio=0.1", "topk:ratio=0.1,block=16", "threshold:ratio=0.1"}) {
     const auto codec = make_codec(spec);
     for (const bool with_nan : {false, true}) {
       for (const std::size_t segment_bytes : {std::size_t{1}, std::size_t{1} << 20}) {
@@ -198,7 +264,7 @@ TEST(Gather, ListsAreCallsForEach) {
         for (std::size_t r = 0; r < kRanks; ++r) {
           for (std::size_t t = 0; t < counts.size(); ++t) {
             // what shares a flagged piece goes exactly with it
-            if (with_nan && segment_bytes > 1) continue;
+            if (with_nan && (segment_bytes > 1 || codec->traits().whole)) continue;
             EXPECT_TRUE(got[r][t].same_bits(want[r][t])) << spec << ", rank " << r << ", tensor " << t;
           }
           for (std::size_t t = 0; t < counts.size(); ++t) EXPECT_TRUE(got[r][t].same_bits(got[0][t]));

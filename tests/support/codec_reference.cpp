@@ -29,12 +29,31 @@ std::vector<std::size_t> largest_of(const std::vector<double>& values, std::size
   return order;
 }
 
-void expect_topk(const std::string& spec, const std::vector<double>& values, DType as, Expected& expected) {
+/// The elements that threshold keeps.
+std::vector<std::size_t> above_threshold(const std::string& spec, const std::vector<double>& values) {
+  const std::size_t count = values.size();
+  std::vector<double> sample;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t stride = count / 512;
+    if (count < 32768 || (i % stride < 64 && i / stride < 512)) sample.push_back(std::abs(values[i]));
+  }
+  std::sort(sample.rbegin(), sample.rend());
+  const double threshold = sample[topk_kept(spec, sample.size()) - 1];
+  std::vector<std::size_t> kept;
+  for (const std::size_t i : largest_of(values, 0, count, std::min(count, 2 * topk_kept(spec, count)))) {
+    if (values[i] != 0 && std::abs(values[i]) >= threshold) kept.push_back(i);
+  }
+  return kept;
+}
+
+void expect_sparse(const std::string& spec, const std::vector<double>& values, DType as, Expected& expected) {
   const auto plus = spec.find('+');
   const std::size_t block = topk_block(spec, values.size());
   for (std::size_t begin = 0; begin < values.size(); begin += block) {
     const std::size_t end = std::min(values.size(), begin + block);
-    const auto kept = largest_of(values, begin, end, topk_kept(spec, end - begin));
+    const auto kept = spec.starts_with("threshold")
+                          ? above_threshold(spec, values)
+                          : largest_of(values, begin, end, topk_kept(spec, end - begin));
     std::vector<double> largest;
     for (const std::size_t i : kept) largest.push_back(values[i]);
     Expected sent{largest, std::vector<double>(largest.size(), 0.0)};
@@ -89,8 +108,8 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
                      1.01 * unit_roundoff(as));
       }
     }
-  } else if (codec.name() == "topk") {
-    expect_topk(codec.spec(), values, as, expected);
+  } else if (codec.name() == "topk" || codec.name() == "threshold") {
+    expect_sparse(codec.spec(), values, as, expected);
   } else {
     throw std::logic_error("no reference for codec " + std::string(codec.name()) + ": write one");
   }
