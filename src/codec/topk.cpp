@@ -178,7 +178,9 @@ class Topk final : public Sparse {
     const bool early = at_once(residual, as);
     selection.begin(k, bound);
     const std::size_t seen = look_at(values, residual, selection, early);
-    if (seen == m && !selection.end()) {
+    const std::size_t candidates = selection.indices().size();
+    const bool enough = selection.end();
+    if (seen == m && !enough) {
       selection.begin(k, 0);
       look_at(early ? ConstView(residual) : values, early ? View{} : residual, selection, false);
       selection.end();
@@ -190,11 +192,27 @@ class Topk final : public Sparse {
                                             return packed_bytes(m, k);
                                           });
     if (!bytes) return std::nullopt;
-    // a little below the least that was kept
+    if (block_ != 0) bound = enough ? next_bound(selection, bound, candidates) : next_bound(selection, 0, 0);
+    return bytes;
+  }
+
+  // A bound for a block like the one before: somewhat below the least that was kept there, so that there are
+  // more candidates than needed, but not many more. They may crowd there, since what is not kept comes again.
+  template <class A>
+  static std::int64_t next_bound(const Selection<A>& selection, std::int64_t bound, std::size_t candidates) {
+    const std::size_t k = selection.indices().size();
     A least = std::numeric_limits<A>::max();
     for (std::size_t i = 0; i < k; ++i) least = std::min(least, magnitude_of(selection.data()[i]));
-    bound = magnitude_bits(least * static_cast<A>(0.875));
-    return bytes;
+    const A last = std::bit_cast<A>(static_cast<typename MagnitudeOf<A>::Type>(bound));
+    A next = last;
+    if (bound == 0) {
+      next = least * static_cast<A>(0.875);
+    } else if (candidates > 2 * k + 16) {
+      next = last + (least - last) / 2;
+    } else if (candidates < k + k / 4 + 4) {
+      next = last * static_cast<A>(0.9375);
+    }
+    return magnitude_bits(std::min(next, least));
   }
 
   // Takes a unit's indices off the payload and returns its values, which it takes off too.
