@@ -97,11 +97,12 @@ void check_pair(const Algorithm& algorithm, const Problem& problem) {
 }
 
 const Algorithm& find_algorithm(std::string_view name) {
+  const auto table = algorithm_table();
+  const auto found =
+      std::find_if(table.begin(), table.end(), [&](const Algorithm& row) { return row.name == name; });
+  if (found != table.end()) return *found;
   std::string list;
-  for (const Algorithm& row : algorithm_table()) {
-    if (row.name == name) return row;
-    list += (list.empty() ? "" : ", ") + std::string(row.name);
-  }
+  for (const Algorithm& row : table) list += (list.empty() ? "" : ", ") + std::string(row.name);
   throw Error(ErrorCode::invalid_argument,
               "unknown algorithm '" + std::string(name) + "': use auto, or one of " + list);
 }
