@@ -181,9 +181,12 @@ class Topk final : public Sparse {
     const std::size_t candidates = selection.indices().size();
     const bool enough = selection.end();
     if (seen == m && !enough) {
-      selection.begin(k, 0);
-      look_at(early ? ConstView(residual) : values, early ? View{} : residual, selection, false);
-      selection.end();
+      // in the first-level cache, a second estimate costs less than to go without
+      for (const std::int64_t lower : {block_ == 0 ? 0 : lowered<A>(bound), std::int64_t{0}}) {
+        selection.begin(k, lower);
+        look_at(early ? ConstView(residual) : values, early ? View{} : residual, selection, false);
+        if (selection.end()) break;
+      }
     }
     const auto bytes = encode_selected<A>(values, residual, as, factor, occasion, payload, seen, desk,
                                           [&](const Indices& indices, std::byte* out) {
@@ -194,6 +197,12 @@ class Topk final : public Sparse {
     if (!bytes) return std::nullopt;
     if (block_ != 0) bound = enough ? next_bound(selection, bound, candidates) : next_bound(selection, 0, 0);
     return bytes;
+  }
+
+  template <class A>
+  static std::int64_t lowered(std::int64_t bound) {
+    const A magnitude = std::bit_cast<A>(static_cast<typename MagnitudeOf<A>::Type>(bound));
+    return magnitude_bits(magnitude * static_cast<A>(0.75));
   }
 
   // A bound for a block like the one before: somewhat below the least that was kept there, so that there are
