@@ -47,7 +47,7 @@ std::size_t number_bytes(std::size_t number);
 std::byte* write_number(std::size_t number, std::byte* out);
 std::size_t read_number(std::span<const std::byte> in, std::size_t& number);
 
-inline constexpr std::size_t kChunk =
+inline constexpr std::size_t kStretch =
     2048;  ///< elements looked at in one go: they stay in the first-level cache
 
 template <class A>
@@ -66,7 +66,7 @@ class Selection {
     bound_ = bound;
     indices_.clear();
     values_.clear();
-    const std::size_t room = limit() + kChunk;
+    const std::size_t room = limit() + kStretch;
     indices_.reserve(room);
     values_.reserve(room);
     magnitudes_.reserve(room);
@@ -92,7 +92,7 @@ class Selection {
 
  private:
   static constexpr DType accumulator() { return sizeof(A) == sizeof(double) ? DType::f64 : DType::f32; }
-  std::size_t limit() const { return k_ + std::max(k_, 2 * kChunk); }
+  std::size_t limit() const { return k_ + std::max(k_, 2 * kStretch); }
 
   void keep() {
     magnitudes_.clear();
@@ -123,11 +123,11 @@ class Selection {
   std::vector<Magnitude> magnitudes_;
 };
 
-// Values that are looked at a chunk at a time: value + residual.
+// Values that are looked at a stretch at a time: value + residual.
 template <class A>
-struct Chunk {
-  std::array<A, kChunk> v;
-  std::array<std::uint32_t, kChunk> found;
+struct Stretch {
+  std::array<A, kStretch> v;
+  std::array<std::uint32_t, kStretch> found;
 
   View view(std::size_t n) { return {v.data(), n, sizeof(A) == sizeof(double) ? DType::f64 : DType::f32}; }
 };
@@ -148,13 +148,13 @@ std::int64_t sampled_magnitude(ConstView values, View residual, Rank&& rank_in) 
   magnitudes.clear();
   magnitudes.reserve(kSample);
   const std::size_t stride = values.count < kSample ? kSampleRun : values.count / kSampleRuns;
-  Chunk<A> chunk;
+  Stretch<A> stretch;
   for (std::size_t at = 0; at < values.count && magnitudes.size() < kSample; at += stride) {
     const std::size_t n = std::min(kSampleRun, values.count - at);
-    topk_collect(values.slice(at, n), part_of(residual, at, n), chunk.view(n),
-                 std::numeric_limits<std::int32_t>::max(), chunk.found.data());
+    topk_collect(values.slice(at, n), part_of(residual, at, n), stretch.view(n),
+                 std::numeric_limits<std::int32_t>::max(), stretch.found.data());
     for (std::size_t i = 0; i < n; ++i)
-      magnitudes.push_back(static_cast<Magnitude>(magnitude_bits(chunk.v[i])));
+      magnitudes.push_back(static_cast<Magnitude>(magnitude_bits(stretch.v[i])));
   }
   const std::size_t rank = rank_in(magnitudes.size());
   if (rank >= magnitudes.size()) return 0;
@@ -195,14 +195,14 @@ class Sparse : public Codec {
   /// elements were looked at before one that is not finite.
   template <class A>
   static std::size_t look_at(ConstView values, View residual, Selection<A>& selection, bool leave) {
-    Chunk<A> chunk;
-    for (std::size_t at = 0; at < values.count; at += kChunk) {
-      const std::size_t n = std::min(kChunk, values.count - at);
-      const View v = chunk.view(n);
+    Stretch<A> stretch;
+    for (std::size_t at = 0; at < values.count; at += kStretch) {
+      const std::size_t n = std::min(kStretch, values.count - at);
+      const View v = stretch.view(n);
       const TopkFound found = topk_collect(values.slice(at, n), part_of(residual, at, n), v,
-                                           selection.bound(), chunk.found.data());
+                                           selection.bound(), stretch.found.data());
       if (found.largest >= MagnitudeOf<A>::kInfinite) return at;
-      selection.add(chunk.found.data(), found.count, chunk.v.data(), at);
+      selection.add(stretch.found.data(), found.count, stretch.v.data(), at);
       if (leave) keep(v, residual.slice(at, n));
     }
     return values.count;
@@ -211,10 +211,10 @@ class Sparse : public Codec {
   // residual = value + residual, as it is kept.
   template <class A>
   static void keep_sums(ConstView values, View residual) {
-    Chunk<A> chunk;
-    for (std::size_t at = 0; at < values.count; at += kChunk) {
-      const std::size_t n = std::min(kChunk, values.count - at);
-      const View v = chunk.view(n);
+    Stretch<A> stretch;
+    for (std::size_t at = 0; at < values.count; at += kStretch) {
+      const std::size_t n = std::min(kStretch, values.count - at);
+      const View v = stretch.view(n);
       convert(values.slice(at, n), v, Into::overwrite, 1.0);
       add(v, residual.slice(at, n), v);
       keep(v, residual.slice(at, n));
@@ -224,10 +224,10 @@ class Sparse : public Codec {
   // residual = residual - value.
   template <class A>
   static void take_back(ConstView values, View residual) {
-    Chunk<A> chunk;
-    for (std::size_t at = 0; at < values.count; at += kChunk) {
-      const std::size_t n = std::min(kChunk, values.count - at);
-      const View x = chunk.view(n);
+    Stretch<A> stretch;
+    for (std::size_t at = 0; at < values.count; at += kStretch) {
+      const std::size_t n = std::min(kStretch, values.count - at);
+      const View x = stretch.view(n);
       convert(values.slice(at, n), x, Into::overwrite, 1.0);
       subtract(residual.slice(at, n), x, residual.slice(at, n));
     }

@@ -5,8 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <iterator>
 #include <limits>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -161,6 +165,51 @@ TEST(Gather, WhatDoesNotGoTogetherIsNamed) {
     expect_names(error, {"mismatch", "algorithm", "gather", "two_phase", "rank 1"});
   for (const Row& residual : rig.workers()) EXPECT_EQ(residual, Row(500));
   check_call(rig, inputs);
+}
+
+/// Elements as they are, but for one that it throws at.
+class Fragile final : public Codec {
+ public:
+  static constexpr float kBad = 666;
+  Fragile() : Codec("fragile", "fragile", {}) {}
+
+ private:
+  bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
+  std::size_t do_max_bytes(std::size_t count, DType dtype) const override { return count * size_of(dtype); }
+  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+                                       std::span<std::byte> payload) const override {
+    for (const double v : doubles_of(values)) {
+      if (v == kBad) throw Error(ErrorCode::invalid_state, "not this one");
+    }
+    std::memcpy(payload.data(), values.data, values.bytes());
+    return values.bytes();
+  }
+  void do_decode(std::span<const std::byte> payload, DType, View out, Into into, double) const override {
+    for (std::size_t i = 0; i < out.count; ++i) {
+      float v = 0;
+      std::memcpy(&v, payload.data() + i * sizeof v, sizeof v);
+      auto& to = static_cast<float*>(out.data)[i];
+      to = into == Into::add ? to + v : v;
+    }
+  }
+};
+
+/// A rank whose codec throws says so to all in its message, and all throw what it was.
+TEST(Gather, AFailureOfOneRankIsToldToAll) {
+  const auto codec = std::make_shared<Fragile>();
+  for (const bool checksum : {false, true}) {
+    for (const std::size_t bad : {std::size_t{0}, std::size_t{700}}) {
+      Rig rig(by_gather(
+          {.ranks = 3, .count = 1000, .feedback = false, .segment_bytes = 800, .checksum = checksum}));
+      Rig::Matrix inputs = exact_inputs(rig.setting(), 1);
+      inputs[1][bad] = Fragile::kBad;
+      const auto result = rig.call(inputs, {}, [&](int, Call& call) { call.codec = codec; });
+      for (const std::string& error : result.errors) {
+        EXPECT_NE(error.find("not this one"), std::string::npos) << error;
+        EXPECT_NE(error.find("rank 1"), std::string::npos) << error;
+      }
+    }
+  }
 }
 
 /// A hundredth of the elements, at 4 bytes and a distance each.
