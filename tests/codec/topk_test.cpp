@@ -199,7 +199,8 @@ TEST(Topk, ExactWhateverTheDistribution) {
          return i % (kLarge / 512) < 64 ? 1e-3 : 1.0 + static_cast<double>(i % 1000);
        })},
       {"layers", make([&](std::size_t i) {
-         return normal(random) * std::exp2(static_cast<double>(i * 12 / kLarge) - 6);
+         const std::size_t layer = i * 12 / kLarge;
+         return normal(random) * std::exp2(static_cast<double>(layer) - 6);
        })},
       {"few that are not zero",
        make([](std::size_t i) { return i % 5000 == 17 ? static_cast<double>(i) : 0.0; })},
