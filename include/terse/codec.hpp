@@ -38,6 +38,8 @@ struct CodecTraits {
   /// draws: error feedback is sound.
   bool contractive = false;
   bool whole = false;     ///< encodes a tensor only as a whole, since all of its elements share something
+  bool parts = false;     ///< of such a codec: part() takes its messages apart
+  bool sparse = false;    ///< most elements of decode(encode(v)) are zero
   std::size_t block = 1;  ///< elements of a unit that is never split between two messages
   /// The largest |v - decode(encode(v))| / |v| of one element within the normal range, where there is a
   /// bound.
@@ -111,7 +113,7 @@ class TERSE_API Codec {
 
   /// Writes the part of a message of `count` elements of type `dtype` that stands for the `n` elements from
   /// `first` on (a multiple of traits().block) as a message of its own, and returns its bytes. For codecs
-  /// with traits().whole, which cannot encode a part by itself. Flagged messages have flagged parts.
+  /// with traits().parts, which cannot encode a part by itself. Flagged messages have flagged parts.
   ///
   /// Errors: corrupt_data as in decode, invalid_argument where out is smaller than max_bytes(n, dtype) or
   /// there is no such part, unsupported for other codecs.
@@ -160,7 +162,7 @@ class TERSE_API Codec {
   /// The codec's kernels; null, the default: it has none, or this build has no CUDA.
   virtual const DeviceCodec* do_device() const noexcept;
   /// Part of a payload, see part(); `out` has room for do_max_bytes(n, as). Only asked of codecs with
-  /// traits().whole.
+  /// traits().parts.
   virtual std::size_t do_part(std::span<const std::byte> payload, DType as, std::size_t first, std::size_t n,
                               std::span<std::byte> out) const;
   /// How many elements (a multiple of the block) make a payload of their own, such that the payloads of

@@ -224,8 +224,8 @@ void Contents::require_values(const Codec& codec) const {
 
 std::size_t Codec::part(std::span<const std::byte> message, std::size_t count, DType dtype, std::size_t first,
                         std::size_t n, std::span<std::byte> out) const {
-  if (!traits_.whole) {
-    refuse(*this, ErrorCode::unsupported, "its messages are not taken apart: encode each part by itself");
+  if (!traits_.parts) {
+    refuse(*this, ErrorCode::unsupported, "its messages are not taken apart");
   }
   const Contents contents = open_message(*this, count, dtype, message);
   if (first > count || n > count - first || first % traits_.block != 0) {

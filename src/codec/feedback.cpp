@@ -202,9 +202,12 @@ void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
         worker.assign(bytes_of(wanted.worker_count, wanted.dtype, residual_type), std::byte{0});
         server = std::move(chunk);
         shape = wanted;
-        keep(ConstView{owed.data(), shape.count, accumulator_of(shape.dtype)}.slice(shape.server_begin,
-                                                                                    shape.server_count),
-             server_view());
+        const ConstView all{owed.data(), shape.count, accumulator_of(shape.dtype)};
+        if (owed_by_workers) {
+          keep(all, worker_view());
+        } else {
+          keep(all.slice(shape.server_begin, shape.server_count), server_view());
+        }
         owed = {};
         bound = true;
         return move_to(queue);
@@ -315,6 +318,7 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
     state() = std::move(sum);  // never used
     return;
   }
+  sum.owed_by_workers = true;
   for (std::size_t r = 0; r < saved_of_all_ranks.size(); ++r) {
     FeedbackState one = read_save(saved_of_all_ranks[r], sum.residual_type);
     FeedbackShape alike = one.shape;
@@ -345,6 +349,7 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
               " of the same run: pass the saves of all ranks, made after the same call, in rank order");
     }
     if (one.declined) continue;
+    sum.owed_by_workers = sum.owed_by_workers && one.shape.server_count == 0;
     const DType dtype = accumulator_of(sum.shape.dtype);
     const View total{sum.worker.data(), sum.shape.count, dtype};
     add(total, one.worker_view(), total);

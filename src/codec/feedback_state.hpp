@@ -66,6 +66,7 @@ struct FeedbackState {
   /// After re-sharding, until the first use: what is owed, for the whole tensor, in the accumulator's type.
   /// shape then says only for what.
   Bytes owed;
+  bool owed_by_workers = false;  ///< by each alike, since ranks own nothing with that algorithm
 
   View worker_view() noexcept {
     return {memory == Memory::host ? worker.data() : device_worker.data(), shape.worker_count,

@@ -47,6 +47,7 @@ class OnebitDeepspeed final : public Codec {
   static CodecTraits traits_of() {
     CodecTraits traits;
     traits.whole = true;
+    traits.parts = true;
     traits.block = kUnit;
     return traits;
   }

@@ -91,40 +91,68 @@ void PieceCoder::undo(const Contents& message, std::span<const Fragment> fragmen
   }
 }
 
-std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<const Fragment> sums,
-                               double divisor, double factor, std::size_t count, std::span<std::byte> out,
-                               std::size_t& reading) const {
+namespace {
+
+std::size_t count_of(const Fragment& fragment) { return fragment.values.count; }
+std::size_t count_of(const View& view) { return view.count; }
+
+}  // namespace
+
+// The sums of all fragments, a run at a time: visit(fragment, first element, sum) until that says no. A sum
+// is made where place(fragment, first element, elements) says.
+template <class Elements, class Place, class Visit>
+void PieceCoder::for_each_sum(std::span<const Contents> messages, std::span<const Elements> fragments,
+                              double divisor, std::size_t& reading, Place&& place, Visit&& visit) const {
   thread_local std::vector<std::span<const std::byte>> rests;  // by message: the fragments to come
   thread_local std::vector<std::span<const std::byte>>
       own;  // by message: this fragment, from its next run on
+  rests.clear();
+  for (const Contents& message : messages) rests.push_back(message.payload);
+  own.resize(messages.size());
+  for (std::size_t f = 0; f < fragments.size(); ++f) {
+    const std::size_t elements = count_of(fragments[f]);
+    for (reading = 0; reading < messages.size(); ++reading) {
+      own[reading] = take(rests[reading], elements, fragments.size() > 1);
+    }
+    const std::size_t run = codec_.run_elements(elements);
+    for (std::size_t at = 0; at < elements; at += run) {
+      const View sum = place(f, at, std::min(run, elements - at));
+      for (reading = 0; reading < messages.size(); ++reading) {
+        const auto part = sum.count == elements ? own[reading] : take(own[reading], sum.count, false);
+        codec_.do_decode(part, as_, sum, reading == 0 ? Into::overwrite : Into::add, 1.0);
+      }
+      if (divisor != 1.0) divide(sum, divisor);
+      if (!visit(f, at, sum)) return;
+    }
+  }
+  for (reading = 0; reading < messages.size(); ++reading) {
+    if (!rests[reading].empty()) corrupt(codec_);
+  }
+}
+
+void PieceCoder::sum(std::span<const Contents> messages, std::span<const View> to, double divisor,
+                     std::size_t& reading) const {
+  thread_local Scratch memory;
+  const DType accumulator = accumulator_of(as_);
+  for_each_sum(
+      messages, to, divisor, reading,
+      [&](std::size_t f, std::size_t at, std::size_t n) {
+        return accumulator == as_ ? to[f].slice(at, n) : memory.view(n, accumulator);
+      },
+      [&](std::size_t f, std::size_t at, const View& sum) {
+        if (accumulator != as_) convert(sum, to[f].slice(at, sum.count), Into::overwrite, 1.0);
+        return true;
+      });
+}
+
+std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<const Fragment> sums,
+                               double divisor, double factor, std::size_t count, std::span<std::byte> out,
+                               std::size_t& reading) const {
   thread_local Scratch memory;
   const bool lengths = !codec_.traits().fixed_size && sums.size() > 1;
   const auto payload = out.subspan(kHeaderBytes);
-
-  // The sums of all fragments, a run at a time: visit(fragment, first element, sum) until that says no.
-  const auto for_each_sum = [&](auto&& visit) {
-    rests.clear();
-    for (const Contents& message : messages) rests.push_back(message.payload);
-    own.resize(messages.size());
-    for (std::size_t f = 0; f < sums.size(); ++f) {
-      const std::size_t elements = sums[f].values.count;
-      for (reading = 0; reading < messages.size(); ++reading) {
-        own[reading] = take(rests[reading], elements, sums.size() > 1);
-      }
-      const std::size_t run = codec_.run_elements(elements);
-      for (std::size_t at = 0; at < elements; at += run) {
-        const View sum = memory.view(std::min(run, elements - at), accumulator_of(as_));
-        for (reading = 0; reading < messages.size(); ++reading) {
-          const auto part = sum.count == elements ? own[reading] : take(own[reading], sum.count, false);
-          codec_.do_decode(part, as_, sum, reading == 0 ? Into::overwrite : Into::add, 1.0);
-        }
-        if (divisor != 1.0) divide(sum, divisor);
-        if (!visit(f, at, sum)) return;
-      }
-    }
-    for (reading = 0; reading < messages.size(); ++reading) {
-      if (!rests[reading].empty()) corrupt(codec_);
-    }
+  const auto place = [&](std::size_t, std::size_t, std::size_t n) {
+    return memory.view(n, accumulator_of(as_));
   };
   const auto residual_of = [&](std::size_t f, std::size_t at, std::size_t n) {
     const View& residual = sums[f].residual;
@@ -135,7 +163,7 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
   std::size_t written = 0;
   std::size_t runs = 0;
   bool finite = true;
-  for_each_sum([&](std::size_t f, std::size_t at, const View& sum) {
+  for_each_sum(messages, sums, divisor, reading, place, [&](std::size_t f, std::size_t at, const View& sum) {
     const View e = residual_of(f, at, sum.count);
     const std::size_t begin = written + (lengths ? kLengthBytes : 0);
     const auto rest = payload.subspan(begin);
@@ -156,7 +184,7 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
   }
   // what was encoded is taken back, run by run
   std::span<const std::byte> encoded = payload.first(written);
-  for_each_sum([&](std::size_t f, std::size_t at, const View& sum) {
+  for_each_sum(messages, sums, divisor, reading, place, [&](std::size_t f, std::size_t at, const View& sum) {
     if (runs-- == 0) return false;
     const auto run = take(encoded, sum.count, sums.size() > 1);
     const View e = residual_of(f, at, sum.count);

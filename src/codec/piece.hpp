@@ -51,7 +51,16 @@ class PieceCoder {
   std::size_t reduce(std::span<const Contents> messages, std::span<const Fragment> sums, double divisor,
                      double factor, std::size_t count, std::span<std::byte> out, std::size_t& reading) const;
 
+  /// The sum of the messages of all ranks, added in their order in the accumulator's type, over `divisor`,
+  /// rounded once to the outputs' type: a few thousand elements at a time where the codec allows it. None of
+  /// the messages is flagged. Errors: those of reduce; outputs may be partly written then.
+  void sum(std::span<const Contents> messages, std::span<const View> to, double divisor,
+           std::size_t& reading) const;
+
  private:
+  template <class Elements, class Place, class Visit>
+  void for_each_sum(std::span<const Contents> messages, std::span<const Elements> fragments, double divisor,
+                    std::size_t& reading, Place&& place, Visit&& visit) const;
   std::span<const std::byte> take(std::span<const std::byte>& payload, std::size_t count, bool several) const;
   const Codec& codec_;
   DType as_;

@@ -13,6 +13,8 @@
 #include "codec/quant.hpp"
 #include "codec/spec.hpp"
 #include "codec/ternary.hpp"
+#include "codec/threshold.hpp"
+#include "codec/topk.hpp"
 #include "codec/zfp.hpp"
 
 namespace terse::inline v0_1 {
@@ -38,7 +40,8 @@ constexpr std::array kAbsent = {
 struct Table {
   std::mutex mutex;
   std::vector<CodecEntry> rows = {
-      identity_entry(), cast_entry(), onebit_entry(), ternary_entry(), quant_entry(), natural_entry(),
+      identity_entry(), cast_entry(),    onebit_entry(), ternary_entry(),
+      quant_entry(),    natural_entry(), topk_entry(),   threshold_entry(),
 #ifdef TERSE_HAS_ZFP
       zfp_entry(),
 #endif

@@ -15,18 +15,26 @@ bool Problem::operator==(const Problem& other) const noexcept {
 }
 
 std::span<const Algorithm> algorithm_table() noexcept {
-  static constexpr std::array<Algorithm, 3> kTable = {{
+  static constexpr std::array<Algorithm, 4> kTable = {{
       {.name = "exact", .summary = "plain MPI_Allreduce: nothing is encoded", .build = build_exact},
       {.name = "two_phase",
        .summary = "compressed exchange, then compressed all-gather; feedback in both phases",
        .compresses = true,
+       .on_devices = true,
        .chunks = two_phase_chunks,
        .build = build_two_phase,
        .build_pieces = build_phases},
+      {.name = "gather",
+       .summary = "all-gather of encoded tensors, summed on every rank: for sparse codecs, and few ranks",
+       .compresses = true,
+       .codecs = Algorithm::For::all,
+       .build = build_gather,
+       .build_pieces = build_gather_pieces},
       {.name = "deepspeed",
        .summary = "two_phase as DeepSpeed has it, for codec onebit:deepspeed: padded, one scale for all",
        .compresses = true,
-       .whole = true,
+       .codecs = Algorithm::For::parts,
+       .on_devices = true,
        .padded = deepspeed_padded,
        .chunks = deepspeed_chunks,
        .build = build_deepspeed,
@@ -36,23 +44,42 @@ std::span<const Algorithm> algorithm_table() noexcept {
 }
 
 const Algorithm& algorithm_for(const Codec& codec) {
+  const CodecTraits& traits = codec.traits();
+  const auto wanted = traits.parts                    ? Algorithm::For::parts
+                      : traits.whole || traits.sparse ? Algorithm::For::all
+                                                      : Algorithm::For::pieces;
   const auto table = algorithm_table();
-  return *std::find_if(table.begin(), table.end(), [&](const Algorithm& row) {
-    return row.compresses && row.whole == codec.traits().whole;
-  });
+  return *std::find_if(table.begin(), table.end(),
+                       [&](const Algorithm& row) { return row.compresses && row.codecs == wanted; });
 }
+
+namespace {
+
+// Why they do not go together; nothing where they do.
+std::string_view misfit(Algorithm::For codecs, const CodecTraits& traits) {
+  switch (codecs) {
+    case Algorithm::For::pieces:
+      return traits.whole ? "the codec encodes a tensor only as a whole" : "";
+    case Algorithm::For::parts:
+      return traits.parts ? "" : "it is for codecs whose messages are taken apart, such as onebit:deepspeed";
+    case Algorithm::For::all:
+      break;
+  }
+  return traits.parts ? "the codec has an algorithm of its own" : "";
+}
+
+}  // namespace
 
 void check_pair(const Algorithm& algorithm, const Problem& problem) {
   if (!algorithm.compresses) return;
   const Codec& codec = *problem.codec;
   const auto refuse = [&](const std::string& sentence) { throw Error(ErrorCode::unsupported, sentence); };
-  if (algorithm.whole != codec.traits().whole) {
-    refuse("algorithm " + std::string(algorithm.name) + " does not go with codec " + codec.spec() +
-           (algorithm.whole ? ": it is for codecs that encode a tensor as a whole, such as onebit:deepspeed"
-                            : ": the codec encodes a tensor only as a whole") +
-           ". Use algorithm " + std::string(algorithm_for(codec).name) + ", or auto");
+  if (const std::string why(misfit(algorithm.codecs, codec.traits())); !why.empty()) {
+    refuse("algorithm " + std::string(algorithm.name) + " does not go with codec " + codec.spec() + ": " +
+           why + ". Use algorithm " + std::string(algorithm_for(codec).name) + ", or auto");
   }
-  if (algorithm.whole && problem.tensors.size() > 1) {
+  const bool takes_parts = algorithm.codecs == Algorithm::For::parts;
+  if (takes_parts && problem.tensors.size() > 1) {
     refuse("algorithm " + std::string(algorithm.name) +
            " takes one tensor a call: its codec has one scale for all of it. Call it for each tensor");
   }
@@ -60,8 +87,8 @@ void check_pair(const Algorithm& algorithm, const Problem& problem) {
     refuse("codec " + codec.spec() + " cannot encode " + std::string(name(problem.dtype)) +
            ": choose another codec for this tensor (see `terse codecs`)");
   }
-  // an algorithm for whole tensors is there to do as others do, whether or not that is sound
-  if (problem.feedback && !codec.traits().contractive && !algorithm.whole) {
+  // an algorithm for parts is there to do as others do, whether or not that is sound
+  if (problem.feedback && !codec.traits().contractive && !takes_parts) {
     refuse(
         "algorithm " + std::string(algorithm.name) + " cannot keep residuals for codec " + codec.spec() +
         ": the codec is not a contraction, so that they may grow without bound. Call it without feedback or "
@@ -70,11 +97,12 @@ void check_pair(const Algorithm& algorithm, const Problem& problem) {
 }
 
 const Algorithm& find_algorithm(std::string_view name) {
+  const auto table = algorithm_table();
+  const auto found =
+      std::find_if(table.begin(), table.end(), [&](const Algorithm& row) { return row.name == name; });
+  if (found != table.end()) return *found;
   std::string list;
-  for (const Algorithm& row : algorithm_table()) {
-    if (row.name == name) return row;
-    list += (list.empty() ? "" : ", ") + std::string(row.name);
-  }
+  for (const Algorithm& row : table) list += (list.empty() ? "" : ", ") + std::string(row.name);
   throw Error(ErrorCode::invalid_argument,
               "unknown algorithm '" + std::string(name) + "': use auto, or one of " + list);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <terse/codec.hpp>
@@ -35,8 +36,11 @@ struct Algorithm {
   std::string_view name;
   std::string_view summary;
   bool compresses = false;  ///< encodes: may be lossy, may have feedback
-  bool whole =
-      false;  ///< encodes a tensor as a whole, for codecs that do just that; others go piece by piece
+  /// Which codecs it is for: those that encode piece by piece, those that encode a whole tensor of which
+  /// they take parts (see CodecTraits), or all but these.
+  enum class For : std::uint8_t { pieces, parts, all };
+  For codecs = For::pieces;
+  bool on_devices = false;  ///< has code for tensors in device memory
   /// Elements of a tensor of `count` once it is padded with zeros; null: it is not.
   std::size_t (*padded)(std::size_t count, int ranks) = nullptr;
   /// The elements of each rank's chunk; empty where ranks own nothing.
@@ -62,6 +66,8 @@ const Algorithm& find_algorithm(std::string_view name);
 Schedule build_exact(const Problem& problem);
 std::vector<Range> two_phase_chunks(const Problem& problem);
 Schedule build_two_phase(const Problem& problem);
+Schedule build_gather(const Problem& problem);
+Schedule build_gather_pieces(const Problem& problem, const std::vector<std::vector<Piece>>& segments);
 std::size_t deepspeed_padded(std::size_t count, int ranks);
 std::vector<Range> deepspeed_chunks(const Problem& problem);
 Schedule build_deepspeed(const Problem& problem);
@@ -70,6 +76,8 @@ Schedule build_deepspeed(const Problem& problem);
 /// all ranks have it in such memory.
 std::size_t model_segment_bytes(std::size_t bytes, int ranks, Memory memory);
 
+/// Elements of a piece, of which each rank has one in a segment of that many bytes.
+std::size_t piece_elements(const Problem& problem);
 /// The two phases over pieces of a tensor. Where a codec encodes only as a whole, a rank encodes all that is
 /// its own at once and sends parts of that message.
 Schedule build_phases(const Problem& problem, const std::vector<std::vector<Piece>>& segments);

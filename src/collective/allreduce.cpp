@@ -174,6 +174,11 @@ void check_pair(const Transport& transport, const Call& call) {
                                             " has no code for device memory: use onebit, cast or identity, "
                                             "or copy the tensor to host memory");
   }
+  if (call.device >= 0 && call.algorithm->compresses && !call.algorithm->on_devices) {
+    throw Error(ErrorCode::unsupported, "algorithm " + std::string(call.algorithm->name) +
+                                            " has no code for device memory: use two_phase, or copy the "
+                                            "tensor to host memory");
+  }
   CallTensor single;
   const auto tensors = tensors_of(call, single);
   for (const CallTensor& tensor : tensors) {

@@ -243,6 +243,9 @@ StepResult Runner::compute(std::uint32_t step_id) noexcept {
     case Verb::decode:
       decode(step, result);
       break;
+    case Verb::sum:
+      sum(step, result);
+      break;
     case Verb::divide:
       divide(binding_.tensors[0].out, transport_.size());
       break;
@@ -369,6 +372,35 @@ void Runner::decode(const Step& step, StepResult& result) {
     }
   } catch (...) {
     result.failure = current_error("a message from rank " + std::to_string(step.peer));
+  }
+}
+
+// Every rank looks at all messages of a piece, and so knows by itself what an owner would have told it.
+void Runner::sum(const Step& step, StepResult& result) {
+  thread_local std::vector<Contents> messages;
+  // where another rank's flag keeps a message from being decoded, a wrong size must show all the same
+  std::optional<std::size_t> due;
+  if (binding_.codec->traits().fixed_size) due = bytes_of(inputs_of(step.elements)) - kHeaderBytes;
+  const std::uint8_t flags = open_all(step, messages, result, due);
+  for (const Contents& contents : messages) {
+    result.told = result.told || (contents.flags & kSpoilt) != 0;
+    result.flagged = result.flagged || contents.flags == kNonFinite;
+  }
+  std::size_t reading = messages.size();
+  try {
+    if (flags == 0) {
+      const auto to = fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own, auto) {
+        return tensor.out.slice(own.offset, own.count);
+      });
+      PieceCoder(*binding_.codec, binding_.dtype)
+          .sum(messages, to, step.average ? transport_.size() : 1.0, reading);
+    } else if (result.flagged && !result.failure) {
+      undo(step.undo, step.elements);
+    }
+  } catch (...) {
+    result.failure =
+        current_error(reading < messages.size() ? "a message from rank " + std::to_string(reading)
+                                                : "taking back what " + binding_.codec->spec() + " encoded");
   }
 }
 

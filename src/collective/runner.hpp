@@ -110,6 +110,7 @@ class Runner {
   void part(const Step& step, StepResult& result);
   void reduce(const Step& step, StepResult& result);
   void decode(const Step& step, StepResult& result);
+  void sum(const Step& step, StepResult& result);
   void undo(std::uint32_t message, const Range& elements) const;
   std::uint8_t open_all(const Step& step, std::vector<Contents>& messages, StepResult& result,
                         std::optional<std::size_t> due = std::nullopt) const;

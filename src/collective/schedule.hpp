@@ -14,12 +14,14 @@
 
 namespace terse::inline v0_1 {
 
-/// What a step does. encode, part, reduce, decode and divide are computation; the others are on the wire.
+/// What a step does. encode, part, reduce, decode, sum and divide are computation; the others are on the
+/// wire.
 enum class Verb : std::uint8_t {
   encode,      ///< input and worker residual -> message
   part,        ///< message -> message of a part of its elements
   reduce,      ///< messages of all ranks and server residual -> message of their average, or sum
   decode,      ///< message -> output
+  sum,         ///< messages of all ranks -> output: their average, or sum
   divide,      ///< output /= ranks
   send,        ///< message -> peer
   receive,     ///< message <- peer
@@ -33,14 +35,15 @@ inline constexpr std::uint32_t kNoSlot = std::numeric_limits<std::uint32_t>::max
 struct Step {
   Verb verb = Verb::join;
   std::uint8_t channel = 0;  ///< which of the call's tags; of computation: that the message goes under
-  int peer = -1;             ///< of send: to whom; of receive: from whom; of decode: who encoded it
+  int peer = -1;             ///< of send: to whom; of receive: from whom; of decode: who encoded it;
+                             ///< of sum: who is to look after the piece if it goes again exactly
   std::uint32_t message = kNoSlot;
   std::uint32_t whole = kNoSlot;  ///< of a part: the message of the whole tensor
   bool kept = false;              ///< of an encoding: the message stays here, and its parts are sent
-  std::uint32_t from = kNoSlot;   ///< of a reduction: the first of as many slots as ranks, in their order
-  std::uint8_t from_channel = 0;  ///< of a reduction: what those messages went under
-  bool average = false;           ///< of a reduction: divides
-  std::uint32_t undo = kNoSlot;   ///< of a decoding: this rank's own message of the same piece
+  std::uint32_t from = kNoSlot;   ///< of reduce and sum: the first of as many slots as ranks, in their order
+  std::uint8_t from_channel = 0;  ///< of reduce and sum: what those messages went under
+  bool average = false;           ///< of reduce and sum: divides
+  std::uint32_t undo = kNoSlot;   ///< of decode and sum: this rank's own message of the same piece
   Range elements{};               ///< in the tensor, or in the tensors one behind the other
 };
 

@@ -30,13 +30,6 @@ constexpr std::size_t kWindow = 4;  // segments under way at once; their scratch
 constexpr std::uint8_t kToOwner = 0;
 constexpr std::uint8_t kToAll = 1;
 
-std::size_t piece_elements(const Problem& problem) {
-  const std::size_t block = problem.codec->traits().block;
-  const std::size_t wanted =
-      problem.segment_bytes / size_of(problem.dtype) / static_cast<std::size_t>(problem.ranks);
-  return std::max(block, wanted / block * block);
-}
-
 // Makes the schedule a segment and a stage at a time; everything it needs to know later is kept per segment.
 class Builder {
  public:
@@ -222,6 +215,13 @@ class Builder {
 };
 
 }  // namespace
+
+std::size_t piece_elements(const Problem& problem) {
+  const std::size_t block = problem.codec->traits().block;
+  const std::size_t wanted =
+      problem.segment_bytes / size_of(problem.dtype) / static_cast<std::size_t>(problem.ranks);
+  return std::max(block, wanted / block * block);
+}
 
 std::vector<Range> two_phase_chunks(const Problem& problem) {
   return deal_chunks(problem.count, problem.codec->traits().block, problem.ranks);

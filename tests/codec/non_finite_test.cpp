@@ -40,8 +40,22 @@ void expect_flagged(const Codec& codec, const Bytes& message, std::size_t count,
 
 /// One bad value in any position, in the values or owed by the residual.
 TEST(NonFinite, IsFlaggedInEveryPosition) {
-  std::vector<std::string> specs = {"onebit:block=64", "onebit:block=24", "onebit:scale=rms,block=64",
-                                    "cast:f16", "cast:bf16"};
+  std::vector<std::string> specs = {"onebit:block=64",
+                                    "onebit:block=24",
+                                    "onebit:scale=rms,block=64",
+                                    "cast:f16",
+                                    "cast:bf16",
+                                    "cast:f8e4m3",
+                                    "cast:f8e5m2",
+                                    "quant:block=64",
+                                    "quant:bits=2,block=64,range=symmetric",
+                                    "quant:rounding=stochastic,block=64",
+                                    "ternary:block=64",
+                                    "natural:block=64",
+                                    "topk:ratio=0.05",
+                                    "topk:ratio=0.05,block=32",
+                                    "threshold:ratio=0.05",
+                                    "topk:ratio=0.1+cast:bf16"};
   if (has_row("zfp")) specs.insert(specs.end(), {"zfp:rate=8", "zfp:rate=5.25", "zfp:accuracy=0.001"});
   if (has_row("lossless")) specs.insert(specs.end(), {"onebit:block=64+lossless", "cast:f16+lossless"});
   for (const std::string& spec : specs) {
@@ -146,7 +160,7 @@ TEST(Overflow, IsFlaggedExactlyWhereRoundingGivesInfinity) {
 /// A sum whose parts are finite but which is not: value + residual.
 TEST(Overflow, OfValuePlusResidualIsFlagged) {
   const double most = std::numeric_limits<float>::max();
-  for (const char* spec : {"onebit:block=8", "cast:bf16"}) {
+  for (const char* spec : {"onebit:block=8", "cast:bf16", "topk", "topk:block=2"}) {
     const auto codec = make_codec(spec);
     const Tensor values(std::vector<double>{1, most, 1}, DType::f32);
     Tensor residual(std::vector<double>{0.5, most, 0.25}, DType::f32);

@@ -29,6 +29,13 @@ std::vector<std::shared_ptr<const Codec>> all_codecs() {
                                                    make_codec("onebit"),
                                                    make_codec("cast:bf16"),
                                                    make_codec("identity"),
+                                                   make_codec("quant:bits=4"),
+                                                   make_codec("quant:rounding=stochastic"),
+                                                   make_codec("ternary"),
+                                                   make_codec("natural:block=64"),
+                                                   make_codec("topk:ratio=0.1"),
+                                                   make_codec("threshold:ratio=0.1"),
+                                                   make_codec("topk:ratio=0.1,block=64"),
                                                    std::make_shared<Sixteenths>(Size::fixed, 4),
                                                    std::make_shared<Sixteenths>(Size::fixed, kWhole),
                                                    std::make_shared<Sixteenths>(Size::variable, kWhole)};

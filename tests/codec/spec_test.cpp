@@ -32,7 +32,8 @@ TEST(CodecTable, RowsAreComplete) {
                               [&](DType t) { return codec->supports(t); }));
     }
   }
-  for (const char* name : {"identity", "cast", "onebit"}) EXPECT_TRUE(names.contains(name)) << name;
+  for (const char* name : {"identity", "cast", "onebit", "topk", "threshold"})
+    EXPECT_TRUE(names.contains(name)) << name;
 }
 
 TEST(CodecSpec, CanonicalSpecIsAFixedPoint) {
@@ -52,6 +53,11 @@ TEST(CodecSpec, EqualCodecsHaveEqualSpecs) {
       {"cast:f16", "cast:to=f16"},
       {"cast:bf16", "cast:to=bf16"},
       {"identity"},
+      {"topk", "topk:ratio=0.01", "topk:ratio=1e-2", "topk:block=all", "topk:block=all,ratio=0.010"},
+      {"topk:block=64", "topk:ratio=0.01,block=064"},
+      {"topk:ratio=0.5"},
+      {"threshold", "threshold:ratio=0.010"},
+      {"topk+onebit:block=64", "topk:ratio=0.01+onebit:scale=l1,block=64"},
   };
   std::set<std::string> all;
   for (const auto& group : groups) {
@@ -106,6 +112,17 @@ TEST(CodecSpec, BadSpecsAreRefusedByName) {
       {"cast:f16,bf16", {"to", "twice"}},
       {"identity:x=1", {"x", "identity"}},
       {"identity:", {"identity"}},
+      {"topk:ratio=0", {"ratio", "0", "1"}},
+      {"topk:ratio=1.1", {"ratio", "1.1"}},
+      {"topk:ratio=nan", {"ratio", "nan"}},
+      {"topk:0.1", {"0.1", "ratio", "block"}},
+      {"topk:block=1", {"block", "1", "2"}},
+      {"topk+topk", {"topk", "sparse"}},
+      {"topk+onebit:deepspeed", {"onebit:deepspeed", "whole"}},
+      {"onebit+topk", {"onebit", "in front"}},
+      {"topk+", {"unknown", "topk"}},
+      {"threshold:ratio=-1", {"threshold", "ratio", "-1"}},
+      {"threshold+topk:block=64", {"threshold", "topk", "sparse"}},
   };
   for (const auto& [spec, named] : rows) {
     SCOPED_TRACE(std::string("'") + spec + "'");

@@ -139,10 +139,11 @@ void check_plan(const Setting& setting, const std::vector<Rig::Matrix>& inputs, 
   if (!got.altered) return expect_untouched(got, sound);
   if (setting.checksum) return expect_found(got, sound, plan, Told::all);
   if (!shows(plan.fault)) return expect_found(got, sound, plan, Told::perhaps);
-  // An owner that knows its sum to be flagged reads no more than headers. Where one value flags all of a
-  // tensor, what is wrong behind a header may never be looked at, nor needed.
+  // Who knows a sum to be flagged reads no more than headers. Where one value flags all of a tensor, or sizes
+  // say nothing, what is wrong behind a header may never be looked at, nor needed.
+  const CodecTraits traits = make_codec(setting.codec)->traits();
   const bool all_flagged =
-      make_codec(setting.codec)->traits().whole && std::any_of(inputs.begin(), inputs.end(), has_nan);
+      (traits.whole || !traits.fixed_size) && std::any_of(inputs.begin(), inputs.end(), has_nan);
   if (all_flagged && plan.fault != Fault::flip_header) return expect_found(got, sound, plan, Told::perhaps);
   // what an owner finds, or all meet after, is told to all
   const int channel = plan.channel % kAgain;

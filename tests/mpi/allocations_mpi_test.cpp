@@ -50,10 +50,12 @@ std::size_t taken_by(Work&& work) {
 
 TEST(Allocations, NoneAfterTheFirstCalls) {
   Communicator world(MPI_COMM_WORLD);
-  for (const char* spec : {"onebit:block=1024,scale=l1", "cast:bf16", "identity"}) {
-    for (const char* algorithm : {"two_phase", "exact", "auto"}) {
+  for (const char* spec : {"onebit:block=1024,scale=l1", "cast:bf16", "identity", "topk:ratio=0.01",
+                           "threshold:ratio=0.01", "topk:ratio=0.05,block=256"}) {
+    for (const char* algorithm : {"two_phase", "gather", "exact", "auto"}) {
       for (const Check check : {Check::call, Check::payload}) {
         if (std::string(algorithm) == "auto" && (spec[0] != 'o' || check == Check::payload)) continue;
+        if (std::string(algorithm) == "two_phase" && make_codec(spec)->traits().whole) continue;
         SCOPED_TRACE(std::string(spec) + " " + algorithm);
         std::vector<float> data(30000, 1.0f);
         std::vector<float> other(3000, 1.0f);

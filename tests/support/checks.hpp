@@ -27,6 +27,11 @@ void expect_nothing_lost(const Rig& rig, const Rig::Matrix& inputs, const Rig::R
 void expect_as_model(const Rig& rig, SerialModel model, const Rig::Matrix& inputs, const Rig::Result& result,
                      const std::vector<Range>& skip = {});
 
+/// Result and residuals of `gather` are those that the reference of the codec gives: exactly where that is
+/// exact, else within its slack.
+void expect_as_gather(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
+                      const Rig::Matrix& workers_before, const std::vector<Range>& skip = {});
+
 /// Bytes sent are those of the schedule, of the transport, and of the formula in closed form.
 void expect_wire_bytes(const Rig& rig, const Rig::Result& result);
 

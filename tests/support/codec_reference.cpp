@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <set>
 #include <stdexcept>
 
@@ -125,6 +126,80 @@ bool has_row(std::string_view name) {
   return std::any_of(rows.begin(), rows.end(), [&](const CodecEntry& row) { return row.name == name; });
 }
 
+namespace {
+
+/// The number behind "NAME=" in a spec.
+double option_of(const std::string& spec, const std::string& name, double otherwise) {
+  const auto at = spec.find(name + "=");
+  return at == std::string::npos ? otherwise : std::stod(spec.substr(at + name.size() + 1));
+}
+
+/// The elements [begin, end) that topk keeps: the first k when they are sorted by magnitude, put in order.
+std::vector<std::size_t> largest_of(const std::vector<double>& values, std::size_t begin, std::size_t end,
+                                    std::size_t k) {
+  std::vector<std::size_t> order(end - begin);
+  std::iota(order.begin(), order.end(), begin);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return std::abs(values[a]) > std::abs(values[b]); });
+  order.resize(k);
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+/// The elements that threshold keeps.
+std::vector<std::size_t> above_threshold(const std::string& spec, const std::vector<double>& values) {
+  const std::size_t count = values.size();
+  std::vector<double> sample;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t stride = count / 512;
+    if (count < 32768 || (i % stride < 64 && i / stride < 512)) sample.push_back(std::abs(values[i]));
+  }
+  std::sort(sample.rbegin(), sample.rend());
+  const double threshold = sample[topk_kept(spec, sample.size()) - 1];
+  std::vector<std::size_t> kept;
+  for (const std::size_t i : largest_of(values, 0, count, std::min(count, 2 * topk_kept(spec, count)))) {
+    if (values[i] != 0 && std::abs(values[i]) >= threshold) kept.push_back(i);
+  }
+  return kept;
+}
+
+void expect_sparse(const std::string& spec, const std::vector<double>& values, DType as, Expected& expected) {
+  const auto plus = spec.find('+');
+  const std::size_t block = topk_block(spec, values.size());
+  for (std::size_t begin = 0; begin < values.size(); begin += block) {
+    const std::size_t end = std::min(values.size(), begin + block);
+    const auto kept = spec.starts_with("threshold")
+                          ? above_threshold(spec, values)
+                          : largest_of(values, begin, end, topk_kept(spec, end - begin));
+    std::vector<double> largest;
+    for (const std::size_t i : kept) largest.push_back(values[i]);
+    Expected sent{largest, std::vector<double>(largest.size(), 0.0)};
+    if (plus == std::string::npos) {
+      for (double& v : sent.values) v = round_to(v, as);
+    } else {
+      sent = expected_decode(*make_codec(spec.substr(plus + 1)), largest, as);
+    }
+    for (std::size_t i = begin; i < end; ++i) expected.values[i] = 0;
+    for (std::size_t k = 0; k < kept.size(); ++k) {
+      expected.values[kept[k]] = sent.values[k];
+      expected.slack[kept[k]] = sent.slack[k];
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t topk_block(const std::string& spec, std::size_t count) {
+  return static_cast<std::size_t>(option_of(spec, ",block", static_cast<double>(count)));
+}
+
+std::size_t topk_kept(const std::string& spec, std::size_t m) {
+  const double wanted = option_of(spec, "ratio", 0) * static_cast<double>(m);
+  const double whole = std::round(wanted);
+  const double kept = std::abs(wanted - whole) < 1e-9 * wanted ? whole : std::ceil(wanted);
+  return std::max<std::size_t>(1, static_cast<std::size_t>(kept));
+}
+
 Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as) {
   Expected expected{values, std::vector<double>(values.size(), 0.0)};
   if (codec.name() == "lossless" && codec.spec().find('+') != std::string::npos) {
@@ -170,6 +245,8 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
     }
   } else if (codec.name() == "zfp") {
     expect_zfp(codec, as, expected);
+  } else if (codec.name() == "topk" || codec.name() == "threshold") {
+    expect_sparse(codec.spec(), values, as, expected);
   } else {
     throw std::logic_error("no reference for codec " + std::string(codec.name()) + ": write one");
   }

@@ -27,6 +27,10 @@ std::string first_name(const Codec& codec);
 /// Whether the table has a row of that name, which may need a library.
 bool has_row(std::string_view name);
 
+/// Of a spec of topk: elements of a block, `count` where the whole tensor is one; and how many of m are kept.
+std::size_t topk_block(const std::string& spec, std::size_t count);
+std::size_t topk_kept(const std::string& spec, std::size_t m);
+
 /// All examples of all rows of the table.
 std::vector<std::string> all_specs();
 /// Counts at which something may go wrong for a codec.

@@ -83,9 +83,14 @@ testing::AssertionResult is_error(const std::string& text, const std::string& co
 
 AllreduceOptions compressing(CodecChoice codec, Feedback* feedback, Op op) {
   AllreduceOptions options;
-  const bool whole = codec.codec() ? codec.codec()->traits().whole : codec.spec() == "onebit:deepspeed";
+  CodecTraits traits;
+  if (codec.codec()) {
+    traits = codec.codec()->traits();
+  } else {
+    traits.parts = codec.spec() == "onebit:deepspeed";
+  }
   options.codec = std::move(codec);
-  options.algorithm = whole ? "deepspeed" : "two_phase";
+  options.algorithm = traits.parts ? "deepspeed" : traits.whole || traits.sparse ? "gather" : "two_phase";
   options.op = op;
   options.feedback = feedback;
   options.min_bytes = 0;

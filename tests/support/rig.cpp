@@ -21,7 +21,8 @@ Feedback on_host(const Feedback& held) {
   return copy;
 }
 
-bool is_onebit(const Rig& rig) { return first_name(*rig.codec()) == "onebit"; }
+// Whether signs of sums are a matter of rounding: where each value's sign counts alone, it is what it is.
+bool sums_signs(const Rig& rig) { return first_name(*rig.codec()) == "onebit" && rig.owns(); }
 
 }  // namespace
 
@@ -171,7 +172,7 @@ std::vector<Range> Rig::pieces() const {
   std::vector<Range> pieces;
   const Schedule schedule = algorithm().build(problem(0));
   for (const Step& step : schedule.steps()) {
-    if (step.verb == Verb::decode) pieces.push_back(step.elements);
+    if (step.verb == Verb::decode || step.verb == Verb::sum) pieces.push_back(step.elements);
   }
   std::sort(pieces.begin(), pieces.end(), [](const Range& a, const Range& b) { return a.offset < b.offset; });
   return pieces;
@@ -223,7 +224,7 @@ Rig::Matrix normal_inputs(const Rig& rig, std::uint64_t seed) {
   const Setting& s = rig.setting();
   Rig::Matrix inputs;
   for (int r = 0; r < s.ranks; ++r) inputs.push_back(normal_values(s.count, s.dtype, seed, r));
-  if (is_onebit(rig)) {
+  if (sums_signs(rig)) {
     const double margin = s.dtype == DType::f64 ? 1e-9 : s.dtype == DType::f32 ? 1e-4 : 0.03;
     model_of(rig).keep_clear(inputs, margin, [dtype = s.dtype](double v) { return round_to(v, dtype); });
   }

@@ -97,6 +97,8 @@ class Rig {
   /// Residuals as double; zeros before the first call.
   Matrix workers() const;
   Matrix servers() const;
+  /// Whether ranks own chunks, and keep server residuals for them.
+  bool owns() const { return algorithm().chunks != nullptr; }
   /// [begin, end) of each rank's chunk.
   std::vector<Range> chunks() const;
   /// All (chunk, segment) pieces, in order of the tensor.
