@@ -123,12 +123,12 @@ void encode_codes(const A* v, A* left, std::size_t n, const Threshold<A>& found,
 }
 
 template <class A>
-std::size_t encode_typed(const A* v, std::size_t n, std::size_t padded, A* left, const TernaryFormat& format,
-                         const Occasion& occasion, std::byte* out) {
+std::size_t encode_typed(const A* v, std::size_t n, std::size_t padded, A* left, DType as,
+                         const TernaryFormat& format, const Occasion& occasion, std::byte* out) {
   for (std::size_t begin = 0; begin < padded; begin += format.block) {
     const std::size_t own = std::min(format.block, padded - begin);
     const Threshold<A> found = threshold_of(v + begin, std::min(own, n - begin), own, format);
-    if (!is_finite(found.scale)) return begin;
+    if (!is_finite(onebit_rounded_scale(found.scale, as))) return begin;
     std::memcpy(out, &found.scale, sizeof(A));
     out += sizeof(A);
     auto* codes = reinterpret_cast<std::uint8_t*>(out);
@@ -142,13 +142,13 @@ std::size_t encode_typed(const A* v, std::size_t n, std::size_t padded, A* left,
   return padded;
 }
 
-std::size_t encode_blocks(ConstView values, std::size_t n, void* left, const TernaryFormat& format,
+std::size_t encode_blocks(ConstView values, std::size_t n, void* left, DType as, const TernaryFormat& format,
                           const Occasion& occasion, std::byte* out) {
   if (values.dtype == DType::f64) {
     return encode_typed(static_cast<const double*>(values.data), n, values.count, static_cast<double*>(left),
-                        format, occasion, out);
+                        as, format, occasion, out);
   }
-  return encode_typed(static_cast<const float*>(values.data), n, values.count, static_cast<float*>(left),
+  return encode_typed(static_cast<const float*>(values.data), n, values.count, static_cast<float*>(left), as,
                       format, occasion, out);
 }
 
@@ -195,9 +195,9 @@ namespace terse::inline v0_1 {
 HWY_EXPORT(encode_blocks);
 HWY_EXPORT(decode_blocks);
 
-std::size_t ternary_encode(ConstView values, std::size_t n, void* left, const TernaryFormat& format,
+std::size_t ternary_encode(ConstView values, std::size_t n, void* left, DType as, const TernaryFormat& format,
                            const Occasion& occasion, std::byte* out) {
-  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, n, left, format, occasion, out);
+  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, n, left, as, format, occasion, out);
 }
 
 bool ternary_decode(const std::byte* in, View out, const TernaryFormat& format, Into into, double factor) {

@@ -333,10 +333,17 @@ std::uint8_t Runner::open_all(const Step& step, std::vector<Contents>& messages,
   return flags;
 }
 
+// What a message's size must be, where that is known: where another rank's flag keeps a message from being
+// decoded, a wrong one shows all the same.
+std::optional<std::size_t> Runner::payload_due(const Step& step) const {
+  if (!binding_.codec->traits().fixed_size) return std::nullopt;
+  return bytes_of(inputs_of(step.elements)) - kHeaderBytes;
+}
+
 void Runner::reduce(const Step& step, StepResult& result) {
   thread_local std::vector<Contents> messages;
   const auto out = slot(step.message);
-  std::uint8_t flags = open_all(step, messages, result);
+  std::uint8_t flags = open_all(step, messages, result, payload_due(step));
   std::size_t bytes = kHeaderBytes;
   if (flags == 0) {
     std::size_t reading = messages.size();
@@ -378,10 +385,7 @@ void Runner::decode(const Step& step, StepResult& result) {
 // Every rank looks at all messages of a piece, and so knows by itself what an owner would have told it.
 void Runner::sum(const Step& step, StepResult& result) {
   thread_local std::vector<Contents> messages;
-  // where another rank's flag keeps a message from being decoded, a wrong size must show all the same
-  std::optional<std::size_t> due;
-  if (binding_.codec->traits().fixed_size) due = bytes_of(inputs_of(step.elements)) - kHeaderBytes;
-  const std::uint8_t flags = open_all(step, messages, result, due);
+  const std::uint8_t flags = open_all(step, messages, result, payload_due(step));
   for (const Contents& contents : messages) {
     result.told = result.told || (contents.flags & kSpoilt) != 0;
     result.flagged = result.flagged || contents.flags == kNonFinite;

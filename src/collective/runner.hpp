@@ -165,6 +165,7 @@ class Runner {
   bool fetch_headers(const Step& step);
   void upload(std::uint32_t message, std::size_t payload);
   std::size_t bytes_of(std::span<const Fragment> fragments) const;
+  std::optional<std::size_t> payload_due(const Step& step) const;
   void begin_message(DeviceStep& work, std::span<const Fragment> fragments);
   void end_message(DeviceStep& work);
   void publish(DeviceStep& work);

@@ -185,10 +185,11 @@ void check_all(bool checksum) {
           for (const Fault fault : kAllFaults) {
             for (int channel = 0; channel < kTagsOfPasses; ++channel) {
               if (channel >= kLastWord && !with_nan) continue;
+              constexpr std::uint64_t kSettings = 8;  // of which one takes a pair of fault and channel
               if ((static_cast<std::uint64_t>(fault) + static_cast<std::uint64_t>(channel) + setting_number) %
-                      2 !=
+                      kSettings !=
                   0) {
-                continue;  // the next setting's turn
+                continue;
               }
               FaultPlan plan{.fault = fault, .channel = channel, .seed = ++turn};
               plan.rank = static_cast<int>(turn / 2) % ranks;

@@ -271,7 +271,9 @@ void expect_as_gather(const Rig& rig, const Rig::Matrix& inputs, const Rig::Resu
       if (q.slack[i] == 0) {
         ASSERT_EQ(workers[r][i], e) << "rank " << r << " worker " << i;
       } else {
-        ASSERT_NEAR(workers[r][i], e, q.slack[i] + 2 * unit_roundoff(kept) * std::abs(e))
+        const double rounding = unit_roundoff(accumulator) * (std::abs(v[i]) + std::abs(q.values[i]));
+        ASSERT_NEAR(workers[r][i], e,
+                    q.slack[i] + 2 * rounding + 2 * unit_roundoff(kept) * (std::abs(e) + q.slack[i]))
             << "rank " << r << " worker " << i;
       }
     }
@@ -284,7 +286,7 @@ void expect_as_gather(const Rig& rig, const Rig::Matrix& inputs, const Rig::Resu
       ASSERT_EQ(result.out[0][i], want) << "element " << i;
     } else {
       const double rounding = (s.ranks + 1) * unit_roundoff(accumulator) * size[i] / parties +
-                              2.1 * unit_roundoff(s.dtype) * std::abs(want);
+                              2.1 * unit_roundoff(s.dtype) * (std::abs(want) + slack[i] / parties);
       ASSERT_NEAR(result.out[0][i], want, slack[i] / parties + rounding) << "element " << i;
     }
   }

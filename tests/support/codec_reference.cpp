@@ -44,10 +44,14 @@ void expect_quant(const Codec& codec, const std::vector<double>& values, DType a
         symmetric ? std::max(-low, high) / (top / 2) : (high - low) / (stochastic ? top - 1 : top);
     const double zero = symmetric ? top / 2 : stochastic ? std::ceil(-low / scale) : std::round(-low / scale);
     const double rounding = 1e3 * unit_roundoff(accumulator_of(as));
+    const double part = -low / scale - std::floor(-low / scale);
+    const bool shifts = !symmetric && scale != 0 && std::abs(part - (stochastic ? 0 : 0.5)) < top * rounding;
     for (std::size_t i = begin; i < end; ++i) {
       const double t = scale == 0 ? 0 : std::clamp(values[i] / scale, -zero, top - zero);
       const double q = std::nearbyint(t);
-      const bool tie = std::abs(std::abs(t - q) - 0.5) < rounding;
+      // where zero may be either of two codes, so may the ends
+      const bool last = shifts && (t <= 1 - zero || t >= top - zero - 1);
+      const bool tie = last || std::abs(std::abs(t - q) - 0.5) < rounding;
       expected.values[i] = stochastic ? values[i] : q * scale;
       expected.slack[i] = rounding * (scale + std::abs(values[i])) + (stochastic || tie ? scale : 0) +
                           2 * unit_roundoff(as) * std::abs(values[i]) + scale * unit_roundoff(as);
