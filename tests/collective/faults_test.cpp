@@ -185,7 +185,8 @@ void check_all(bool checksum) {
           for (const Fault fault : kAllFaults) {
             for (int channel = 0; channel < kTagsOfPasses; ++channel) {
               if (channel >= kLastWord && !with_nan) continue;
-              constexpr std::uint64_t kSettings = 8;  // of which one takes a pair of fault and channel
+              // of so many settings, one takes a pair of fault and channel
+              constexpr std::uint64_t kSettings = kSanitized ? 19 : 8;
               if ((static_cast<std::uint64_t>(fault) + static_cast<std::uint64_t>(channel) + setting_number) %
                       kSettings !=
                   0) {
