@@ -211,6 +211,9 @@ struct CodecEntry {
   std::function<std::shared_ptr<const Codec>(const CodecArguments&, std::shared_ptr<const Codec> other)>
       compose{};
   bool follows = false;  ///< composes with what stands in front of it
+  /// By the value of the positional option: other defaults, which that value stands for. It counts as that
+  /// option's default then: "quant:qsgd,bits=8" is qsgd's choices, but for the bits.
+  std::map<std::string, CodecArguments, std::less<>> presets{};
 };
 
 /// All rows: those built in, in the order of the table, then the registered ones.

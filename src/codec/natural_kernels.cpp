@@ -25,9 +25,6 @@ template <class A>
 using BitsOf = std::conditional_t<sizeof(A) == 8, std::uint64_t, std::uint32_t>;
 template <class A>
 constexpr int kFraction = sizeof(A) == 8 ? 52 : 23;
-// Where the random word's highest bits meet those of the fraction.
-template <class A>
-constexpr int kRandomShift = sizeof(A) == 8 ? 20 : -9;
 constexpr std::uint32_t kSpan = 127;  // codes of one sign, beside 0's
 
 // The exponent's field of the largest power of two that a tensor of this type holds.
@@ -40,14 +37,6 @@ std::uint32_t largest_field(DType as) {
     default:
       return 254;
   }
-}
-
-// The field of a value rounded up or down to a power of two, at random.
-template <class A>
-BitsOf<A> rounded_field(BitsOf<A> magnitude, std::uint32_t word) {
-  const BitsOf<A> random =
-      kRandomShift<A> < 0 ? BitsOf<A>{word} >> -kRandomShift<A> : BitsOf<A>{word} << (kRandomShift<A> & 63);
-  return (magnitude + random) >> kFraction<A>;
 }
 
 }  // namespace
@@ -78,7 +67,8 @@ HWY_INLINE BitsOf<A> largest_bits(const A* v, std::size_t n) {
   return most;
 }
 
-// Codes and what is left out, of a group whose powers of two begin behind field `base`.
+// Codes and what is left out, of a group whose powers of two begin behind field `base`. A random number is added
+// to the fraction: where that carries, the exponent is the next one.
 HWY_INLINE void encode_group(const float* v, float* left, std::int32_t base, const std::uint32_t* words,
                              std::uint8_t* codes) {
   const hn::CappedTag<float, 64> d;
@@ -108,7 +98,8 @@ HWY_INLINE void encode_group(const double* v, double* left, std::int32_t base, c
   for (std::size_t i = 0; i < kBlockGroup; ++i) {
     const auto bits = std::bit_cast<std::uint64_t>(v[i]);
     const std::uint64_t sign = bits >> 63;
-    const std::uint64_t field = rounded_field<double>(bits & (~std::uint64_t{0} >> 1), words[i]);
+    const std::uint64_t magnitude = bits & (~std::uint64_t{0} >> 1);
+    const std::uint64_t field = (magnitude + (std::uint64_t{words[i]} << 20)) >> 52;
     const auto code = static_cast<std::int32_t>(field) - base;
     const bool kept = code > 0 && field > 0;
     codes[i] =

@@ -27,14 +27,6 @@ constexpr std::size_t kDecodeAhead = 1024;
 // Values of a block whose magnitudes add up to less than this can be rounded to bf16.
 constexpr double kSafeSum = 0x1p126;
 
-template <class A>
-A add_tree(A* sums) {
-  for (std::size_t half = kGroup / 2; half > 0; half /= 2) {
-    for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
-  }
-  return sums[0];
-}
-
 }  // namespace
 }  // namespace terse::inline v0_1
 #endif

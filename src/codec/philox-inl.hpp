@@ -35,6 +35,20 @@ HWY_INLINE void multiply_halves(D d, V a, std::uint32_t factor, V& high, V& low)
   high = hn::OddEven(hn::BitCast(d, odd), hn::BitCast(d, hn::ShiftRight<32>(even)));
 }
 
+template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
+HWY_INLINE void philox_round(D d, std::uint32_t key0, std::uint32_t key1, V& c0, V& c1, V& c2, V& c3) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  V high_a;
+  V low_a;
+  V high_b;
+  V low_b;
+  multiply_halves(d, c0, kPhiloxFactors[0], high_a, low_a);
+  multiply_halves(d, c2, kPhiloxFactors[1], high_b, low_b);
+  c0 = hn::Xor(hn::Xor(high_b, c1), hn::Set(d, key0));
+  c1 = low_b;
+  c2 = hn::Xor(hn::Xor(high_a, c3), hn::Set(d, key1));
+  c3 = low_a;
+}
 #endif
 
 // random_word of kRandomGroup elements from occasion.position on.
@@ -47,28 +61,28 @@ HWY_INLINE void random_words(std::uint32_t seed, const Occasion& occasion,
   const std::uint64_t quarter = occasion.position / 4;
   const auto first = static_cast<std::uint32_t>(quarter);
   const bool aligned = occasion.position % 4 == 0 && first <= ~std::uint32_t{kCounters};
-  for (std::size_t at = 0; aligned && at < kCounters; at += hn::Lanes(d)) {
-    auto c0 = hn::Iota(d, static_cast<std::uint32_t>(first + at));
-    auto c1 = hn::Set(d, static_cast<std::uint32_t>(quarter >> 32));
-    auto c2 = hn::Set(d, static_cast<std::uint32_t>(occasion.call));
-    auto c3 = hn::Set(d, static_cast<std::uint32_t>(occasion.call >> 32));
+  // a round waits for the one before: those of two vectors go side by side
+  const std::size_t lanes = hn::Lanes(d);
+  const std::size_t second = lanes == kCounters ? 0 : lanes;
+  for (std::size_t at = 0; aligned && at < kCounters; at += lanes + second) {
+    auto a0 = hn::Iota(d, static_cast<std::uint32_t>(first + at));
+    auto b0 = hn::Iota(d, static_cast<std::uint32_t>(first + at + second));
+    auto a1 = hn::Set(d, static_cast<std::uint32_t>(quarter >> 32));
+    auto b1 = a1;
+    auto a2 = hn::Set(d, static_cast<std::uint32_t>(occasion.call));
+    auto b2 = a2;
+    auto a3 = hn::Set(d, static_cast<std::uint32_t>(occasion.call >> 32));
+    auto b3 = a3;
     std::uint32_t key0 = seed;
     std::uint32_t key1 = occasion.stream;
     for (int round = 0; round < kPhiloxRounds; ++round) {
-      auto high_a = c0;
-      auto low_a = c0;
-      auto high_b = c2;
-      auto low_b = c2;
-      multiply_halves(d, c0, kPhiloxFactors[0], high_a, low_a);
-      multiply_halves(d, c2, kPhiloxFactors[1], high_b, low_b);
-      c0 = hn::Xor(hn::Xor(high_b, c1), hn::Set(d, key0));
-      c1 = low_b;
-      c2 = hn::Xor(hn::Xor(high_a, c3), hn::Set(d, key1));
-      c3 = low_a;
+      philox_round(d, key0, key1, a0, a1, a2, a3);
+      philox_round(d, key0, key1, b0, b1, b2, b3);
       key0 += kPhiloxSteps[0];
       key1 += kPhiloxSteps[1];
     }
-    hn::StoreInterleaved4(c0, c1, c2, c3, d, words + 4 * at);
+    hn::StoreInterleaved4(a0, a1, a2, a3, d, words + 4 * at);
+    hn::StoreInterleaved4(b0, b1, b2, b3, d, words + 4 * (at + second));
   }
   if (aligned) return;
 #endif

@@ -66,40 +66,6 @@ class Quant final : public BlockCodec {
   QuantFormat format_;
 };
 
-struct Preset {
-  const char* name;
-  const char* bits;
-  const char* block;
-  const char* rounding;
-  const char* range;
-};
-// What their papers' experiments have, where these say it.
-constexpr std::array kPresets = {Preset{"qsgd", "4", "512", "stochastic", "symmetric"},
-                                 Preset{"zeropp", "4", "256", "nearest", "symmetric"},
-                                 Preset{"cgx", "4", "512", "nearest", "minmax"}};
-
-[[noreturn]] void refuse(const std::string& what) {
-  throw Error(ErrorCode::invalid_argument, "codec quant: " + what);
-}
-
-void apply_preset(CodecArguments& arguments) {
-  const std::size_t chosen =
-      choice_argument(quant_entry(), arguments, "preset", {"none", "qsgd", "zeropp", "cgx"});
-  if (chosen == 0) return;
-  const Preset& preset = kPresets[chosen - 1];
-  for (const CodecOption& option : quant_entry().options) {
-    if (option.positional || option.name == "seed" || arguments[option.name] == option.default_value)
-      continue;
-    refuse(std::string(preset.name) + " says what " + option.name + " is: leave it out, or leave " +
-           preset.name + " out");
-  }
-  arguments["bits"] = preset.bits;
-  arguments["block"] = preset.block;
-  arguments["rounding"] = preset.rounding;
-  arguments["range"] = preset.range;
-  arguments["preset"] = "none";
-}
-
 }  // namespace
 
 CodecEntry quant_entry() {
@@ -111,12 +77,12 @@ CodecEntry quant_entry() {
                        "nearest, or stochastic: right in the mean, for use without feedback"},
                       {"range", "minmax", "what the grid covers: minmax, or symmetric about 0"},
                       {"seed", "0", "of stochastic rounding"},
-                      {"preset", "none", "the choices of qsgd, zeropp or cgx", true}},
+                      {"preset", "none", "other defaults for these: qsgd, zeropp or cgx", true}},
           .examples = {"quant", "quant:bits=6,block=64", "quant:bits=4,range=symmetric",
                        "quant:bits=2,block=128", "quant:rounding=stochastic,block=64", "quant:qsgd"},
           .make = [](CodecArguments arguments) -> std::shared_ptr<const Codec> {
             const CodecEntry entry = quant_entry();
-            apply_preset(arguments);
+            choice_argument(entry, arguments, "preset", {"none", "qsgd", "zeropp", "cgx"});  // or it is wrong
             constexpr std::array<unsigned, 4> kBits = {8, 6, 4, 2};
             QuantFormat format;
             format.bits = kBits[choice_argument(entry, arguments, "bits", {"8", "6", "4", "2"})];
@@ -128,11 +94,15 @@ CodecEntry quant_entry() {
                                : QuantRange::symmetric;
             format.seed = seed_argument(entry, arguments);
             if (format.seed != 0 && format.rounding == Rounding::nearest) {
-              refuse("seed=" + arguments["seed"] + " is for rounding=stochastic: leave it out");
+              throw Error(ErrorCode::invalid_argument, "codec quant: seed=" + arguments["seed"] + " is for rounding=stochastic: leave it out");
             }
             const std::size_t block = block_argument(entry, arguments);
             return std::make_shared<Quant>(arguments, block, format);
-          }};
+          },
+          // what their papers' experiments have, where these say it
+          .presets = {{"qsgd", {{"bits", "4"}, {"block", "512"}, {"rounding", "stochastic"}, {"range", "symmetric"}}},
+                      {"zeropp", {{"bits", "4"}, {"block", "256"}, {"range", "symmetric"}}},
+                      {"cgx", {{"bits", "4"}, {"block", "512"}}}}};
 }
 
 }  // namespace terse::inline v0_1

@@ -25,6 +25,15 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class A>
 using Lanes64 = hn::CappedTag<A, 64>;
 
+// Running sums, as many as a group of 64 has elements, added as a tree: the order does not depend on the lanes.
+template <class A>
+HWY_INLINE A add_tree(A* sums) {
+  for (std::size_t half = 32; half > 0; half /= 2) {
+    for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
+  }
+  return sums[0];
+}
+
 // Loads memory elements of type T as lanes of type A = float or double, from any alignment. Hardware f16
 // conversion is used where it rounds to nearest even; elsewhere the integer version of float16 in types.hpp,
 // lane by lane.

@@ -69,6 +69,14 @@ CodecArguments parse_arguments(const CodecEntry& entry, std::string_view spec) {
     }
   }
   for (const CodecOption& option : entry.options) {
+    const auto chosen = option.positional ? given.find(option.name) : given.end();
+    const auto preset = chosen == given.end() ? entry.presets.end() : entry.presets.find(chosen->second);
+    if (preset == entry.presets.end()) continue;
+    given.erase(chosen);
+    given.insert(preset->second.begin(), preset->second.end());  // what is there stays
+    break;
+  }
+  for (const CodecOption& option : entry.options) {
     if (given.contains(option.name)) continue;
     if (option.default_value.empty()) {
       refuse(entry, "option " + option.name + " is missing (" + option.help + ")");

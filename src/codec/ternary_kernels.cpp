@@ -19,41 +19,24 @@ HWY_BEFORE_NAMESPACE();
 namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
 
-// Adds as onebit's sums are added: element i to running sum i mod 64, then the sums as a tree, so that the
-// bits do not depend on the lanes. Of |v| where that is `least` or more, whose number is counted.
+// Adds as onebit's sums are added: element i to running sum i mod 64, then the sums as a tree. Of |v| where that
+// is not below `least`, whose number is counted: so NaN is among them.
 template <class A>
 HWY_INLINE A sum_of_large(const A* v, std::size_t n, A least, std::size_t& count) {
   const Lanes64<A> d;
   const auto bound = hn::Set(d, least);
   HWY_ALIGN A sums[kBlockGroup] = {};
-  count = 0;
+  std::size_t small = 0;
   for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
     for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
       const auto size = hn::Abs(hn::LoadU(d, v + begin + i));
-      const auto large = hn::Ge(size, bound);
-      count += hn::CountTrue(d, large);
-      hn::Store(hn::Add(hn::Load(d, sums + i), hn::IfThenElseZero(large, size)), d, sums + i);
+      const auto below = hn::Lt(size, bound);
+      small += hn::CountTrue(d, below);
+      hn::Store(hn::Add(hn::Load(d, sums + i), hn::IfThenZeroElse(below, size)), d, sums + i);
     }
   }
-  for (std::size_t half = kBlockGroup / 2; half > 0; half /= 2) {
-    for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
-  }
-  return sums[0];
-}
-
-template <class A>
-HWY_INLINE A sum_of_all(const A* v, std::size_t n) {
-  const Lanes64<A> d;
-  HWY_ALIGN A sums[kBlockGroup] = {};
-  for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
-    for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
-      hn::Store(hn::Add(hn::Load(d, sums + i), hn::Abs(hn::LoadU(d, v + begin + i))), d, sums + i);
-    }
-  }
-  for (std::size_t half = kBlockGroup / 2; half > 0; half /= 2) {
-    for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
-  }
-  return sums[0];
+  count = n - small;
+  return add_tree(sums);
 }
 
 // The largest |v|; NaN where one is.
@@ -87,11 +70,11 @@ HWY_INLINE Threshold<A> threshold_of(const A* v, std::size_t n, std::size_t padd
     found.inverse = found.scale >= std::numeric_limits<A>::min() ? 1 / found.scale : 0;
     return found;
   }
-  const A mean = sum_of_all(v, padded) / static_cast<A>(n);
-  found.least = static_cast<A>(format.threshold) * mean;
   std::size_t count = 0;
+  const A mean = sum_of_large(v, padded, A{0}, count) / static_cast<A>(n);
+  found.least = static_cast<A>(format.threshold) * mean;
   const A sum = sum_of_large(v, padded, found.least, count);
-  found.scale = count == 0 ? mean : sum / static_cast<A>(count);  // not one: mean is NaN
+  found.scale = sum / static_cast<A>(count);  // one is the mean or more; with a NaN, so is the scale
   return found;
 }
 
