@@ -13,6 +13,19 @@
 namespace terse::test {
 namespace {
 
+void expect_refused(const std::string& spec, const std::vector<const char*>& named) {
+  SCOPED_TRACE("'" + spec + "'");
+  try {
+    make_codec(spec);
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+    const std::string what = error.what();
+    for (const char* part : named)
+      EXPECT_NE(what.find(part), std::string::npos) << part << " not in: " << what;
+  }
+}
+
 TEST(CodecTable, RowsAreComplete) {
   std::set<std::string> names;
   for (const CodecEntry& row : codecs()) {
@@ -58,6 +71,14 @@ TEST(CodecSpec, EqualCodecsHaveEqualSpecs) {
       {"topk:ratio=0.5"},
       {"threshold", "threshold:ratio=0.010"},
       {"topk+onebit:block=64", "topk:ratio=0.01+onebit:scale=l1,block=64"},
+      {"quant:qsgd", "quant:bits=4,block=512,rounding=stochastic,range=symmetric", "quant:block=512,qsgd"},
+      {"quant:qsgd,bits=8", "quant:bits=8,block=512,rounding=stochastic,range=symmetric"},
+      {"quant:qsgd,seed=1"},
+      {"quant:zeropp", "quant:bits=4,range=symmetric"},
+      {"quant:cgx", "quant:bits=4,block=512"},
+      {"quant", "quant:none", "quant:bits=8"},
+      {"ternary:threshold=0.50", "ternary:threshold=5e-1"},
+      {"topk:ratio=0.01+quant:bits=8", "topk+quant"},
   };
   std::set<std::string> all;
   for (const auto& group : groups) {
@@ -122,20 +143,21 @@ TEST(CodecSpec, BadSpecsAreRefusedByName) {
       {"onebit+topk", {"onebit", "in front"}},
       {"topk+", {"unknown", "topk"}},
       {"threshold:ratio=-1", {"threshold", "ratio", "-1"}},
+      {"quant:bits=5", {"bits=5", "8 or 6 or 4 or 2"}},
+      {"quant:block=96", {"block=96", "64"}},
+      {"quant:block=131072", {"block=131072", "65536"}},
+      {"quant:seed=3", {"seed=3", "stochastic"}},
+      {"quant:rounding=stochastic,seed=4294967296", {"seed=4294967296"}},
+      {"quant:sgd", {"preset=sgd", "qsgd", "zeropp", "cgx"}},
+      {"quant:qsgd,cgx", {"preset", "twice"}},
+      {"quant+topk", {"quant", "in front"}},
+      {"ternary:threshold=1", {"threshold=1", "0.99"}},
+      {"ternary:seed=1", {"seed", "rounding=nearest"}},
+      {"ternary:rounding=stochastic,threshold=0.5", {"threshold", "rounding=stochastic"}},
+      {"natural:block=0", {"block=0", "64"}},
       {"threshold+topk:block=64", {"threshold", "topk", "sparse"}},
   };
-  for (const auto& [spec, named] : rows) {
-    SCOPED_TRACE(std::string("'") + spec + "'");
-    try {
-      make_codec(spec);
-      ADD_FAILURE() << "accepted";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-      const std::string what = error.what();
-      for (const char* part : named)
-        EXPECT_NE(what.find(part), std::string::npos) << part << " not in: " << what;
-    }
-  }
+  for (const auto& [spec, named] : rows) expect_refused(spec, named);
 }
 
 /// Codecs that need a library: what is wrong with their specs; without it, which library, and how to get it.
@@ -165,18 +187,6 @@ TEST(CodecSpec, OfALibraryThatMayBeMissing) {
                                 {"zfp:accuracy=-1", {"accuracy=-1"}},
                                 {"zfp:accuracy=inf", {"accuracy=inf", "1e+30"}},
                                 {"zfp:accuracy=1e-30", {"accuracy=1e-30", "1e-29"}}};
-  const auto expect_refused = [](const std::string& spec, const std::vector<const char*>& named) {
-    SCOPED_TRACE(spec);
-    try {
-      make_codec(spec);
-      ADD_FAILURE() << "accepted";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-      const std::string what = error.what();
-      for (const char* part : named)
-        EXPECT_NE(what.find(part), std::string::npos) << part << " not in: " << what;
-    }
-  };
   if (has_row("lossless")) {
     for (const auto& [spec, named] : lossless) expect_refused(spec, named);
     EXPECT_EQ(make_codec("lossless")->spec(), "lossless:level=1");

@@ -237,12 +237,16 @@ TEST(Agreement, WhatACodecCannotDoIsRefusedByName) {
 
 /// Feedback with a codec that is no contraction is unsound: the sentence names the codec and the algorithm.
 TEST(Agreement, UnsoundPairsAreRefusedByName) {
-  Rig rig({.ranks = 2, .count = 10, .codec = "onebit:scale=rms"});
-  const auto result = rig.call(exact_inputs(rig.setting(), 1));
-  for (const std::string& error : result.errors) {
-    EXPECT_EQ(error.substr(0, 12), "unsupported:") << error;
-    for (const char* part : {"scale=rms", "two_phase"})
-      EXPECT_NE(error.find(part), std::string::npos) << error;
+  for (const char* algorithm : {"two_phase", "gather"}) {
+    for (const char* unsound : {"scale=rms", "rounding=stochastic"}) {
+      const std::string codec = (unsound[0] == 's' ? "onebit:" : "ternary:") + std::string(unsound);
+      Rig rig({.ranks = 2, .count = 10, .codec = codec, .algorithm = algorithm});
+      const auto result = rig.call(exact_inputs(rig.setting(), 1));
+      for (const std::string& error : result.errors) {
+        EXPECT_EQ(error.substr(0, 12), "unsupported:") << error;
+        for (const char* part : {unsound, algorithm}) EXPECT_NE(error.find(part), std::string::npos) << error;
+      }
+    }
   }
 }
 

@@ -354,5 +354,32 @@ TEST(Gather, ResidualsGoToOtherNumbersOfRanks) {
   }
 }
 
+/// Ranks draw apart, and the same again.
+TEST(Gather, RandomNumbersAreEachRanks) {
+  constexpr std::size_t kCount = 4096;
+  constexpr int kParties = 8;
+  const Rig::Matrix inputs(kParties, normal_values(kCount, DType::f32, 1, 0));
+  const auto result_of = [&](int ranks) {
+    Rig rig({.ranks = ranks,
+             .count = kCount,
+             .codec = "quant:bits=4,rounding=stochastic",
+             .algorithm = "gather",
+             .feedback = false,
+             .segment_bytes = 4096});
+    const Rig::Matrix own(inputs.begin(), inputs.begin() + ranks);
+    return rig.call(own).out[0].doubles();
+  };
+  const auto error_of = [&](const std::vector<double>& out) {
+    double error = 0;
+    for (std::size_t i = 0; i < kCount; ++i) error += std::pow(out[i] - inputs[0][i], 2);
+    return error;
+  };
+  const auto one = result_of(1);
+  const auto all = result_of(kParties);
+  EXPECT_EQ(all, result_of(kParties));
+  // errors of ranks that draw apart average out
+  EXPECT_NEAR(error_of(all) / error_of(one), 1.0 / kParties, 0.02);
+}
+
 }  // namespace
 }  // namespace terse::test

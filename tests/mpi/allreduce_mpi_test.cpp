@@ -71,6 +71,31 @@ TEST(Allreduce, OnebitIsTheSerialModel) {
   }
 }
 
+/// Each call of a Communicator draws anew; a new one draws the same in turn, whatever trials and exact calls
+/// come in between.
+TEST(Allreduce, RandomNumbersAreEachCalls) {
+  const auto input = normal_values(5003, DType::f32, 7, world_rank());
+  const auto results = [&](bool with_others) {
+    Communicator world(MPI_COMM_WORLD);
+    std::vector<std::vector<double>> all;
+    for (int call = 0; call < 3; ++call) {
+      Buffers buffers(input, DType::f32, false);
+      const auto outcome = buffers.reduce(world, compressing("quant:rounding=stochastic", nullptr));
+      EXPECT_EQ(outcome.result, Outcome::Result::compressed);
+      all.push_back(buffers.result().doubles());
+      if (!with_others) continue;
+      Buffers small({1.0, 2.0}, DType::f32, false);
+      small.reduce(world, {.codec = "onebit"});
+    }
+    return all;
+  };
+  const auto all = results(false);
+  EXPECT_NE(all[0], all[1]);
+  EXPECT_NE(all[1], all[2]);
+  EXPECT_EQ(all, results(false));
+  EXPECT_EQ(all, results(true));
+}
+
 TEST(Allreduce, DefaultBlockAndLargePrime) {
   Communicator world(MPI_COMM_WORLD);
   for (const std::size_t count : {2047u, 2048u, 2049u, 99991u}) {
