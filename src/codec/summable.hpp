@@ -35,14 +35,15 @@ class SummableCodec {
   virtual std::size_t shared_count(std::size_t count) const noexcept = 0;
   /// What this rank's value + residual (which may be empty) has to say about them. Returns false where a
   /// value cannot be represented; `shared` has any content then.
-  virtual bool measure(ConstView values, View residual, DType as, View shared) const = 0;
+  virtual bool measure(ConstView values, View residual, DType as, View shared) const noexcept = 0;
   /// Encodes value + residual, and leaves in the residual what the addends do not hold. The shared numbers
   /// are no smaller than those measured.
   virtual void encode_addends(ConstView values, View residual, DType as, const Occasion& occasion,
-                              ConstView shared, int parties, std::span<std::byte> addends) const = 0;
+                              ConstView shared, int parties, std::span<std::byte> addends) const noexcept = 0;
   /// Decodes sums, each times `factor`; `out` is of the tensor's type or its accumulator. Any bytes will do.
   virtual void decode_addends(std::span<const std::byte> addends, DType as, const Occasion& occasion,
-                              ConstView shared, int parties, View out, Into into, double factor) const = 0;
+                              ConstView shared, int parties, View out, Into into,
+                              double factor) const noexcept = 0;
 };
 
 }  // namespace terse::inline v0_1

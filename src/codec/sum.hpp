@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <terse/codec.hpp>
+
+namespace terse::inline v0_1 {
+
+CodecEntry sum8_entry();
+CodecEntry sum4_entry();
+
+}  // namespace terse::inline v0_1

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/sum_kernels.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "codec/sum_kernels.cpp"
+#include <hwy/foreach_target.h>
+
+#include "codec/codes-inl.hpp"
+#include "codec/simd-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace terse::inline v0_1 {
+namespace HWY_NAMESPACE {
+
+template <class A>
+double largest_of(const A* v, std::size_t n) {
+  const Lanes64<A> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const std::size_t second = lanes == kBlockGroup ? 0 : lanes;  // twice the same, if a group is one vector
+  auto most0 = hn::Zero(d);
+  auto most1 = most0;
+  auto bad0 = most0;  // stay zero unless some value times zero is NaN
+  auto bad1 = most0;
+  for (std::size_t i = 0; i < n; i += lanes + second) {
+    const auto x = hn::LoadU(d, v + i);
+    const auto y = hn::LoadU(d, v + i + second);
+    most0 = hn::Max(most0, hn::Abs(x));
+    most1 = hn::Max(most1, hn::Abs(y));
+    bad0 = hn::Or(bad0, hn::Mul(x, hn::Zero(d)));
+    bad1 = hn::Or(bad1, hn::Mul(y, hn::Zero(d)));
+  }
+  if (!hn::AllTrue(d, hn::Eq(hn::Or(bad0, bad1), hn::Zero(d)))) return std::numeric_limits<double>::quiet_NaN();
+  return static_cast<double>(hn::GetLane(hn::MaxOfLanes(d, hn::Max(most0, most1))));
+}
+
+// Lanes that are whole numbers from -128 to 127, as bytes, and back.
+template <class D>
+HWY_INLINE void store_signed(D, hn::Vec<D> v, std::int8_t* p) {
+  const hn::Rebind<std::int32_t, D> i32;
+  const hn::Rebind<std::int8_t, D> i8;
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    hn::StoreU(hn::DemoteTo(i8, hn::ConvertTo(i32, v)), i8, p);
+  } else {
+    hn::StoreU(hn::DemoteTo(i8, hn::DemoteTo(i32, v)), i8, p);
+  }
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> load_signed(D d, const std::int8_t* p) {
+  const hn::Rebind<std::int32_t, D> i32;
+  const hn::Rebind<std::int8_t, D> i8;
+  const auto codes = hn::PromoteTo(i32, hn::LoadU(i8, p));
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    return hn::ConvertTo(d, codes);
+  } else {
+    return hn::PromoteTo(d, codes);
+  }
+}
+
+// 64 codes as 32 bytes, and back: byte k is code k + 16 * code 32 + k, modulo 256.
+HWY_INLINE void pack_nibbles(const std::int8_t* codes, std::uint8_t* out) {
+  const CodeTag d;
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(codes);
+  for (std::size_t k = 0; k < kBlockGroup / 2; k += hn::Lanes(d)) {
+    hn::StoreU(hn::Add(hn::LoadU(d, bytes + k), codes_up<4>(hn::LoadU(d, bytes + kBlockGroup / 2 + k))), d, out + k);
+  }
+}
+
+HWY_INLINE void unpack_nibbles(const std::uint8_t* in, std::int8_t* codes) {
+  const CodeTag d;
+  auto* bytes = reinterpret_cast<std::uint8_t*>(codes);
+  const auto sign = hn::Set(d, std::uint8_t{8});
+  const auto extended = [&](auto nibble) HWY_ATTR { return hn::Sub(hn::Xor(nibble, sign), sign); };
+  for (std::size_t k = 0; k < kBlockGroup / 2; k += hn::Lanes(d)) {
+    const auto both = hn::LoadU(d, in + k);
+    const auto low = extended(hn::And(both, hn::Set(d, std::uint8_t{15})));
+    hn::StoreU(low, d, bytes + k);
+    hn::StoreU(extended(codes_down<4>(hn::Sub(both, low))), d, bytes + kBlockGroup / 2 + k);
+  }
+}
+
+template <class A, bool kNibbles, bool kLeaves>
+void encode_groups(const A* v, A* left, std::size_t n, const SumGrid& grid, std::byte* out) {
+  const Lanes64<A> d;
+  const auto inverse = hn::Set(d, static_cast<A>(grid.inverse));
+  const auto step = hn::Set(d, static_cast<A>(grid.step));
+  const auto most = hn::Set(d, static_cast<A>(grid.most));
+  const auto least = hn::Neg(most);
+  HWY_ALIGN std::int8_t unpacked[kBlockGroup];
+  for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
+    std::int8_t* codes = kNibbles ? unpacked : reinterpret_cast<std::int8_t*>(out);
+    for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
+      const auto x = hn::LoadU(d, v + begin + i);
+      const auto q = hn::Round(hn::Min(hn::Max(hn::Mul(x, inverse), least), most));
+      if constexpr (kLeaves) hn::StoreU(hn::Sub(x, hn::Mul(q, step)), d, left + begin + i);
+      store_signed(d, q, codes + i);
+    }
+    if constexpr (kNibbles) pack_nibbles(unpacked, reinterpret_cast<std::uint8_t*>(out));
+    out += kBlockGroup / (kNibbles ? 2 : 1);
+  }
+}
+
+template <class A, bool kNibbles, bool kAdds>
+int decode_groups(const std::byte* in, const SumGrid& grid, A* out, std::size_t n, double factor) {
+  const Lanes64<A> d;
+  const CodeTag bytes;
+  const hn::RebindToSigned<CodeTag> signed_bytes;
+  const auto by = hn::Set(d, static_cast<A>(grid.step) * static_cast<A>(factor));
+  HWY_ALIGN std::int8_t unpacked[kBlockGroup];
+  auto most = hn::Zero(bytes);
+  for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
+    const auto* codes = reinterpret_cast<const std::int8_t*>(in);
+    if constexpr (kNibbles) {
+      unpack_nibbles(reinterpret_cast<const std::uint8_t*>(in), unpacked);
+      codes = unpacked;
+    }
+    for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(bytes)) {
+      most = hn::Max(most, hn::BitCast(bytes, hn::Abs(hn::LoadU(signed_bytes, codes + i))));
+    }
+    for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
+      A* to = out + begin + i;
+      auto v = hn::Mul(load_signed(d, codes + i), by);
+      if constexpr (kAdds) v = hn::Add(hn::LoadU(d, to), v);
+      hn::StoreU(v, d, to);
+    }
+    in += kBlockGroup / (kNibbles ? 2 : 1);
+  }
+  HWY_ALIGN std::uint8_t lanes[16];
+  hn::Store(most, bytes, lanes);
+  return *std::max_element(lanes, lanes + hn::Lanes(bytes));
+}
+
+double largest(ConstView values) {
+  return values.dtype == DType::f64 ? largest_of(static_cast<const double*>(values.data), values.count)
+                                    : largest_of(static_cast<const float*>(values.data), values.count);
+}
+
+template <class A>
+void encode_typed(ConstView values, void* left, const SumGrid& grid, std::byte* out) {
+  const auto* v = static_cast<const A*>(values.data);
+  auto* e = static_cast<A*>(left);
+  if (grid.bits == 8) {
+    left == nullptr ? encode_groups<A, false, false>(v, e, values.count, grid, out)
+                    : encode_groups<A, false, true>(v, e, values.count, grid, out);
+  } else {
+    left == nullptr ? encode_groups<A, true, false>(v, e, values.count, grid, out)
+                    : encode_groups<A, true, true>(v, e, values.count, grid, out);
+  }
+}
+
+void encode(ConstView values, void* left, const SumGrid& grid, std::byte* out) {
+  values.dtype == DType::f64 ? encode_typed<double>(values, left, grid, out)
+                             : encode_typed<float>(values, left, grid, out);
+}
+
+template <class A>
+int decode_typed(const std::byte* in, const SumGrid& grid, View out, Into into, double factor) {
+  auto* to = static_cast<A*>(out.data);
+  if (grid.bits == 8) {
+    return into == Into::add ? decode_groups<A, false, true>(in, grid, to, out.count, factor)
+                             : decode_groups<A, false, false>(in, grid, to, out.count, factor);
+  }
+  return into == Into::add ? decode_groups<A, true, true>(in, grid, to, out.count, factor)
+                           : decode_groups<A, true, false>(in, grid, to, out.count, factor);
+}
+
+int decode(const std::byte* in, const SumGrid& grid, View out, Into into, double factor) {
+  return out.dtype == DType::f64 ? decode_typed<double>(in, grid, out, into, factor)
+                                 : decode_typed<float>(in, grid, out, into, factor);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace terse::inline v0_1
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace terse::inline v0_1 {
+
+HWY_EXPORT(largest);
+HWY_EXPORT(encode);
+HWY_EXPORT(decode);
+
+double sum_largest(ConstView values) { return HWY_DYNAMIC_DISPATCH(largest)(values); }
+
+void sum_encode(ConstView values, void* left, const SumGrid& grid, std::byte* out) noexcept {
+  HWY_DYNAMIC_DISPATCH(encode)(values, left, grid, out);
+}
+
+int sum_decode(const std::byte* in, const SumGrid& grid, View out, Into into, double factor) noexcept {
+  return HWY_DYNAMIC_DISPATCH(decode)(in, grid, out, into, factor);
+}
+
+}  // namespace terse::inline v0_1
+#endif
