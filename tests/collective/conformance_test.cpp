@@ -26,9 +26,9 @@ constexpr bool kOptimized = true;
 #else
 constexpr bool kOptimized = false;
 #endif
-// Every so many cases, the more so where each takes long. No multiple of 2, 3 or 7: what takes turns with
-// these would stand still.
-constexpr std::uint64_t kThin = kSanitized ? 59 : kOptimized ? 5 : 11;
+// Every so many cases, the more so where each takes long: those of a table with as many codecs as it has. No
+// multiple of 2, 3 or 7: what takes turns with these would stand still.
+constexpr std::uint64_t kThin = kSanitized ? 97 : kOptimized ? 13 : 23;
 
 bool is_lossy(const Rig& rig) { return rig.algorithm().compresses && !rig.codec()->traits().lossless; }
 
