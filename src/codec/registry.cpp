@@ -12,6 +12,7 @@
 #include "codec/onebit.hpp"
 #include "codec/quant.hpp"
 #include "codec/spec.hpp"
+#include "codec/sum.hpp"
 #include "codec/ternary.hpp"
 #include "codec/threshold.hpp"
 #include "codec/topk.hpp"
@@ -40,8 +41,8 @@ constexpr std::array kAbsent = {
 struct Table {
   std::mutex mutex;
   std::vector<CodecEntry> rows = {
-      identity_entry(), cast_entry(),    onebit_entry(), ternary_entry(),
-      quant_entry(),    natural_entry(), topk_entry(),   threshold_entry(),
+      identity_entry(), cast_entry(), onebit_entry(),    ternary_entry(), quant_entry(),
+      natural_entry(),  topk_entry(), threshold_entry(), sum8_entry(),    sum4_entry(),
 #ifdef TERSE_HAS_ZFP
       zfp_entry(),
 #endif

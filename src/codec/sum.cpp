@@ -6,9 +6,10 @@
 // value for the nearest code. Of P ranks whose codes are to be added, most is 127 / P or 7 / P, rounded down,
 // so that a sum stays within 8 or 4 bits: up to 127 ranks, or 7.
 //
-// Addends are bytes, modulo 256, of each block its codes, of whole groups of 64. sum8: code k of a group is
-// byte k, in two's complement. sum4: byte k of 32 is code k + 16 * code 32 + k; what a sum of such bytes
-// carries from the lower codes into the upper ones is taken off again when it is decoded.
+// Addends are bytes in two's complement, of each block its codes, of whole groups of 64. sum8: byte k of a
+// group is code k. sum4: byte k of 32 is code k + 16 * code 32 + k, and so is a sum of such bytes, from which
+// the lower sum, its last four bits, is taken off for the upper one. Sums stay within -119 to 119: an MPI
+// library may saturate (Open MPI 4.1 does) or wrap around.
 //
 // Payload of a message by itself, for each block: the largest magnitude, of the tensor's accumulator; then
 // its addends, with P = 1.
@@ -60,9 +61,9 @@ SumGrid grid_of(double largest, unsigned bits, int parties, DType accumulator) {
 bool is_in_range(double largest, DType as) {
   constexpr double kRoundings = 1 + 0x1p-20;
   const double most = largest * kRoundings;
-  return accumulator_of(as) == DType::f64
-             ? is_finite(most)
-             : std::abs(most) <= 0x1.fffffep127 && is_finite(onebit_rounded_scale(static_cast<float>(most), as));
+  return accumulator_of(as) == DType::f64 ? is_finite(most)
+                                          : std::abs(most) <= 0x1.fffffep127 &&
+                                                is_finite(onebit_rounded_scale(static_cast<float>(most), as));
 }
 
 double load_number(const void* from, DType accumulator) {
@@ -78,7 +79,8 @@ double load_number(const void* from, DType accumulator) {
 
 void store_number(double number, DType accumulator, void* to) {
   const auto narrow = static_cast<float>(number);
-  accumulator == DType::f64 ? std::memcpy(to, &number, sizeof number) : std::memcpy(to, &narrow, sizeof narrow);
+  accumulator == DType::f64 ? std::memcpy(to, &number, sizeof number)
+                            : std::memcpy(to, &narrow, sizeof narrow);
 }
 
 class Sum final : public BlockCodec, private SummableCodec {
@@ -199,8 +201,8 @@ class Sum final : public BlockCodec, private SummableCodec {
     });
   }
 
-  void decode_addends(std::span<const std::byte> addends, DType, const Occasion&, ConstView shared, int parties,
-                      View out, Into into, double factor) const noexcept override {
+  void decode_addends(std::span<const std::byte> addends, DType, const Occasion&, ConstView shared,
+                      int parties, View out, Into into, double factor) const noexcept override {
     Values memory;
     const std::byte* in = addends.data();
     SumGrid grid;

@@ -32,7 +32,8 @@ double largest_of(const A* v, std::size_t n) {
     bad0 = hn::Or(bad0, hn::Mul(x, hn::Zero(d)));
     bad1 = hn::Or(bad1, hn::Mul(y, hn::Zero(d)));
   }
-  if (!hn::AllTrue(d, hn::Eq(hn::Or(bad0, bad1), hn::Zero(d)))) return std::numeric_limits<double>::quiet_NaN();
+  if (!hn::AllTrue(d, hn::Eq(hn::Or(bad0, bad1), hn::Zero(d))))
+    return std::numeric_limits<double>::quiet_NaN();
   return static_cast<double>(hn::GetLane(hn::MaxOfLanes(d, hn::Max(most0, most1))));
 }
 
@@ -65,7 +66,8 @@ HWY_INLINE void pack_nibbles(const std::int8_t* codes, std::uint8_t* out) {
   const CodeTag d;
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(codes);
   for (std::size_t k = 0; k < kBlockGroup / 2; k += hn::Lanes(d)) {
-    hn::StoreU(hn::Add(hn::LoadU(d, bytes + k), codes_up<4>(hn::LoadU(d, bytes + kBlockGroup / 2 + k))), d, out + k);
+    hn::StoreU(hn::Add(hn::LoadU(d, bytes + k), codes_up<4>(hn::LoadU(d, bytes + kBlockGroup / 2 + k))), d,
+               out + k);
   }
 }
 

@@ -9,7 +9,8 @@
 
 namespace terse::inline v0_1 {
 
-/// What codes stand for: code * step, code from -most to most. The numbers are those of the accumulator's type.
+/// What codes stand for: code * step, code from -most to most. The numbers are those of the accumulator's
+/// type.
 struct SumGrid {
   unsigned bits = 8;  ///< of a code: 8 or 4
   int most = 0;

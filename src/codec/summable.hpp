@@ -11,7 +11,7 @@ namespace terse::inline v0_1 {
 
 /// What is added where encoded tensors are added.
 enum class Addend : std::uint8_t {
-  int8,   ///< bytes, modulo 256
+  int8,   ///< bytes; no sum of any parties' is beyond the range
   tensor  ///< elements of the tensor's type
 };
 

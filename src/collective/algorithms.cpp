@@ -5,6 +5,8 @@
 #include <array>
 #include <string>
 
+#include "codec/summable.hpp"
+
 namespace terse::inline v0_1 {
 
 bool Problem::operator==(const Problem& other) const noexcept {
@@ -15,7 +17,7 @@ bool Problem::operator==(const Problem& other) const noexcept {
 }
 
 std::span<const Algorithm> algorithm_table() noexcept {
-  static constexpr std::array<Algorithm, 4> kTable = {{
+  static constexpr std::array<Algorithm, 5> kTable = {{
       {.name = "exact", .summary = "plain MPI_Allreduce: nothing is encoded", .build = build_exact},
       {.name = "two_phase",
        .summary = "compressed exchange, then compressed all-gather; feedback in both phases",
@@ -29,6 +31,13 @@ std::span<const Algorithm> algorithm_table() noexcept {
        .compresses = true,
        .codecs = Algorithm::For::all,
        .build = build_gather,
+       .build_pieces = build_gather_pieces},
+      {.name = "summed",
+       .summary =
+           "plain MPI reduction of encoded tensors, for codecs whose messages add: sum8, sum4, randomk",
+       .compresses = true,
+       .codecs = Algorithm::For::summable,
+       .build = build_summed,
        .build_pieces = build_gather_pieces},
       {.name = "deepspeed",
        .summary = "two_phase as DeepSpeed has it, for codec onebit:deepspeed: padded, one scale for all",
@@ -46,6 +55,7 @@ std::span<const Algorithm> algorithm_table() noexcept {
 const Algorithm& algorithm_for(const Codec& codec) {
   const CodecTraits& traits = codec.traits();
   const auto wanted = traits.parts                    ? Algorithm::For::parts
+                      : traits.summable               ? Algorithm::For::summable
                       : traits.whole || traits.sparse ? Algorithm::For::all
                                                       : Algorithm::For::pieces;
   const auto table = algorithm_table();
@@ -62,6 +72,8 @@ std::string_view misfit(Algorithm::For codecs, const CodecTraits& traits) {
       return traits.whole ? "the codec encodes a tensor only as a whole" : "";
     case Algorithm::For::parts:
       return traits.parts ? "" : "it is for codecs whose messages are taken apart, such as onebit:deepspeed";
+    case Algorithm::For::summable:
+      return traits.summable ? "" : "its messages do not add up without being decoded";
     case Algorithm::For::all:
       break;
   }
@@ -82,6 +94,15 @@ void check_pair(const Algorithm& algorithm, const Problem& problem) {
   if (takes_parts && problem.tensors.size() > 1) {
     refuse("algorithm " + std::string(algorithm.name) +
            " takes one tensor a call: its codec has one scale for all of it. Call it for each tensor");
+  }
+  if (algorithm.codecs == Algorithm::For::summable) {
+    const std::size_t most = codec.summable()->most_parties();
+    if (static_cast<std::size_t>(problem.ranks) > most) {
+      refuse("algorithm " + std::string(algorithm.name) + " cannot add what " +
+             std::to_string(problem.ranks) + " ranks encode with codec " + codec.spec() +
+             ": its codes have room for " + std::to_string(most) +
+             ". Use a codec with more bits, or algorithm two_phase");
+    }
   }
   if (!codec.supports(problem.dtype)) {
     refuse("codec " + codec.spec() + " cannot encode " + std::string(name(problem.dtype)) +

@@ -37,8 +37,8 @@ struct Algorithm {
   std::string_view summary;
   bool compresses = false;  ///< encodes: may be lossy, may have feedback
   /// Which codecs it is for: those that encode piece by piece, those that encode a whole tensor of which
-  /// they take parts (see CodecTraits), or all but these.
-  enum class For : std::uint8_t { pieces, parts, all };
+  /// they take parts (see CodecTraits), all but these, or of those the summable ones.
+  enum class For : std::uint8_t { pieces, parts, all, summable };
   For codecs = For::pieces;
   bool on_devices = false;  ///< has code for tensors in device memory
   /// Elements of a tensor of `count` once it is padded with zeros; null: it is not.
@@ -68,6 +68,7 @@ std::vector<Range> two_phase_chunks(const Problem& problem);
 Schedule build_two_phase(const Problem& problem);
 Schedule build_gather(const Problem& problem);
 Schedule build_gather_pieces(const Problem& problem, const std::vector<std::vector<Piece>>& segments);
+Schedule build_summed(const Problem& problem);
 std::size_t deepspeed_padded(std::size_t count, int ranks);
 std::vector<Range> deepspeed_chunks(const Problem& problem);
 Schedule build_deepspeed(const Problem& problem);

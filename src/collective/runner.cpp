@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <functional>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include "codec/elements.hpp"
+#include "codec/summable.hpp"
 #include "core/hash.hpp"
 
 namespace terse::inline v0_1 {
@@ -16,8 +18,6 @@ namespace {
 
 // An output of this size is unlikely to find room in caches that the ranks of a node share.
 constexpr std::size_t kStreamedBytes = std::size_t{8} << 20;
-
-bool on_wire(Verb verb) { return verb == Verb::send || verb == Verb::receive || verb == Verb::all_reduce; }
 
 }  // namespace
 
@@ -66,7 +66,7 @@ void Runner::begin(std::shared_ptr<const Schedule> schedule, const Binding& bind
 }
 
 void Runner::make_ready(std::uint32_t step) {
-  if (on_wire((*schedule_)[step].verb)) {
+  if (is_on_wire((*schedule_)[step].verb)) {
     ready_wire_.push_back(step);
   } else {
     ready_.push_back(step);
@@ -169,17 +169,31 @@ void Runner::start_wire(Collectives collectives) {
           break;
         }
         --collectives_left_;
-        const BoundTensor& tensor = binding_.tensors[0];
-        if (binding_.blocks) {
-          transport_.all_reduce(tensor.in, tensor.out);
-          finish(i);
-        } else {
-          transport_.start_all_reduce(tensor.in, tensor.out, operations_[i]);
-          in_flight_.push_back(i);
-        }
+        start_reduction(i);
         break;
       }
     }
+  }
+}
+
+void Runner::start_reduction(std::uint32_t i) {
+  const Step& step = (*schedule_)[i];
+  const bool of_message = step.message != kNoSlot;
+  const BoundTensor& tensor = binding_.tensors[0];
+  const auto what = of_message ? step.reduction : sum_of(tensor.in.dtype);
+  const void* in = of_message ? slot(step.message).data() : tensor.in.data;
+  void* out = of_message ? slot(step.message).data() : tensor.out.data;
+  const std::size_t bytes = of_message ? message_size_[step.message] : tensor.in.bytes();
+  const auto ranks = static_cast<std::size_t>(transport_.size());
+  // what MPI sends is its own affair: no algorithm sends less
+  if (of_message) bytes_sent_ += 2 * (ranks - 1) * bytes / ranks;
+  const std::size_t count = bytes / size_of(what);
+  if (binding_.blocks) {
+    transport_.all_reduce(what, in, out, count);
+    finish(i);
+  } else {
+    transport_.start_all_reduce(what, in, out, count, operations_[i]);
+    in_flight_.push_back(i);
   }
 }
 
@@ -248,6 +262,15 @@ StepResult Runner::compute(std::uint32_t step_id) noexcept {
       break;
     case Verb::divide:
       divide(binding_.tensors[0].out, transport_.size());
+      break;
+    case Verb::measure:
+      measure(step);
+      break;
+    case Verb::encode_addends:
+      encode_addends(step);
+      break;
+    case Verb::decode_addends:
+      decode_addends(step, result);
       break;
     default:
       break;
@@ -405,6 +428,90 @@ void Runner::sum(const Step& step, StepResult& result) {
     result.failure =
         current_error(reading < messages.size() ? "a message from rank " + std::to_string(reading)
                                                 : "taking back what " + binding_.codec->spec() + " encoded");
+  }
+}
+
+// Numbers that ranks share: how the piece does, then those of the codec, of each fragment.
+View Runner::shared_numbers(std::uint32_t message) const noexcept {
+  const DType type = accumulator_of(binding_.dtype);
+  return {slot(message).data(), message_size_[message] / size_of(type), type};
+}
+
+void Runner::measure(const Step& step) {
+  const SummableCodec& codec = *binding_.codec->summable();
+  const auto fragments = inputs_of(step.elements);
+  std::size_t numbers = 1;
+  for (const Fragment& fragment : fragments) numbers += codec.shared_count(fragment.values.count);
+  message_size_[step.message] = numbers * size_of(accumulator_of(binding_.dtype));
+  const View shared = shared_numbers(step.message);
+  std::memset(shared.data, 0, shared.bytes());
+  auto fate = spoilt_ ? Fate::failed : Fate::well;
+  if (fate == Fate::well) {
+    std::size_t at = 1;
+    for (const Fragment& fragment : fragments) {
+      const std::size_t n = codec.shared_count(fragment.values.count);
+      if (!codec.measure(fragment.values, fragment.residual, binding_.dtype, shared.slice(at, n))) {
+        fate = Fate::flagged;
+      }
+      at += n;
+    }
+  }
+  if (shared.dtype == DType::f64) {
+    shared.as<double>()[0] = static_cast<double>(fate);
+  } else {
+    shared.as<float>()[0] = static_cast<float>(fate);
+  }
+}
+
+Runner::Fate Runner::fate_of(const View& shared) {
+  const double number =
+      shared.dtype == DType::f64 ? shared.as<double>()[0] : static_cast<double>(shared.as<float>()[0]);
+  return number == 0 ? Fate::well : number == 1 ? Fate::flagged : Fate::failed;
+}
+
+void Runner::encode_addends(const Step& step) {
+  const SummableCodec& codec = *binding_.codec->summable();
+  const View shared = shared_numbers(step.shared);
+  const bool well = fate_of(shared) == Fate::well;
+  const auto out = slot(step.message);
+  std::size_t written = 0;
+  std::size_t at = 1;
+  for (const Fragment& fragment : inputs_of(step.elements)) {
+    const std::size_t n = codec.shared_count(fragment.values.count);
+    const auto own = out.subspan(written, codec.addend_bytes(fragment.values.count, binding_.dtype));
+    if (well) {
+      codec.encode_addends(fragment.values, fragment.residual, binding_.dtype,
+                           occasion(0).at(fragment.position), shared.slice(at, n), transport_.size(), own);
+    } else {
+      std::fill(own.begin(), own.end(), std::byte{0});
+    }
+    written += own.size();
+    at += n;
+  }
+  message_size_[step.message] = written;
+}
+
+void Runner::decode_addends(const Step& step, StepResult& result) const {
+  const View shared = shared_numbers(step.shared);
+  const Fate fate = fate_of(shared);
+  result.told = fate == Fate::failed;
+  result.flagged = fate == Fate::flagged;
+  if (fate != Fate::well) return;
+  const SummableCodec& codec = *binding_.codec->summable();
+  std::span<const std::byte> in = slot(step.message);
+  std::size_t at = 1;
+  const auto outputs =
+      fragments_of(step.elements, [](const BoundTensor& tensor, const Range& own, std::uint64_t position) {
+        return std::pair(tensor.out.slice(own.offset, own.count), position);
+      });
+  for (const auto& [out, position] : outputs) {
+    const std::size_t n = codec.shared_count(out.count);
+    const std::size_t bytes = codec.addend_bytes(out.count, binding_.dtype);
+    codec.decode_addends(in.first(bytes), binding_.dtype, occasion(0).at(position), shared.slice(at, n),
+                         transport_.size(), out, Into::overwrite,
+                         step.average ? 1.0 / transport_.size() : 1.0);
+    in = in.subspan(bytes);
+    at += n;
   }
 }
 

@@ -133,11 +133,18 @@ class Runner {
   }
   std::span<const Fragment> inputs_of(const Range& elements) const;
   std::span<const Fragment> sums_of(const Range& elements) const;
-  PieceCoder coder(std::uint32_t phase) const {
-    return {*binding_.codec,
-            binding_.dtype,
-            {.call = binding_.call, .stream = 2 * static_cast<std::uint32_t>(transport_.rank()) + phase}};
+  Occasion occasion(std::uint32_t phase) const {
+    return {.call = binding_.call, .stream = 2 * static_cast<std::uint32_t>(transport_.rank()) + phase};
   }
+  PieceCoder coder(std::uint32_t phase) const { return {*binding_.codec, binding_.dtype, occasion(phase)}; }
+  // Of a piece whose addends are to be added, the larger the worse: some value cannot be encoded; a rank has
+  // failed.
+  enum class Fate : std::uint8_t { well, flagged, failed };
+  View shared_numbers(std::uint32_t message) const noexcept;
+  static Fate fate_of(const View& shared);
+  void measure(const Step& step);
+  void encode_addends(const Step& step);
+  void decode_addends(const Step& step, StepResult& result) const;
   // By the caller's thread.
   void apply(std::uint32_t step, StepResult& result);
   // Steps on a device: queued there, and finished by the host once they are done.
@@ -180,6 +187,7 @@ class Runner {
     return binding_.device == nullptr || !binding_.direct || at_host_[message] != 0;
   }
   void start_wire(Collectives collectives);
+  void start_reduction(std::uint32_t step);
   void collect();
 
   std::shared_ptr<const Schedule> schedule_;

@@ -41,7 +41,7 @@ void Schedule::seal() {
   std::map<std::tuple<Verb, int, std::uint8_t>, std::uint32_t> last;
   for (std::uint32_t i = 0; i < steps_.size(); ++i) {
     const Step& step = steps_[i];
-    if (step.verb != Verb::send && step.verb != Verb::receive) continue;
+    if (!is_on_wire(step.verb)) continue;
     const auto [before, first] = last.try_emplace({step.verb, step.peer, step.channel}, i);
     if (!first) started_after_[i] = std::exchange(before->second, i);
   }

@@ -207,42 +207,65 @@ void MpiTransport::progress(Wait wait) {
   pending_.resize(kept);
 }
 
-MPI_Op MpiTransport::half_sum(DType dtype) {
-  MPI_Op& op = half_sums_[dtype == DType::f16 ? 0 : 1];
+MPI_Op MpiTransport::half_sum(Reduction what) {
+  const bool is_f16 = what == Reduction::sum_f16;
+  MPI_Op& op = half_sums_[is_f16 ? 0 : 1];
   if (op == MPI_OP_NULL) {
-    check(MPI_Op_create(dtype == DType::f16 ? add_halves<float16> : add_halves<bfloat16>, 1, &op),
-          "MPI_Op_create");
+    check(MPI_Op_create(is_f16 ? add_halves<float16> : add_halves<bfloat16>, 1, &op), "MPI_Op_create");
   }
   return op;
 }
 
 template <class Reduce>
-void MpiTransport::reduce_in_parts(ConstView in, View out, Reduce&& reduce) {
+void MpiTransport::reduce_in_parts(Reduction what, const void* in, void* out, std::size_t count,
+                                   Reduce&& reduce) {
   require_usable();
-  const bool half = size_of(in.dtype) == 2;
-  const MPI_Datatype type = half ? MPI_UINT16_T : in.dtype == DType::f64 ? MPI_DOUBLE : MPI_FLOAT;
-  const MPI_Op op = half ? half_sum(in.dtype) : MPI_SUM;
+  MPI_Datatype type = MPI_FLOAT;
+  MPI_Op op = MPI_SUM;
+  switch (what) {
+    case Reduction::sum_f32:
+      break;
+    case Reduction::sum_f64:
+      type = MPI_DOUBLE;
+      break;
+    case Reduction::sum_f16:
+    case Reduction::sum_bf16:
+      type = MPI_UINT16_T;
+      op = half_sum(what);
+      break;
+    case Reduction::sum_int8:
+      type = MPI_INT8_T;
+      break;
+    case Reduction::max_f32:
+      op = MPI_MAX;
+      break;
+    case Reduction::max_f64:
+      type = MPI_DOUBLE;
+      op = MPI_MAX;
+      break;
+  }
   std::size_t at = 0;
   do {
-    const std::size_t n = std::min(kMaxCount, in.count - at);
-    const ConstView from = in.slice(at, n);
-    const View to = out.slice(at, n);
-    reduce(from.data == to.data ? MPI_IN_PLACE : from.data, to.data, static_cast<int>(n), type, op);
+    const std::size_t n = std::min(kMaxCount, count - at);
+    const auto* from = static_cast<const std::byte*>(in) + at * size_of(what);
+    auto* to = static_cast<std::byte*>(out) + at * size_of(what);
+    reduce(from == to ? MPI_IN_PLACE : from, to, static_cast<int>(n), type, op);
     at += n;
-  } while (at < in.count);
+  } while (at < count);
 }
 
-void MpiTransport::all_reduce(ConstView in, View out) {
-  reduce_in_parts(in, out, [&](const void* from, void* to, int count, MPI_Datatype type, MPI_Op op) {
-    check(MPI_Allreduce(from, to, count, type, op, comm_), "MPI_Allreduce");
+void MpiTransport::all_reduce(Reduction what, const void* in, void* out, std::size_t count) {
+  reduce_in_parts(what, in, out, count, [&](const void* from, void* to, int n, MPI_Datatype type, MPI_Op op) {
+    check(MPI_Allreduce(from, to, n, type, op, comm_), "MPI_Allreduce");
   });
 }
 
-void MpiTransport::start_all_reduce(ConstView in, View out, Operation& operation) {
+void MpiTransport::start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
+                                    Operation& operation) {
   std::size_t parts = 0;
-  reduce_in_parts(in, out, [&](const void* from, void* to, int count, MPI_Datatype type, MPI_Op op) {
+  reduce_in_parts(what, in, out, count, [&](const void* from, void* to, int n, MPI_Datatype type, MPI_Op op) {
     MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Iallreduce(from, to, count, type, op, comm_, &request), "MPI_Iallreduce");
+    check(MPI_Iallreduce(from, to, n, type, op, comm_, &request), "MPI_Iallreduce");
     add(request, {.operation = &operation, .reduction = true});
     ++parts;
   });

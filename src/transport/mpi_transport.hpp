@@ -44,8 +44,11 @@ class MpiTransport final : public Transport {
   void send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) override;
   void receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) override;
   void progress(Wait wait) override;
-  void all_reduce(ConstView in, View out) override;
-  void start_all_reduce(ConstView in, View out, Operation& operation) override;
+  using Transport::all_reduce;
+  using Transport::start_all_reduce;
+  void all_reduce(Reduction what, const void* in, void* out, std::size_t count) override;
+  void start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
+                        Operation& operation) override;
   void abandon() noexcept override;
   bool takes_device_memory() const noexcept override;
   bool abandoned() const noexcept override { return abandoned_; }
@@ -62,8 +65,8 @@ class MpiTransport final : public Transport {
   };
   void add(MPI_Request request, Pending pending);
   template <class Reduce>
-  void reduce_in_parts(ConstView in, View out, Reduce&& reduce);
-  MPI_Op half_sum(DType dtype);
+  void reduce_in_parts(Reduction what, const void* in, void* out, std::size_t count, Reduce&& reduce);
+  MPI_Op half_sum(Reduction what);
 
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0;

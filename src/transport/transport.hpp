@@ -15,6 +15,38 @@ struct Operation {
   std::size_t parts = 1;  ///< of what the transport did in parts: those not done
 };
 
+/// What the layer below reduces by itself, and of what elements. Sums of int8 stay
+/// within its range, whatever the order: what becomes of others differs from one MPI library to the next.
+enum class Reduction : std::uint8_t { sum_f32, sum_f64, sum_f16, sum_bf16, sum_int8, max_f32, max_f64 };
+
+constexpr Reduction sum_of(DType dtype) noexcept {
+  return dtype == DType::f64   ? Reduction::sum_f64
+         : dtype == DType::f16 ? Reduction::sum_f16
+         : dtype == DType::f32 ? Reduction::sum_f32
+                               : Reduction::sum_bf16;
+}
+/// Of f32 or f64.
+constexpr Reduction max_of(DType dtype) noexcept {
+  return dtype == DType::f64 ? Reduction::max_f64 : Reduction::max_f32;
+}
+/// Bytes of an element.
+constexpr std::size_t size_of(Reduction what) noexcept {
+  switch (what) {
+    case Reduction::sum_f64:
+    case Reduction::max_f64:
+      return sizeof(double);
+    case Reduction::sum_f32:
+    case Reduction::max_f32:
+      return sizeof(float);
+    case Reduction::sum_f16:
+    case Reduction::sum_bf16:
+      return sizeof(std::uint16_t);
+    case Reduction::sum_int8:
+      break;
+  }
+  return 1;
+}
+
 /// Bytes <-> ranks. Knows nothing of what the bytes mean.
 ///
 /// Between a pair of ranks, messages under one tag arrive in the order in which they were sent. Errors of the
@@ -39,10 +71,16 @@ class Transport {
   /// Completes what can be completed of all started operations; with Wait::yes, at least one if there is any.
   virtual void progress(Wait wait) = 0;
 
-  /// The plain sum over all ranks, in the order of the layer below. in.data may be out.data. Collective: all
-  /// ranks enter these in the same order, and either all of them block or none.
-  virtual void all_reduce(ConstView in, View out) = 0;
-  virtual void start_all_reduce(ConstView in, View out, Operation& operation) = 0;
+  /// A plain reduction of `count` elements over all ranks, in the order of the layer below. `in` may be
+  /// `out`. Collective: all ranks enter these in the same order, and either all of them block or none.
+  virtual void all_reduce(Reduction what, const void* in, void* out, std::size_t count) = 0;
+  virtual void start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
+                                Operation& operation) = 0;
+  /// The sum of views of one count and type.
+  void all_reduce(ConstView in, View out) { all_reduce(sum_of(in.dtype), in.data, out.data, in.count); }
+  void start_all_reduce(ConstView in, View out, Operation& operation) {
+    start_all_reduce(sum_of(in.dtype), in.data, out.data, in.count, operation);
+  }
 
   /// Whether the layer below says that it takes pointers to device memory.
   virtual bool takes_device_memory() const noexcept { return false; }

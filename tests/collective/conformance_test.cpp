@@ -7,11 +7,13 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "codec/summable.hpp"
 #include "support/checks.hpp"
 #include "support/codec_reference.hpp"
 #include "support/exact.hpp"
@@ -29,6 +31,8 @@ constexpr bool kOptimized = false;
 // Every so many cases, the more so where each takes long: those of a table with as many codecs as it has. No
 // multiple of 2, 3 or 7: what takes turns with these would stand still.
 constexpr std::uint64_t kThin = kSanitized ? 97 : kOptimized ? 13 : 23;
+
+constexpr auto kUnlimited = std::numeric_limits<std::size_t>::max();
 
 bool is_lossy(const Rig& rig) { return rig.algorithm().compresses && !rig.codec()->traits().lossless; }
 
@@ -64,6 +68,9 @@ TEST(Conformance, EveryRowWithEveryOther) {
               .dtype = dtype, .codec = spec, .algorithm = std::string(algorithm.name), .feedback = feedback};
           if (!refusal(pair).empty()) continue;
           for (const int ranks : {1, 2, 3, 4, 5, 7, 8}) {
+            const auto most = codec->summable() ? codec->summable()->most_parties() : kUnlimited;
+            if (algorithm.codecs == Algorithm::For::summable && static_cast<std::size_t>(ranks) > most)
+              continue;
             for (const std::size_t count : counts_of(*codec, ranks)) {
               for (const Op op : {Op::average, Op::sum}) {
                 for (const bool in_place : {false, true}) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <utility>
 
+#include "codec/summable.hpp"
 #include "support/codec_reference.hpp"
 
 namespace terse::test {
@@ -41,6 +42,8 @@ std::vector<Range> flagged_pieces(const Rig& rig, const std::vector<Spot>& spots
   }
   return flagged;
 }
+
+std::size_t scale_of(const Setting& s) { return size_of(accumulator_of(s.dtype)); }
 
 /// The two phases for a codec that rounds every element on its own.
 void expect_as_rounding(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
@@ -292,6 +295,42 @@ void expect_as_gather(const Rig& rig, const Rig::Matrix& inputs, const Rig::Resu
   }
 }
 
+void expect_as_summed(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
+                      const Rig::Matrix& workers_before, const std::vector<Range>& skip) {
+  const Setting& s = rig.setting();
+  const DType accumulator = accumulator_of(s.dtype);
+  const DType kept = residual_of(s.dtype, s.residual);
+  const std::size_t block = rig.codec()->traits().block;
+  const Rig::Matrix workers = rig.workers();
+  Rig::Matrix values;
+  std::vector<double> largest((s.count + block - 1) / block);
+  for (std::size_t r = 0; r < inputs.size(); ++r) {
+    values.push_back(s.feedback ? add_in(accumulator, inputs[r], workers_before[r]) : inputs[r]);
+    for (std::size_t i = 0; i < s.count; ++i) {
+      if (within(skip, i)) values[r][i] = 0;
+      largest[i / block] = std::max(largest[i / block], std::abs(values[r][i]));
+    }
+  }
+  std::vector<double> sums(s.count);
+  std::vector<double> steps;
+  for (std::size_t r = 0; r < inputs.size(); ++r) {
+    const auto codes = expected_codes(*rig.codec(), values[r], s.dtype, s.ranks, largest, steps);
+    for (std::size_t i = 0; i < s.count; ++i) {
+      sums[i] += codes[i];
+      if (!s.feedback || within(skip, i)) continue;
+      const double held = round_to(codes[i] * steps[i / block], accumulator);
+      ASSERT_EQ(workers[r][i], round_to(round_to(values[r][i] - held, accumulator), kept))
+          << "rank " << r << " worker " << i;
+    }
+  }
+  const double factor = round_to(s.op == Op::average ? 1.0 / s.ranks : 1.0, accumulator);
+  for (std::size_t i = 0; i < s.count; ++i) {
+    if (within(skip, i)) continue;
+    const double one = round_to(steps[i / block] * factor, accumulator);
+    ASSERT_EQ(result.out[0][i], round_to(round_to(sums[i] * one, accumulator), s.dtype)) << "element " << i;
+  }
+}
+
 void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
   const Setting& s = rig.setting();
   if (!rig.algorithm().compresses || !rig.codec()->traits().fixed_size) return;
@@ -299,6 +338,11 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
   const auto pieces = rig.pieces();
   const CodecTraits& traits = rig.codec()->traits();
   const std::size_t trailer = s.checksum ? 8 : 0;
+  // of a reduction, the least
+  const auto reduced = [&](std::size_t bytes) {
+    const auto ranks = static_cast<std::size_t>(s.ranks);
+    return 2 * (ranks - 1) * bytes / ranks;
+  };
   const auto message = [&](std::size_t count) {
     std::size_t payload = count * size_of(s.dtype);
     if (rig.codec()->name() == "onebit") {
@@ -309,12 +353,14 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
     if (rig.codec()->name() == "cast") payload = count * (spec.starts_with("cast:f8") ? 1 : 2);
     const std::size_t groups = (count + 63) / 64;  // blocks are whole groups
     const std::size_t blocks = (count + traits.block - 1) / traits.block;
-    const std::size_t scale = size_of(accumulator_of(s.dtype));
+    const std::size_t scale = scale_of(s);
     if (rig.codec()->name() == "quant") {
       const auto bits = static_cast<std::size_t>(spec[std::string("quant:bits=").size()] - '0');
       const std::size_t zero = spec.find("range=minmax") != std::string::npos ? 1 : 0;
       payload = blocks * (scale + zero) + groups * 8 * bits;
     }
+    if (rig.codec()->name() == "sum8") payload = blocks * scale + groups * 64;
+    if (rig.codec()->name() == "sum4") payload = blocks * scale + groups * 32;
     if (rig.codec()->name() == "ternary") payload = blocks * scale + groups * 13;
     if (rig.codec()->name() == "natural") payload = blocks * 2 + groups * 64;
     if (rig.codec()->name() == "zfp") {
@@ -339,6 +385,11 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
     std::size_t formula = agreements;
     for (const Range& piece : pieces) {
       const Range own = chunks[static_cast<std::size_t>(rank)];
+      if (rig.sums_addends()) {
+        const std::size_t numbers = scale_of(s) * ((piece.count + traits.block - 1) / traits.block);
+        formula += reduced(numbers + scale_of(s)) + reduced(message(piece.count) - 16 - trailer - numbers);
+        continue;
+      }
       const bool mine = !rig.owns() || (piece.offset >= own.offset && piece.offset < own.end());
       formula += message(piece.count) * static_cast<std::size_t>(mine ? s.ranks - 1 : 1);
     }
@@ -349,6 +400,11 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
     for (const Step& step : schedule.steps()) {
       if (step.verb == Verb::encode || step.verb == Verb::part || step.verb == Verb::reduce) {
         slot[step.message] = rig.codec()->max_bytes(step.elements.count, s.dtype) + trailer;
+      }
+      if (step.verb == Verb::decode_addends) {
+        const SummableCodec& codec = *rig.codec()->summable();
+        const std::size_t numbers = codec.shared_count(step.elements.count) + 1;
+        counted += reduced(numbers * scale_of(s)) + reduced(codec.addend_bytes(step.elements.count, s.dtype));
       }
       if (step.verb == Verb::send) counted += slot.at(step.message);
     }
@@ -368,7 +424,9 @@ void expect_call(const Rig& rig, const Before& before, const Rig::Matrix& inputs
   if (lossy && s.feedback) {
     ASSERT_NO_FATAL_FAILURE(expect_nothing_lost(rig, inputs, result, before.workers, before.servers));
   }
-  if (lossy && !rig.owns()) {
+  if (lossy && rig.sums_addends()) {
+    ASSERT_NO_FATAL_FAILURE(expect_as_summed(rig, inputs, result, before.workers));
+  } else if (lossy && !rig.owns()) {
     ASSERT_NO_FATAL_FAILURE(expect_as_gather(rig, inputs, result, before.workers));
   } else if (lossy && first_name(*rig.codec()) == "onebit") {
     ASSERT_NO_FATAL_FAILURE(expect_as_model(rig, before.model, inputs, result));
@@ -402,7 +460,9 @@ void expect_flagged_call(const Rig& rig, const Before& before, const Rig::Matrix
     }
   }
   ASSERT_EQ(result.calls[0].exact_count, exact);
-  if (!rig.owns()) {
+  if (rig.sums_addends()) {
+    ASSERT_NO_FATAL_FAILURE(expect_as_summed(rig, inputs, result, before.workers, flagged));
+  } else if (!rig.owns()) {
     ASSERT_NO_FATAL_FAILURE(expect_as_gather(rig, inputs, result, before.workers, flagged));
   } else if (first_name(*rig.codec()) == "onebit") {
     ASSERT_NO_FATAL_FAILURE(expect_as_model(rig, before.model, inputs, result, flagged));

@@ -31,6 +31,9 @@ void expect_as_model(const Rig& rig, SerialModel model, const Rig::Matrix& input
 /// exact, else within its slack.
 void expect_as_gather(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
                       const Rig::Matrix& workers_before, const std::vector<Range>& skip = {});
+/// The same of the algorithm summed, for codecs of integers: exact.
+void expect_as_summed(const Rig& rig, const Rig::Matrix& inputs, const Rig::Result& result,
+                      const Rig::Matrix& workers_before, const std::vector<Range>& skip = {});
 
 /// Bytes sent are those of the schedule, of the transport, and of the formula in closed form.
 void expect_wire_bytes(const Rig& rig, const Rig::Result& result);

@@ -204,6 +204,26 @@ std::size_t topk_kept(const std::string& spec, std::size_t m) {
   return std::max<std::size_t>(1, static_cast<std::size_t>(kept));
 }
 
+std::vector<double> expected_codes(const Codec& codec, const std::vector<double>& values, DType as,
+                                   int parties, const std::vector<double>& largest,
+                                   std::vector<double>& steps) {
+  const DType accumulator = accumulator_of(as);
+  const int most = (codec.name() == "sum8" ? 127 : 7) / parties;
+  steps.clear();
+  for (const double l : largest) {
+    const double step = round_to(l / most, accumulator);
+    steps.push_back(step < (accumulator == DType::f64 ? 0x1p-1022 : 0x1p-126) ? 0 : step);
+  }
+  std::vector<double> codes(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double step = steps[i / codec.traits().block];
+    if (step == 0) continue;
+    const double at = round_to(values[i] * round_to(1 / step, accumulator), accumulator);
+    codes[i] = std::nearbyint(std::clamp<double>(at, -most, most));
+  }
+  return codes;
+}
+
 Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as) {
   Expected expected{values, std::vector<double>(values.size(), 0.0)};
   if (codec.name() == "lossless" && codec.spec().find('+') != std::string::npos) {
@@ -246,6 +266,19 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
       const double up = std::ldexp(1.0, exponent);
       expected.values[i] = std::copysign(0.75 * up, values[i]);
       expected.slack[i] = values[i] == 0 ? up : 0.25 * up;
+    }
+  } else if (codec.name() == "sum8" || codec.name() == "sum4") {
+    const std::size_t block = codec.traits().block;
+    std::vector<double> largest((values.size() + block - 1) / block);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      largest[i / block] = std::max(largest[i / block], std::abs(values[i]));
+    }
+    std::vector<double> steps;
+    const auto codes = expected_codes(codec, values, as, 1, largest, steps);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      expected.values[i] = round_to(codes[i] * steps[i / block], accumulator_of(as));
+      if (as != accumulator_of(as))
+        expected.slack[i] = 1.01 * unit_roundoff(as) * std::abs(expected.values[i]);
     }
   } else if (codec.name() == "zfp") {
     expect_zfp(codec, as, expected);

@@ -21,6 +21,12 @@ struct Expected {
 };
 Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as);
 
+/// The codes of sum8 or sum4 for values whose blocks' largest magnitudes, over all of `parties` ranks, are
+/// these, in exact steps; `steps`, by block, is what a code stands for.
+std::vector<double> expected_codes(const Codec& codec, const std::vector<double>& values, DType as,
+                                   int parties, const std::vector<double>& largest,
+                                   std::vector<double>& steps);
+
 /// The name that a spec begins with: of "cast:bf16+lossless", cast.
 std::string first_name(const Codec& codec);
 

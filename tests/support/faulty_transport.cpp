@@ -47,8 +47,9 @@ void FaultyTransport::send(std::span<const std::byte> bytes, int to, int tag, Op
   inner_.send(bytes, to, tag, add(operation).inner);
 }
 
-void FaultyTransport::start_all_reduce(ConstView in, View out, Operation& operation) {
-  inner_.start_all_reduce(in, out, add(operation).inner);
+void FaultyTransport::start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
+                                       Operation& operation) {
+  inner_.start_all_reduce(what, in, out, count, add(operation).inner);
 }
 
 void FaultyTransport::receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) {

@@ -62,8 +62,13 @@ class FaultyTransport final : public Transport {
   void send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) override;
   void receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) override;
   void progress(Wait wait) override;
-  void all_reduce(ConstView in, View out) override { inner_.all_reduce(in, out); }
-  void start_all_reduce(ConstView in, View out, Operation& operation) override;
+  using Transport::all_reduce;
+  using Transport::start_all_reduce;
+  void all_reduce(Reduction what, const void* in, void* out, std::size_t count) override {
+    inner_.all_reduce(what, in, out, count);
+  }
+  void start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
+                        Operation& operation) override;
   void abandon() noexcept override;
   bool abandoned() const noexcept override { return inner_.abandoned(); }
 

@@ -90,7 +90,10 @@ AllreduceOptions compressing(CodecChoice codec, Feedback* feedback, Op op) {
     traits.parts = codec.spec() == "onebit:deepspeed";
   }
   options.codec = std::move(codec);
-  options.algorithm = traits.parts ? "deepspeed" : traits.whole || traits.sparse ? "gather" : "two_phase";
+  options.algorithm = traits.parts                    ? "deepspeed"
+                      : traits.summable               ? "summed"
+                      : traits.whole || traits.sparse ? "gather"
+                                                      : "two_phase";
   options.op = op;
   options.feedback = feedback;
   options.min_bytes = 0;

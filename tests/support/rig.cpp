@@ -128,9 +128,13 @@ void Rig::call_on(Transport& transport, const Matrix& inputs, Result& result, co
 }
 
 void Rig::call_on(ThreadTransport& transport, const Matrix& inputs, Result& result, const Change& change) {
-  const std::size_t sent = transport.bytes_sent();
+  // what is sent in a plain MPI_Allreduce is not the call's
+  const auto sent = [&] {
+    return transport.bytes_sent() + (algorithm().compresses ? transport.bytes_reduced() : 0);
+  };
+  const std::size_t before = sent();
   call_on(static_cast<Transport&>(transport), inputs, result, change);
-  result.wire[index_of(transport.rank())] = transport.bytes_sent() - sent;
+  result.wire[index_of(transport.rank())] = sent() - before;
 }
 
 Rig::Result Rig::call(const Matrix& inputs, const ThreadOptions& options, const Change& change) {
@@ -172,7 +176,8 @@ std::vector<Range> Rig::pieces() const {
   std::vector<Range> pieces;
   const Schedule schedule = algorithm().build(problem(0));
   for (const Step& step : schedule.steps()) {
-    if (step.verb == Verb::decode || step.verb == Verb::sum) pieces.push_back(step.elements);
+    if (step.verb == Verb::decode || step.verb == Verb::sum || step.verb == Verb::decode_addends)
+      pieces.push_back(step.elements);
   }
   std::sort(pieces.begin(), pieces.end(), [](const Range& a, const Range& b) { return a.offset < b.offset; });
   return pieces;

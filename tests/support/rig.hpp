@@ -99,6 +99,8 @@ class Rig {
   Matrix servers() const;
   /// Whether ranks own chunks, and keep server residuals for them.
   bool owns() const { return algorithm().chunks != nullptr; }
+  /// Whether what is encoded is added without being decoded.
+  bool sums_addends() const { return algorithm().codecs == Algorithm::For::summable; }
   /// [begin, end) of each rank's chunk.
   std::vector<Range> chunks() const;
   /// All (chunk, segment) pieces, in order of the tensor.

@@ -20,29 +20,56 @@ Error communication(const std::string& sentence) { return {ErrorCode::communicat
 
 std::size_t index_of(int rank) { return static_cast<std::size_t>(rank); }
 
-/// Sums in rank order: f32 and f64 in their own type, f16 and bf16 in f32 with one rounding at the end.
-template <class T, class Accumulator>
-void sum_parts(const std::vector<std::byte>& parts, int ranks, View out) {
+/// All ranks' elements, one rank behind the other, reduced in rank order, with one rounding at the end.
+template <class T, class Accumulator, class Combine>
+void reduce_parts(const std::vector<std::byte>& parts, int ranks, void* out, std::size_t count,
+                  Combine&& combine) {
   std::vector<T> values(parts.size() / sizeof(T));
   if (!parts.empty()) std::memcpy(values.data(), parts.data(), parts.size());
-  for (std::size_t i = 0; i < out.count; ++i) {
-    auto sum = static_cast<Accumulator>(values[i]);
-    for (int r = 1; r < ranks; ++r) sum += static_cast<Accumulator>(values[index_of(r) * out.count + i]);
-    const auto rounded = static_cast<T>(sum);
-    std::memcpy(static_cast<std::byte*>(out.data) + i * sizeof(T), &rounded, sizeof(T));
+  for (std::size_t i = 0; i < count; ++i) {
+    auto all = static_cast<Accumulator>(values[i]);
+    for (int r = 1; r < ranks; ++r) {
+      all = combine(all, static_cast<Accumulator>(values[index_of(r) * count + i]));
+    }
+    const auto rounded = static_cast<T>(all);
+    std::memcpy(static_cast<std::byte*>(out) + i * sizeof(T), &rounded, sizeof(T));
   }
 }
 
-void sum_parts(const std::vector<std::byte>& parts, int ranks, View out) {
-  switch (out.dtype) {
-    case DType::f32:
-      return sum_parts<float, float>(parts, ranks, out);
-    case DType::f64:
-      return sum_parts<double, double>(parts, ranks, out);
-    case DType::f16:
-      return sum_parts<float16, float>(parts, ranks, out);
-    case DType::bf16:
-      return sum_parts<bfloat16, float>(parts, ranks, out);
+void reduce_parts(Reduction what, const std::vector<std::byte>& parts, int ranks, void* out,
+                  std::size_t count) {
+  const auto sum = [](auto a, auto b) { return static_cast<decltype(a)>(a + b); };
+  const auto max = [](auto a, auto b) { return std::max(a, b); };
+  switch (what) {
+    case Reduction::sum_f32:
+      return reduce_parts<float, float>(parts, ranks, out, count, sum);
+    case Reduction::sum_f64:
+      return reduce_parts<double, double>(parts, ranks, out, count, sum);
+    case Reduction::sum_f16:
+      return reduce_parts<float16, float>(parts, ranks, out, count, sum);
+    case Reduction::sum_bf16:
+      return reduce_parts<bfloat16, float>(parts, ranks, out, count, sum);
+    case Reduction::sum_int8:
+      return reduce_parts<std::int8_t, int>(parts, ranks, out, count, [](int a, int b) {
+        if (a + b != static_cast<std::int8_t>(a + b)) throw communication("a sum of int8 beyond its range");
+        return a + b;
+      });
+    case Reduction::max_f32:
+      return reduce_parts<float, float>(parts, ranks, out, count, max);
+    case Reduction::max_f64:
+      return reduce_parts<double, double>(parts, ranks, out, count, max);
+  }
+}
+
+const char* name_of(Reduction what, bool blocks) {
+  switch (what) {
+    case Reduction::sum_int8:
+      return blocks ? "all_reduce of bytes," : "start_all_reduce of bytes,";
+    case Reduction::max_f32:
+    case Reduction::max_f64:
+      return blocks ? "all_reduce by max" : "start_all_reduce by max";
+    default:
+      return blocks ? "all_reduce" : "start_all_reduce";
   }
 }
 
@@ -91,16 +118,15 @@ void ThreadTransport::receive(std::span<std::byte> bytes, int from, int tag, Ope
   receives_.push_back({bytes, from, tag, &operation});
 }
 
-void ThreadTransport::start_all_reduce(ConstView in, View out, Operation& operation) {
+void ThreadTransport::start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
+                                       Operation& operation) {
   const Lock lock(world_.mutex_);
   check_usable();
-  if (in.count != out.count || in.dtype != out.dtype) {
-    throw communication("start_all_reduce: in and out differ");
-  }
   operation = {};
-  const std::size_t index = world_.join(rank_, next_collective_++, "start_all_reduce",
-                                        {static_cast<const std::byte*>(in.data), in.bytes()});
-  reductions_.push_back({out, index, &operation});
+  note_reduced(count * size_of(what));
+  const std::size_t index = world_.join(rank_, next_collective_++, name_of(what, false),
+                                        {static_cast<const std::byte*>(in), count * size_of(what)});
+  reductions_.push_back({what, out, count, index, &operation});
 }
 
 /// Messages of one pair and tag keep their order: what was sent before goes first.
@@ -193,8 +219,9 @@ bool ThreadTransport::complete_some(bool at_least_one, std::chrono::steady_clock
   }
   for (std::size_t i = 0; i < reductions_.size(); ++i) {
     if (!reduced[i]) continue;
-    sum_parts(take_parts(reductions_[i].collective), size(), reductions_[i].out);
-    *reductions_[i].operation = {true, reductions_[i].out.bytes()};
+    const Started& started = reductions_[i];
+    reduce_parts(started.what, take_parts(started.collective), size(), started.out, started.count);
+    *started.operation = {true, started.count * size_of(started.what)};
   }
   const auto drop = [](auto& list, const std::vector<bool>& done) {
     std::size_t i = 0;
@@ -241,9 +268,15 @@ std::vector<std::byte> ThreadTransport::take_parts(std::size_t index) {
   return all;
 }
 
-void ThreadTransport::all_reduce(ConstView in, View out) {
-  if (in.count != out.count || in.dtype != out.dtype) throw communication("all_reduce: in and out differ");
-  sum_parts(collective("all_reduce", {static_cast<const std::byte*>(in.data), in.bytes()}), size(), out);
+void ThreadTransport::all_reduce(Reduction what, const void* in, void* out, std::size_t count) {
+  const auto parts =
+      collective(name_of(what, true), {static_cast<const std::byte*>(in), count * size_of(what)});
+  reduce_parts(what, parts, size(), out, count);
+  note_reduced(count * size_of(what));
+}
+
+void ThreadTransport::note_reduced(std::size_t bytes) {
+  bytes_reduced_ += 2 * (index_of(size()) - 1) * bytes / index_of(size());
 }
 
 void ThreadTransport::abandon() noexcept {
@@ -266,7 +299,7 @@ std::string ThreadTransport::waits_for() const {
     text += ", a receive from " + to_string(r.from) + " under tag " + to_string(r.tag) + " (" +
             to_string(r.bytes.size()) + " bytes)";
   }
-  for (const Reduction& r : reductions_) text += ", collective " + to_string(r.collective) + " (a sum)";
+  for (const Started& r : reductions_) text += ", collective " + to_string(r.collective) + " (a reduction)";
   return text.empty() ? "nothing started" : text.substr(2);
 }
 

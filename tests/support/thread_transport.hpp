@@ -62,8 +62,11 @@ class ThreadTransport final : public Transport {
   void send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) override;
   void receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) override;
   void progress(Wait wait) override;
-  void all_reduce(ConstView in, View out) override;
-  void start_all_reduce(ConstView in, View out, Operation& operation) override;
+  using Transport::all_reduce;
+  using Transport::start_all_reduce;
+  void all_reduce(Reduction what, const void* in, void* out, std::size_t count) override;
+  void start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
+                        Operation& operation) override;
   void abandon() noexcept override;
   bool abandoned() const noexcept override { return abandoned_; }
 
@@ -71,6 +74,8 @@ class ThreadTransport final : public Transport {
   std::size_t in_flight() const;
   /// Bytes of all messages sent so far, and how many there were.
   std::size_t bytes_sent() const noexcept { return bytes_sent_; }
+  /// The least that reductions have sent: 2 (P - 1) / P of their bytes.
+  std::size_t bytes_reduced() const noexcept { return bytes_reduced_; }
   std::size_t messages_sent() const noexcept { return messages_sent_; }
 
  private:
@@ -87,14 +92,17 @@ class ThreadTransport final : public Transport {
     int from, tag;
     Operation* operation;
   };
-  struct Reduction {
-    View out;
+  struct Started {
+    Reduction what;
+    void* out;
+    std::size_t count;
     std::size_t collective;
     Operation* operation;
   };
   using Lock = std::unique_lock<std::mutex>;
 
   void check_usable() const;
+  void note_reduced(std::size_t bytes);
   void deliver(Send& send);
   void deliver_all();
   bool complete_some(bool at_least_one, std::chrono::steady_clock::time_point& next);
@@ -109,10 +117,11 @@ class ThreadTransport final : public Transport {
   int next_tag_ = 0;
   std::size_t next_collective_ = 0;
   std::size_t bytes_sent_ = 0;
+  std::size_t bytes_reduced_ = 0;
   std::size_t messages_sent_ = 0;
   std::vector<Send> sends_;
   std::vector<Receive> receives_;
-  std::vector<Reduction> reductions_;
+  std::vector<Started> reductions_;
 };
 
 /// Mailboxes and what ranks know of one another; see run_ranks.
