@@ -17,6 +17,7 @@
 namespace terse::inline v0_1 {
 
 class DeviceCodec;
+class SummableCodec;
 
 /// Where values are encoded: what random numbers depend on, beside a codec's seed, so that they can be drawn
 /// again. See docs/codecs.md.
@@ -72,6 +73,8 @@ class TERSE_API Codec {
   bool supports(Memory memory) const noexcept { return memory == Memory::host || do_device() != nullptr; }
   /// What does the same on a device, or null; for the library's own use.
   const DeviceCodec* device() const noexcept { return do_device(); }
+  /// How its encoded tensors add up in a plain reduction, or null; for the library's own use.
+  const SummableCodec* summable() const noexcept { return do_summable(); }
   /// An upper bound of a message's bytes, header included; the exact size where traits().fixed_size.
   std::size_t max_bytes(std::size_t count, DType dtype) const;
 
@@ -161,6 +164,8 @@ class TERSE_API Codec {
                                                         std::span<std::byte> payload) const;
   /// The codec's kernels; null, the default: it has none, or this build has no CUDA.
   virtual const DeviceCodec* do_device() const noexcept;
+  /// The codec's addends; null, the default, unless traits().summable.
+  virtual const SummableCodec* do_summable() const noexcept;
   /// Part of a payload, see part(); `out` has room for do_max_bytes(n, as). Only asked of codecs with
   /// traits().parts.
   virtual std::size_t do_part(std::span<const std::byte> payload, DType as, std::size_t first, std::size_t n,

@@ -272,6 +272,8 @@ std::size_t Codec::do_run() const noexcept { return kWholeMessage; }
 
 const DeviceCodec* Codec::do_device() const noexcept { return nullptr; }
 
+const SummableCodec* Codec::do_summable() const noexcept { return nullptr; }
+
 std::size_t Codec::run_elements(std::size_t count) const noexcept {
   const std::size_t unit = traits_.fixed_size ? do_run() : kWholeMessage;
   return unit >= count ? count : std::max(unit, kRunTarget / unit * unit);
