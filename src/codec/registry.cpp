@@ -11,6 +11,7 @@
 #include "codec/natural.hpp"
 #include "codec/onebit.hpp"
 #include "codec/quant.hpp"
+#include "codec/randomk.hpp"
 #include "codec/spec.hpp"
 #include "codec/ternary.hpp"
 #include "codec/threshold.hpp"
@@ -42,6 +43,7 @@ struct Table {
   std::vector<CodecEntry> rows = {
       identity_entry(), cast_entry(),    onebit_entry(), ternary_entry(),
       quant_entry(),    natural_entry(), topk_entry(),   threshold_entry(),
+      randomk_entry(),
 #ifdef TERSE_HAS_ZFP
       zfp_entry(),
 #endif

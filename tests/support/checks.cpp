@@ -124,7 +124,7 @@ void expect_as_reference(const Rig& rig, const Rig::Matrix& inputs, const Rig::R
     std::vector<double> u(sum.begin() + static_cast<std::ptrdiff_t>(chunks[r].offset),
                           sum.begin() + static_cast<std::ptrdiff_t>(chunks[r].end()));
     if (s.feedback) u = add_in(accumulator, u, servers_before[r]);
-    const auto q = expected_decode(*rig.codec(), u, s.dtype).values;
+    const auto q = expected_decode(*rig.codec(), u, s.dtype, {.position = chunks[r].offset}).values;
     for (std::size_t k = 0; k < u.size(); ++k) {
       const double held = round_to(round_to(q[k] * factor, accumulator), s.dtype);
       ASSERT_EQ(result.out[0][chunks[r].offset + k], held) << "element " << chunks[r].offset + k;
@@ -332,6 +332,12 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
         payload += (k * bits + 7) / 8 + k * size_of(s.dtype);
       }
     }
+    if (rig.codec()->name() == "randomk") {
+      payload = count == 0 ? 0 : 16;
+      for (std::size_t at = 0; at < count; at += traits.block) {
+        payload += topk_kept(spec, std::min(traits.block, count - at)) * size_of(s.dtype);
+      }
+    }
     return 16 + payload + trailer;
   };
   for (int rank = 0; rank < s.ranks; ++rank) {
@@ -376,7 +382,7 @@ void expect_call(const Rig& rig, const Before& before, const Rig::Matrix& inputs
     ASSERT_NO_FATAL_FAILURE(expect_as_rounding(rig, inputs, result, before.workers, before.servers));
   } else if (lossy && first_name(*rig.codec()) == "zfp") {
     ASSERT_NO_FATAL_FAILURE(expect_within_slack(rig, inputs, result));
-  } else if (lossy && rig.codec()->name() == "topk") {
+  } else if (lossy && (rig.codec()->name() == "topk" || rig.codec()->name() == "randomk")) {
     ASSERT_NO_FATAL_FAILURE(expect_as_reference(rig, inputs, result, before.workers, before.servers));
   } else if (!lossy) {
     const auto want = ieee_reduction(s, inputs);
