@@ -240,6 +240,22 @@ void clip(Trainee& model, double largest_norm) {
   if (norm > largest_norm) model.scale_gradient(static_cast<float>(largest_norm / norm));
 }
 
+/// Rank 0's gradient as it lies in memory, which Terse builds for little-endian machines alone. Collective;
+/// where it cannot be written, all ranks throw Stop.
+void dump_gradient(Trainee& model, const std::filesystem::path& file, int rank) {
+  std::string problem;
+  if (rank == 0) {
+    const std::vector<float> gradient = model.gradient_values();
+    std::ofstream out(file, std::ios::binary);
+    out.write(reinterpret_cast<const char*>(gradient.data()),
+              static_cast<std::streamsize>(gradient.size() * sizeof(float)));
+    if (!out.flush()) {
+      problem = "--dump-gradients " + file.string() + " could not be written: is the disk full?";
+    }
+  }
+  agree(problem, 1);
+}
+
 std::string fixed(double value, int digits) {
   std::ostringstream out;
   out << std::fixed << std::setprecision(digits) << value;
@@ -273,6 +289,9 @@ Times train(Trainee& model, const Text& text, Averager& averager, const Options&
     examples += batch.size();
     clip(model, options.clip);
     double compute_ms = ms_since(start);
+    if (step == options.dump_step && !options.dump_gradients.empty()) {
+      dump_gradient(model, options.dump_gradients, rank);
+    }
 
     // For the clock alone: waiting for the slowest rank is not the allreduce's time.
     MPI_Barrier(MPI_COMM_WORLD);
@@ -434,6 +453,10 @@ int run(int argc, char** argv) {
   agree(problem);
   if (rank == 0 && !options.json.empty() && !is_writable(options.json)) {
     problem = "--json " + options.json.string() + " cannot be written: check the folder and permissions.";
+  }
+  if (rank == 0 && !options.dump_gradients.empty() && !is_writable(options.dump_gradients)) {
+    problem = "--dump-gradients " + options.dump_gradients.string() +
+              " cannot be written: check the folder and permissions.";
   }
   agree(problem);
 

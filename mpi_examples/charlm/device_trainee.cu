@@ -175,6 +175,11 @@ class DeviceTrainee final : public Trainee {
   terse::View gradient() override {
     return {gradient_.data(), static_cast<std::size_t>(count_), terse::DType::f32};
   }
+  std::vector<float> gradient_values() override {
+    std::vector<float> numbers(static_cast<std::size_t>(count_));
+    fetch(numbers.data(), gradient_.data(), numbers.size());
+    return numbers;
+  }
   void* stream() const override { return stream_; }
   double gradient_norm() override {
     float norm = 0.0f;

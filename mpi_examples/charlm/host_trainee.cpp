@@ -25,6 +25,9 @@ class HostTrainee final : public Trainee {
   double loss(const Batch& batch) override { return model_.loss(batch); }
   double loss_and_gradient(const Batch& batch) override { return model_.loss_and_gradient(batch); }
   terse::View gradient() override { return terse::view(model_.gradient()); }
+  std::vector<float> gradient_values() override {
+    return {model_.gradient().begin(), model_.gradient().end()};
+  }
   double gradient_norm() override {
     return std::sqrt(vector(model_.gradient()).cast<double>().squaredNorm());
   }

@@ -58,6 +58,12 @@ po::options_description table(Options& o) {
 
   po::options_description other("Other", 100);
   other.add_options()("json", po::value<std::string>()->value_name("FILE"), "write the result there");
+  other.add_options()("dump-gradients", po::value<std::string>()->value_name("FILE"),
+                      "write rank 0's gradient of one step there, as it goes into the average: raw f32, "
+                      "little-endian, all tensors one behind the other in the order of the model, such as "
+                      "'terse-bench codec --input FILE' reads");
+  other.add_options()("dump-step", po::value<std::int64_t>()->value_name("N"),
+                      "which step's that is (default: the last)");
   other.add_options()("check-gradient", po::bool_switch(&o.check_gradient),
                       "compare the backward pass with finite differences in double precision, and stop");
   other.add_options()("help,h", "show this text");
@@ -106,6 +112,14 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   require(o.embedding >= 1 && o.embedding <= 4096, "embedding", "from 1 to 4096");
   require(o.hidden >= 1 && o.hidden <= 16384, "hidden", "from 1 to 16384");
   require(o.steps >= 1 && o.steps <= 100'000'000, "steps", "from 1 to 100000000");
+  o.dump_step = o.steps;
+  if (given.contains("dump-gradients")) o.dump_gradients = given["dump-gradients"].as<std::string>();
+  if (given.contains("dump-step")) {
+    o.dump_step = given["dump-step"].as<std::int64_t>();
+    require(!o.dump_gradients.empty(), "dump-step",
+            "given with --dump-gradients: it says which step's they are");
+    require(o.dump_step >= 1 && o.dump_step <= o.steps, "dump-step", "from 1 to --steps");
+  }
   require(o.batch >= 1 && o.batch <= 65536, "batch", "from 1 to 65536");
   require(std::isfinite(o.lr) && o.lr > 0.0, "lr", "a number above 0");
   require(o.momentum >= 0.0 && o.momentum < 1.0, "momentum", "at least 0 and below 1");

@@ -35,6 +35,8 @@ struct Options {
   std::int64_t eval_every = 0;
 
   std::filesystem::path json;
+  std::filesystem::path dump_gradients;
+  std::int64_t dump_step = 0;  ///< of --dump-gradients, from 1 to `steps`
   bool check_gradient = false;
 };
 

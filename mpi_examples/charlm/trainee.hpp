@@ -26,6 +26,8 @@ class Trainee {
   virtual double loss_and_gradient(const Batch& batch) = 0;
   /// Where the gradient of the mean loss lies, and once it is averaged the one to step by.
   virtual terse::View gradient() = 0;
+  /// A copy of it on the host.
+  virtual std::vector<float> gradient_values() = 0;
   /// Of a device: the cudaStream_t on which the gradient is made, after which it may be read.
   virtual void* stream() const { return nullptr; }
   virtual double gradient_norm() = 0;

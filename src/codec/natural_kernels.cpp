@@ -67,8 +67,8 @@ HWY_INLINE BitsOf<A> largest_bits(const A* v, std::size_t n) {
   return most;
 }
 
-// Codes and what is left out, of a group whose powers of two begin behind field `base`. A random number is added
-// to the fraction: where that carries, the exponent is the next one.
+// Codes and what is left out, of a group whose powers of two begin behind field `base`. A random number is
+// added to the fraction: where that carries, the exponent is the next one.
 HWY_INLINE void encode_group(const float* v, float* left, std::int32_t base, const std::uint32_t* words,
                              std::uint8_t* codes) {
   const hn::CappedTag<float, 64> d;

@@ -94,15 +94,17 @@ CodecEntry quant_entry() {
                                : QuantRange::symmetric;
             format.seed = seed_argument(entry, arguments);
             if (format.seed != 0 && format.rounding == Rounding::nearest) {
-              throw Error(ErrorCode::invalid_argument, "codec quant: seed=" + arguments["seed"] + " is for rounding=stochastic: leave it out");
+              throw Error(ErrorCode::invalid_argument, "codec quant: seed=" + arguments["seed"] +
+                                                           " is for rounding=stochastic: leave it out");
             }
             const std::size_t block = block_argument(entry, arguments);
             return std::make_shared<Quant>(arguments, block, format);
           },
           // what their papers' experiments have, where these say it
-          .presets = {{"qsgd", {{"bits", "4"}, {"block", "512"}, {"rounding", "stochastic"}, {"range", "symmetric"}}},
-                      {"zeropp", {{"bits", "4"}, {"block", "256"}, {"range", "symmetric"}}},
-                      {"cgx", {{"bits", "4"}, {"block", "512"}}}}};
+          .presets = {
+              {"qsgd", {{"bits", "4"}, {"block", "512"}, {"rounding", "stochastic"}, {"range", "symmetric"}}},
+              {"zeropp", {{"bits", "4"}, {"block", "256"}, {"range", "symmetric"}}},
+              {"cgx", {{"bits", "4"}, {"block", "512"}}}}};
 }
 
 }  // namespace terse::inline v0_1

@@ -11,6 +11,7 @@
 #include "codec/natural.hpp"
 #include "codec/onebit.hpp"
 #include "codec/quant.hpp"
+#include "codec/randomk.hpp"
 #include "codec/spec.hpp"
 #include "codec/sum.hpp"
 #include "codec/ternary.hpp"
@@ -41,8 +42,8 @@ constexpr std::array kAbsent = {
 struct Table {
   std::mutex mutex;
   std::vector<CodecEntry> rows = {
-      identity_entry(), cast_entry(), onebit_entry(),    ternary_entry(), quant_entry(),
-      natural_entry(),  topk_entry(), threshold_entry(), sum8_entry(),    sum4_entry(),
+      identity_entry(), cast_entry(),      onebit_entry(),  ternary_entry(), quant_entry(), natural_entry(),
+      topk_entry(),     threshold_entry(), randomk_entry(), sum8_entry(),    sum4_entry(),
 #ifdef TERSE_HAS_ZFP
       zfp_entry(),
 #endif

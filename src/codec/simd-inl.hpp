@@ -25,7 +25,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class A>
 using Lanes64 = hn::CappedTag<A, 64>;
 
-// Running sums, as many as a group of 64 has elements, added as a tree: the order does not depend on the lanes.
+// Running sums, as many as a group of 64 has elements, added as a tree: the order does not depend on the
+// lanes.
 template <class A>
 HWY_INLINE A add_tree(A* sums) {
   for (std::size_t half = 32; half > 0; half /= 2) {

@@ -19,10 +19,13 @@ enum class Addend : std::uint8_t {
 /// into numbers of one kind, addends, with the help of numbers that all ranks have in common.
 ///
 /// First, all ranks measure() their values, and what they have found is reduced by MAX: the shared numbers,
-/// of type accumulator_of(as). With these each encodes. decode() takes one rank's addends or the sums of some
-/// ranks' alike. `parties`: how many may be added, 1 to most_parties(). Elements begin and end as pieces of a
-/// tensor do; what is given to one function is what was given to the others: count, occasion but for its
-/// stream, shared numbers, parties.
+/// of type accumulator_of(as). With these each encodes. decode_addends() takes one rank's addends or the sums
+/// of some ranks' alike.
+///
+/// Elements begin and end as pieces of a tensor do; there is one at least. `parties`: how many may be added,
+/// 1 to most_parties(). What is given to one function was given to the others: count, occasion but for its
+/// stream, shared numbers, parties. Nothing is thrown, since other ranks would add up what this one has not
+/// made: where a thread's little memory cannot be had, the program ends.
 class SummableCodec {
  public:
   virtual ~SummableCodec() = default;

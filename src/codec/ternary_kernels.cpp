@@ -19,8 +19,8 @@ HWY_BEFORE_NAMESPACE();
 namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
 
-// Adds as onebit's sums are added: element i to running sum i mod 64, then the sums as a tree. Of |v| where that
-// is not below `least`, whose number is counted: so NaN is among them.
+// Adds as onebit's sums are added: element i to running sum i mod 64, then the sums as a tree. Of |v| where
+// that is not below `least`, whose number is counted: so NaN is among them.
 template <class A>
 HWY_INLINE A sum_of_large(const A* v, std::size_t n, A least, std::size_t& count) {
   const Lanes64<A> d;

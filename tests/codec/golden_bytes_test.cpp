@@ -63,6 +63,12 @@ std::vector<GoldenBytes> all() {
        // the largest may be rounded up to 16, field 131; powers of two stay: 127 - 4, -3, -6 and -1
        bytes({131, 0, 123, 128 + 124, 121, 0, 126}, 59, 0),
        {1, -2, 0.25f, 0, 8}});
+  list.push_back({"randomk:ratio=0.5,block=8",
+                  {1, 2, 3, 4, 5, 6, 7, 8},
+                  // of each two one, by the highest bit of Philox's words for zeros, 6627e8d5 e169c58d
+                  // bc57ac4c 9b00dbd8; call 0, position 0
+                  bytes({0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x40, 0, 0, 0xc0, 0x40, 0, 0, 0, 0x41}, 16, 0),
+                  {1, 0, 0, 4, 0, 6, 0, 8}});
   // sign, four bits of exponent with a bias of 7, three of fraction; 0.001 is half of the least, 2^-9, and
   // more
   list.push_back({"cast:f8e4m3",

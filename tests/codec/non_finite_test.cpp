@@ -55,6 +55,7 @@ TEST(NonFinite, IsFlaggedInEveryPosition) {
                                     "topk:ratio=0.05",
                                     "topk:ratio=0.05,block=32",
                                     "threshold:ratio=0.05",
+                                    "randomk:ratio=0.1,block=32",
                                     "topk:ratio=0.1+cast:bf16"};
   if (has_row("zfp")) specs.insert(specs.end(), {"zfp:rate=8", "zfp:rate=5.25", "zfp:accuracy=0.001"});
   if (has_row("lossless")) specs.insert(specs.end(), {"onebit:block=64+lossless", "cast:f16+lossless"});
@@ -128,7 +129,8 @@ TEST(Overflow, IsFlaggedExactlyWhereRoundingGivesInfinity) {
   const float bf16_tie = 0x1.FFp127f;  // half way between the largest bfloat16 and 2^128
   for (const Row& row : {Row{"cast:f16", DType::f32, DType::f32, std::nextafter(65520.0f, 0.0f)},
                          Row{"cast:bf16", DType::f32, DType::f32, std::nextafter(bf16_tie, 0.0f)},
-                         Row{"onebit:block=8", DType::f16, DType::f32, std::nextafter(65520.0f, 0.0f)}}) {
+                         Row{"onebit:block=8", DType::f16, DType::f32, std::nextafter(65520.0f, 0.0f)},
+                         Row{"randomk", DType::f16, DType::f32, std::nextafter(65520.0f, 0.0f)}}) {
     const auto codec = make_codec(row.spec);
     for (const float sign : {1.0f, -1.0f}) {
       for (const auto& [value, good] :
@@ -160,7 +162,7 @@ TEST(Overflow, IsFlaggedExactlyWhereRoundingGivesInfinity) {
 /// A sum whose parts are finite but which is not: value + residual.
 TEST(Overflow, OfValuePlusResidualIsFlagged) {
   const double most = std::numeric_limits<float>::max();
-  for (const char* spec : {"onebit:block=8", "cast:bf16", "topk", "topk:block=2"}) {
+  for (const char* spec : {"onebit:block=8", "cast:bf16", "topk", "topk:block=2", "randomk"}) {
     const auto codec = make_codec(spec);
     const Tensor values(std::vector<double>{1, most, 1}, DType::f32);
     Tensor residual(std::vector<double>{0.5, most, 0.25}, DType::f32);

@@ -36,6 +36,7 @@ std::vector<std::shared_ptr<const Codec>> all_codecs() {
                                                    make_codec("topk:ratio=0.1"),
                                                    make_codec("threshold:ratio=0.1"),
                                                    make_codec("topk:ratio=0.1,block=64"),
+                                                   make_codec("randomk:ratio=0.1,block=64"),
                                                    std::make_shared<Sixteenths>(Size::fixed, 4),
                                                    std::make_shared<Sixteenths>(Size::fixed, kWhole),
                                                    std::make_shared<Sixteenths>(Size::variable, kWhole)};

@@ -45,7 +45,7 @@ TEST(CodecTable, RowsAreComplete) {
                               [&](DType t) { return codec->supports(t); }));
     }
   }
-  for (const char* name : {"identity", "cast", "onebit", "topk", "threshold"})
+  for (const char* name : {"identity", "cast", "onebit", "topk", "threshold", "randomk"})
     EXPECT_TRUE(names.contains(name)) << name;
 }
 
@@ -79,6 +79,9 @@ TEST(CodecSpec, EqualCodecsHaveEqualSpecs) {
       {"quant", "quant:none", "quant:bits=8"},
       {"ternary:threshold=0.50", "ternary:threshold=5e-1"},
       {"topk:ratio=0.01+quant:bits=8", "topk+quant"},
+      {"randomk", "randomk:ratio=1e-2,block=01024", "randomk:seed=00"},
+      {"randomk:seed=1"},
+      {"randomk:ratio=0.5"},
   };
   std::set<std::string> all;
   for (const auto& group : groups) {
@@ -134,6 +137,12 @@ TEST(CodecSpec, BadSpecsAreRefusedByName) {
       {"identity:x=1", {"x", "identity"}},
       {"identity:", {"identity"}},
       {"topk:ratio=0", {"ratio", "0", "1"}},
+      {"randomk:ratio=0", {"randomk", "ratio", "0", "1"}},
+      {"randomk:block=1", {"block", "1", "2", "65536"}},
+      {"randomk:block=65537", {"block", "65537", "65536"}},
+      {"randomk:seed=4294967296", {"seed", "4294967296"}},
+      {"randomk+quant", {"randomk", "does not go in front"}},
+      {"topk+randomk", {"topk", "randomk", "sparse"}},
       {"topk:ratio=1.1", {"ratio", "1.1"}},
       {"topk:ratio=nan", {"ratio", "nan"}},
       {"topk:0.1", {"0.1", "ratio", "block"}},

@@ -87,7 +87,8 @@ void check_flagged(Rig& rig, std::uint64_t seed, const std::vector<Spot>& spots)
 
 /// A clean call, one with values that are not finite, and a clean one.
 TEST(Gather, PiecesThatAreNotFiniteGoExactly) {
-  constexpr const char* kSpecs[] = {"onebit:block=64", "topk:ratio=0.1", "topk:ratio=0.1,block=64"};
+  constexpr const char* kSpecs[] = {"onebit:block=64", "topk:ratio=0.1", "topk:ratio=0.1,block=64",
+                                    "randomk:ratio=0.1,block=64"};
   std::uint64_t turn = 0;
   for (const int ranks : {1, 2, 3, 5}) {
     for (const DType dtype : kAllDTypes) {

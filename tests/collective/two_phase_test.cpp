@@ -120,8 +120,9 @@ TEST(TwoPhase, NothingIsLostOverManySteps) {
 
 /// segment_bytes changes neither results nor residuals, to the bit.
 TEST(TwoPhase, SegmentsChangeNothing) {
-  for (const char* spec : {"onebit:block=64", "onebit:block=24,scale=rms", "cast:bf16", "identity",
-                           "quant:rounding=stochastic,block=64", "natural:block=128"}) {
+  for (const char* spec :
+       {"onebit:block=64", "onebit:block=24,scale=rms", "cast:bf16", "identity",
+        "quant:rounding=stochastic,block=64", "natural:block=128", "randomk:ratio=0.3,block=64"}) {
     const auto codec = make_codec(spec);
     for (const DType dtype : kAllDTypes) {
       if (!codec->supports(dtype)) continue;
@@ -157,6 +158,18 @@ TEST(TwoPhase, SegmentsChangeNothing) {
           ASSERT_TRUE(all == first) << "differs from one segment";
         }
       }
+    }
+  }
+}
+
+/// All ranks send the same elements, and so the owners' sums are sent as they are.
+TEST(TwoPhase, RandomkLeavesNothingOfTheSums) {
+  Rig rig({.ranks = 3, .count = 2003, .codec = "randomk:ratio=0.2,block=64", .segment_bytes = 2000});
+  for (std::uint64_t step = 1; step <= 3; ++step) {
+    check_call(rig, normal_inputs(rig, step));
+    if (HasFatalFailure()) return;
+    for (const auto& server : rig.servers()) {
+      for (const double left : server) ASSERT_EQ(left, 0.0);
     }
   }
 }

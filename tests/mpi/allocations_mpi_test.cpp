@@ -51,7 +51,7 @@ std::size_t taken_by(Work&& work) {
 TEST(Allocations, NoneAfterTheFirstCalls) {
   Communicator world(MPI_COMM_WORLD);
   for (const char* spec : {"onebit:block=1024,scale=l1", "cast:bf16", "identity", "topk:ratio=0.01",
-                           "threshold:ratio=0.01", "topk:ratio=0.05,block=256"}) {
+                           "threshold:ratio=0.01", "topk:ratio=0.05,block=256", "randomk:ratio=0.05"}) {
     for (const char* algorithm : {"two_phase", "gather", "exact", "auto"}) {
       for (const Check check : {Check::call, Check::payload}) {
         if (std::string(algorithm) == "auto" && (spec[0] != 'o' || check == Check::payload)) continue;

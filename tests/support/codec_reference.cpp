@@ -7,6 +7,8 @@
 #include <set>
 #include <stdexcept>
 
+#include "codec/philox.hpp"
+
 namespace terse::test {
 namespace {
 
@@ -224,10 +226,34 @@ std::vector<double> expected_codes(const Codec& codec, const std::vector<double>
   return codes;
 }
 
-Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as) {
+std::vector<std::size_t> randomk_kept(const std::string& spec, std::size_t count, const Occasion& occasion) {
+  const auto block = static_cast<std::size_t>(option_of(spec, "block", 0));
+  const auto seed = static_cast<std::uint32_t>(option_of(spec, "seed", 0));
+  std::vector<std::size_t> kept;
+  for (std::size_t begin = 0; begin < count; begin += block) {
+    const std::size_t m = std::min(block, count - begin);
+    const std::size_t k = topk_kept(spec, m);
+    const std::uint64_t at = occasion.position + begin;
+    for (std::size_t j = 0; j < k; ++j) {
+      const std::uint32_t word =
+          philox({static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(at >> 32),
+                  static_cast<std::uint32_t>(occasion.call), static_cast<std::uint32_t>(occasion.call >> 32)},
+                 seed, static_cast<std::uint32_t>(j / 4))[j % 4];
+      const std::size_t first = j * m / k;
+      const std::size_t behind = (j + 1) * m / k;
+      const double within = std::floor(word * 0x1p-32 * static_cast<double>(behind - first));
+      kept.push_back(begin + first + static_cast<std::size_t>(within));
+    }
+  }
+  return kept;
+}
+
+Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as,
+                         const Occasion& occasion) {
   Expected expected{values, std::vector<double>(values.size(), 0.0)};
   if (codec.name() == "lossless" && codec.spec().find('+') != std::string::npos) {
-    return expected_decode(*make_codec(codec.spec().substr(0, codec.spec().rfind('+'))), values, as);
+    return expected_decode(*make_codec(codec.spec().substr(0, codec.spec().rfind('+'))), values, as,
+                           occasion);
   }
   if (codec.name() == "identity" || codec.name() == "lossless") {
     for (double& v : expected.values) v = round_to(v, as);
@@ -284,6 +310,11 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
     expect_zfp(codec, as, expected);
   } else if (codec.name() == "topk" || codec.name() == "threshold") {
     expect_sparse(codec.spec(), values, as, expected);
+  } else if (codec.name() == "randomk") {
+    std::fill(expected.values.begin(), expected.values.end(), 0.0);
+    for (const std::size_t i : randomk_kept(codec.spec(), values.size(), occasion)) {
+      expected.values[i] = round_to(values[i], as);
+    }
   } else {
     throw std::logic_error("no reference for codec " + std::string(codec.name()) + ": write one");
   }

@@ -14,12 +14,14 @@
 namespace terse::test {
 
 /// What decode(encode(v)) should be, found without the library's loops: `values` in double, for a tensor of
-/// type `as`, and how far each may be off.
+/// type `as`, and how far each may be off. The occasion matters to randomk alone: what other codecs draw is
+/// within their slack.
 struct Expected {
   std::vector<double> values;
   std::vector<double> slack;
 };
-Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as);
+Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as,
+                         const Occasion& occasion = {});
 
 /// The codes of sum8 or sum4 for values whose blocks' largest magnitudes, over all of `parties` ranks, are
 /// these, in exact steps; `steps`, by block, is what a code stands for.
@@ -36,6 +38,8 @@ bool has_row(std::string_view name);
 /// Of a spec of topk: elements of a block, `count` where the whole tensor is one; and how many of m are kept.
 std::size_t topk_block(const std::string& spec, std::size_t count);
 std::size_t topk_kept(const std::string& spec, std::size_t m);
+/// Of a canonical spec of randomk: the elements that are kept of `count`.
+std::vector<std::size_t> randomk_kept(const std::string& spec, std::size_t count, const Occasion& occasion);
 
 /// All examples of all rows of the table.
 std::vector<std::string> all_specs();

@@ -152,6 +152,26 @@ macro(terse_tool_cases)
     RUN terse-bench codec --codec cast:bf16 --bytes 64K --iterations 11 --json codec.json
     SAYS "cast:bf16 +64 KiB" "part of the traffic")
 
+  # A file of 64 f32 elements, 0x3f414141 and 0x40414141 (0.755 and 3.02) in turn.
+  set(elements "${CMAKE_CURRENT_BINARY_DIR}/elements.f32")
+  string(REPEAT "AAA?AAA@" 32 bytes)
+  file(WRITE "${elements}" "${bytes}")
+  set(run RUN terse-bench codec --codec onebit identity --iterations 11 --input)
+  terse_tool_test(bench.codec.input 0 0 JSON codec_input.json CHECK check_codec_input
+    ${run} "${elements}" --json codec_input.json SAYS "f32, values of .*elements.f32, one core" "error" "onebit +256 B")
+  terse_tool_test(bench.codec.input_repeated 0 0 JSON codec_input_1k.json CHECK check_codec_input_repeated
+    ${run} "${elements}" --bytes 1000 --json codec_input_1k.json)
+  terse_tool_test(bench.codec.no_input 0 2 ${run} /nowhere/at/all SAYS "--input: '/nowhere/at/all' cannot be read: No such file")
+  file(WRITE "${elements}.odd" "${bytes}A")
+  terse_tool_test(bench.codec.input_of_part_of_an_element 0 2 ${run} "${elements}.odd"
+    SAYS "--input: '.*elements.f32.odd' has 257 bytes, no whole number of f32 elements, which have 4 each")
+  string(REPEAT "~~~~" 20 bytes)
+  file(WRITE "${elements}.nan" "AAA?${bytes}")
+  terse_tool_test(bench.codec.input_not_finite 0 2 ${run} "${elements}.nan" --dtype f16
+    SAYS "--input: '.*elements.f32.nan' has a value that is not finite, element 2: is it of f16")
+  terse_tool_test(bench.device.no_input 0 2 RUN emulated-bench codec --codec onebit --device cuda --input "${elements}"
+    SAYS "--input: with --device cuda values are made, not read")
+
   # On a device: refused where there is none, and measured with the emulation of CUDA.
   set(cuda --codec onebit --bytes 64K --device cuda)
   set(none "terse-bench: --device cuda: (this build of Terse has no CUDA|there is no CUDA device)")

@@ -3,7 +3,9 @@
 // codec: what encoding and decoding take on one core, beside what memory can give.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <iostream>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,7 +38,9 @@ constexpr std::string_view kNotes =
 is with error feedback where the codec is contractive (it reads values and residuals and writes
 residuals), decode overwrites a tensor, decode+add adds to sums in the accumulator's type (f64 for
 f64, else f32). A triad a = b + s * c, with plain and with streaming stores, runs in turn with
-them. Figures are medians, below them the least and the most.
+them. Figures are medians, below them the least and the most. Values are normal, or those of
+--input: a file of elements of --dtype as they lie in memory and nothing else, such as a gradient
+that train_charlm --dump-gradients wrote. It is taken as a whole, or with --bytes cut or repeated.
 
   encode, decode, decode+add   1e9 bytes of elements a second
   triad                        1e9 bytes of memory traffic a second, the faster kernel, 12 bytes an element
@@ -44,6 +48,7 @@ them. Figures are medians, below them the least and the most.
                                feedback, a residual read and written (12 bytes an f32 element, 8
                                with --residual bf16)
   add/triad                    memory traffic of decode+add over triad's: a sum read and written (8)
+  error                        relative L2 of what one encoding without residuals leaves out
 
 With --device cuda a tensor in device memory is one message, made and read there, and decode+add
 adds to a tensor of the same type. What is timed is the whole call, which waits for the device and
@@ -62,6 +67,8 @@ struct Arguments {
   std::size_t piece_bytes = 0;
   std::size_t iterations = 0;
   ResidualType residual = ResidualType::full;
+  std::string input;               ///< a path or nothing
+  std::optional<Tensor> elements;  ///< what it holds
 };
 
 po::options_description suite_options() {
@@ -74,27 +81,42 @@ po::options_description suite_options() {
   add("piece-bytes", text("SIZE", kPieceBytes), "bytes of the elements of a message");
   add("iterations", text("N", kIterations), "repetitions, at least 11");
   add_residual_option(options);
+  add("input", po::value<std::string>()->value_name("FILE"),
+      "values to encode, raw elements of --dtype; --bytes is all of them if not given");
   return options;
 }
 
 Arguments parse(const po::variables_map& values) {
   constexpr std::size_t kFewest = 11;
   Arguments arguments;
-  arguments.common = common_arguments(values);
+  arguments.input = value_or(values, "input", "");
+  const bool sized = values.count("bytes") + values.count("sizes") != 0;
+  arguments.common = common_arguments(values, sized || values.count("input") == 0 ? Sizes::list : Sizes::own);
   arguments.piece_bytes = parse_bytes("--piece-bytes", values["piece-bytes"].as<std::string>());
   arguments.iterations = parse_count("--iterations", values["iterations"].as<std::string>(), kFewest);
   arguments.residual = residual_argument(values, arguments.common.dtype);
   if (memory_argument(values) == Memory::cuda && !values["piece-bytes"].defaulted()) {
     throw tools::UsageError("--piece-bytes: with --device cuda a tensor is one message");
   }
+  if (values.count("input") == 0) return arguments;
+  if (memory_argument(values) == Memory::cuda) {
+    throw tools::UsageError("--input: with --device cuda values are made, not read");
+  }
+  try {
+    arguments.elements = read_elements(arguments.input, arguments.common.dtype);
+  } catch (const std::runtime_error& error) {
+    throw tools::UsageError(std::string("--input: ") + error.what());
+  }
+  if (!sized) arguments.common.sizes = {arguments.elements->view().bytes()};
   return arguments;
 }
 
 /// A codec's work on one tensor. The messages of all pieces are kept, one behind the other.
 class Work {
  public:
+  /// `elements` are the values, again and again; where there are none, they are normal.
   Work(const NamedCodec& named, DType dtype, ResidualType residual, std::size_t bytes,
-       std::size_t piece_bytes)
+       std::size_t piece_bytes, const std::optional<Tensor>& elements)
       : codec_(*named.codec),
         dtype_(dtype),
         feedback_(named.takes_feedback()),
@@ -102,7 +124,11 @@ class Work {
         residual_(feedback_ ? count() : 0, residual_of(dtype, residual)),
         decoded_(count(), dtype),
         sums_(count(), accumulator_of(dtype)) {
-    fill_gradient(values_.view(), 0);
+    if (elements) {
+      fill_repeated(values_.view(), elements->view());
+    } else {
+      fill_gradient(values_.view(), 0);
+    }
     const std::size_t block = codec_.traits().block;
     const std::size_t piece = std::max(piece_bytes / size_of(dtype) / block, std::size_t{1}) * block;
     std::size_t offset = 0;
@@ -119,15 +145,28 @@ class Work {
   /// Bytes that encoding walks over, messages aside.
   std::size_t footprint() const { return values_.view().bytes() + residual_.view().bytes(); }
 
-  void encode() {
-    for (Piece& piece : pieces_) {
-      piece.bytes =
-          codec_.encode(values_.view().slice(piece.begin, piece.count),
-                        feedback_ ? residual_.view().slice(piece.begin, piece.count) : View{}, room(piece));
-    }
-  }
+  void encode() { encode_with(feedback_ ? residual_.view() : View{}); }
   void decode() const { decode_into(decoded_.view(), Into::overwrite); }
   void decode_add() const { decode_into(sums_.view(), Into::add); }
+
+  /// What an encoding without residuals leaves out, as a relative L2 norm.
+  double error() {
+    encode_with({});
+    decode();
+    double norm2 = 0;
+    double error2 = 0;
+    with_type(dtype_, [&]<class T>(std::type_identity<T>) {
+      const auto values = values_.view().as<T>();
+      const auto decoded = decoded_.view().as<T>();
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const double value = to_double(values[i]);
+        const double left = value - to_double(decoded[i]);
+        norm2 += value * value;
+        error2 += left * left;
+      }
+    });
+    return error2 == 0 ? 0 : std::sqrt(error2 / norm2);
+  }
 
   // Memory traffic of an element, messages aside.
   double encode_traffic() const {
@@ -144,6 +183,13 @@ class Work {
     std::size_t bytes;
   };
 
+  void encode_with(View residual) {
+    for (Piece& piece : pieces_) {
+      const ConstView values = values_.view().slice(piece.begin, piece.count);
+      const View left = residual.empty() ? View{} : residual.slice(piece.begin, piece.count);
+      piece.bytes = codec_.encode(values, left, room(piece), dtype_, 1.0, {.position = piece.begin});
+    }
+  }
   std::span<std::byte> room(const Piece& piece) const {
     return {static_cast<std::byte*>(messages_.view().data) + piece.offset, piece.room};
   }
@@ -191,6 +237,7 @@ class CodecSuite {
     const Triad triad = agreed(session_, [&] { return Triad(kTriadCaches * cache_bytes_); });
     std::cout << "terse-bench codec: GB/s, " << name(arguments_.common.dtype)
               << (arguments_.residual == ResidualType::full ? "" : ", residuals in bf16")
+              << (arguments_.input.empty() ? "" : ", values of " + arguments_.input)
               << ", one core, pieces of " << format_bytes(static_cast<double>(arguments_.piece_bytes))
               << "; last-level cache " << format_bytes(static_cast<double>(cache_bytes_)) << ", triad arrays "
               << format_bytes(static_cast<double>(triad.array_bytes())) << std::endl;
@@ -212,13 +259,16 @@ class CodecSuite {
             {"decode+add", 9},
             {"triad", 9},
             {"encode/triad", 5},
-            {"add/triad", 5}};
+            {"add/triad", 5},
+            {"error", 6}};
   }
 
   void measure(const Triad& triad, const NamedCodec& named, std::size_t bytes) {
     Work work = agreed(session_, [&] {
-      return Work(named, arguments_.common.dtype, arguments_.residual, bytes, arguments_.piece_bytes);
+      return Work(named, arguments_.common.dtype, arguments_.residual, bytes, arguments_.piece_bytes,
+                  arguments_.elements);
     });
+    const double error = work.error();
     const std::string label = named.spec + ", " + format_bytes(static_cast<double>(bytes)) + ": ";
     const Rates rates = sample(triad, work, static_cast<double>(bytes), label);
 
@@ -229,9 +279,10 @@ class CodecSuite {
     const auto middle = [](const std::vector<double>& samples) { return format("%.2f", median(samples)); };
     table_.print_row({named.spec, format_bytes(static_cast<double>(bytes)), middle(rates.encode),
                       middle(rates.decode), middle(rates.decode_add), middle(rates.best_triad()),
-                      format("%.3f", traffic_ratio), format("%.3f", decode_add_traffic_ratio)});
+                      format("%.3f", traffic_ratio), format("%.3f", decode_add_traffic_ratio),
+                      format_error(error)});
     table_.print_row({"", "", spread(rates.encode), spread(rates.decode), spread(rates.decode_add),
-                      spread(rates.best_triad()), "", ""});
+                      spread(rates.best_triad()), "", "", ""});
 
     Json kernels = Json::object();
     for (std::size_t i = 0; i < kernels_.size(); ++i) {
@@ -247,6 +298,7 @@ class CodecSuite {
                      {"bytes", bytes},
                      {"piece_bytes", arguments_.piece_bytes},
                      {"iterations", arguments_.iterations},
+                     {"input", arguments_.input.empty() ? Json() : Json(arguments_.input)},
                      {"feedback", work.feedback()},
                      {"residual", work.feedback() ? Json(name(arguments_.residual)) : Json()},
                      {"encode_gb_s", median(rates.encode)},
@@ -255,6 +307,7 @@ class CodecSuite {
                      {"triad_gb_s", triad_rate},
                      {"traffic_ratio", traffic_ratio},
                      {"decode_add_traffic_ratio", decode_add_traffic_ratio},
+                     {"rel_error", error},
                      {"triad_kernels_gb_s", kernels},
                      {"spread_gb_s",
                       {{"encode", extremes(rates.encode)},

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensors.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <new>
 #include <numbers>
+#include <stdexcept>
+#include <system_error>
 
 namespace terse::bench {
 namespace {
@@ -54,6 +59,38 @@ void fill_gradient(View out, int rank) {
       }
     }
   });
+}
+
+Tensor read_elements(const std::string& path, DType dtype) {
+  const auto refuse = [&](const std::string& why) { throw std::runtime_error("'" + path + "' " + why); };
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (error) refuse("cannot be read: " + error.message());
+  if (size == 0 || size % size_of(dtype) != 0) {
+    refuse("has " + std::to_string(size) + " bytes, no whole number of " + std::string(name(dtype)) +
+           " elements, which have " + std::to_string(size_of(dtype)) + " each");
+  }
+  Tensor elements(size / size_of(dtype), dtype);
+  const View view = elements.view();
+  if (!std::ifstream(path, std::ios::binary)
+           .read(static_cast<char*>(view.data), static_cast<std::streamsize>(view.bytes()))) {
+    refuse("cannot be read");
+  }
+  with_type(dtype, [&]<class T>(std::type_identity<T>) {
+    const auto all = view.as<T>();
+    const auto bad = std::find_if(all.begin(), all.end(), [](T x) { return !std::isfinite(to_double(x)); });
+    if (bad == all.end()) return;
+    refuse("has a value that is not finite, element " + std::to_string(bad - all.begin()) + ": is it of " +
+           std::string(name(dtype)) + "?");
+  });
+  return elements;
+}
+
+void fill_repeated(View out, ConstView from) {
+  for (std::size_t begin = 0; begin < out.count; begin += from.count) {
+    const View to = out.slice(begin, std::min(from.count, out.count - begin));
+    std::memcpy(to.data, from.data, to.bytes());
+  }
 }
 
 double uniform(std::uint64_t stream, std::size_t i) noexcept {

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <span>
+#include <string>
 #include <terse/types.hpp>
 #include <type_traits>
 
@@ -67,6 +68,13 @@ T from_double(double value) noexcept {
 /// Values like a rank's gradient: normal with standard deviation 0.01, where half of the variance is the same
 /// on all ranks. Element i depends on i and the rank only.
 void fill_gradient(View out, int rank);
+
+/// The elements in a file, which holds nothing else, as they lie in memory. Errors: std::runtime_error, a
+/// sentence that names the file, where there are none, or one that is not finite.
+Tensor read_elements(const std::string& path, DType dtype);
+
+/// Fills `out` with the elements of `from`, of the same type, again and again.
+void fill_repeated(View out, ConstView from);
 
 /// Element i of a stream of values that are spread evenly over [0, 1).
 double uniform(std::uint64_t stream, std::size_t i) noexcept;

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// randomk: some elements at random, the same ones on all ranks; all others are zero.
+//
+// Of each block of `block` elements (the last may be short), of m elements, k = ceil(ratio m) are kept: one
+// of each of the strata [floor(j m / k), floor((j + 1) m / k)). Of a stratum of n elements it is number
+// floor(w n / 2^32), where w is word j mod 4 of Philox4x32-10 of the counter (position, call), each of 64
+// bits with the low half first, under the key (seed, floor(j / 4)); position is that of the block's first
+// element in its tensor.
+//
+// Payload:
+//   values    of the kept elements, in order, in the tensor's type
+//   call      8 bytes
+//   position  8 bytes, of the message's first element
+//
+// Random sparsification (Wangni et al., NeurIPS 2018), not scaled: as it is, with what was left out fed back,
+// it converges as plain SGD does (Stich et al., Sparsified SGD with Memory, NeurIPS 2018). An element is kept
+// with a probability p of about `ratio`, and the square of the error is 1 - p of the value's in the mean.
+//
+// No word depends on the rank: so kept values of all ranks add up one by one, and of the sums nothing is left
+// out when they are encoded again.
+#include "codec/randomk.hpp"
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "codec/block_codec.hpp"
+#include "codec/philox.hpp"
+#include "codec/sparse.hpp"
+#include "codec/spec.hpp"
+#include "codec/summable.hpp"
+
+namespace terse::inline v0_1 {
+namespace {
+
+constexpr std::size_t kMaxBlock = 65536;  // w n / 2^32 is even to n / 2^32
+constexpr std::size_t kOccasionBytes = 2 * sizeof(std::uint64_t);
+
+// Calls visit(i) with each element that is kept of the m of a block, in order; its first is at `occasion`.
+template <class Visit>
+void for_each_kept(std::size_t m, std::size_t k, std::uint32_t seed, const Occasion& occasion,
+                   Visit&& visit) {
+  const PhiloxWords counter = {
+      static_cast<std::uint32_t>(occasion.position), static_cast<std::uint32_t>(occasion.position >> 32),
+      static_cast<std::uint32_t>(occasion.call), static_cast<std::uint32_t>(occasion.call >> 32)};
+  std::size_t first = 0;
+  for (std::size_t j = 0; j < k;) {
+    const PhiloxWords words = philox(counter, seed, static_cast<std::uint32_t>(j / 4));
+    for (const std::size_t end = std::min(k, j + 4); j < end; ++j) {
+      const std::size_t next = (j + 1) * m / k;
+      visit(first + static_cast<std::size_t>((std::uint64_t{words[j % 4]} * (next - first)) >> 32));
+      first = next;
+    }
+  }
+}
+
+// Calls run with a value of the type.
+auto with_type(DType dtype, auto&& run) {
+  switch (dtype) {
+    case DType::f32:
+      return run(float{});
+    case DType::f64:
+      return run(double{});
+    case DType::f16:
+      return run(float16{});
+    case DType::bf16:
+      break;
+  }
+  return run(bfloat16{});
+}
+
+// What those who decode will hold of a value that is sent, over `factor`.
+template <class T>
+class Reception {
+ public:
+  using A = AccumulatorOf<T>;
+
+  Reception(bool as_it_is, double factor)
+      : as_it_is_(as_it_is), factor_(static_cast<A>(factor)), divisor_(factor) {}
+  A operator()(T sent) const {
+    return as_it_is_ ? widened(sent) : divisor_(widened(rounded<T>(widened(sent) * factor_)));
+  }
+  // Whether a value of that magnitude, in bits, and all smaller ones can be sent.
+  bool takes(std::int64_t magnitude) const {
+    const A largest = std::bit_cast<A>(static_cast<typename MagnitudeOf<A>::Type>(magnitude));
+    return is_finite((*this)(rounded<T>(largest)));
+  }
+
+ private:
+  bool as_it_is_;
+  A factor_;
+  Divisor<A> divisor_;
+};
+
+class Randomk final : public Sparse, public SummableCodec {
+ public:
+  Randomk(const CodecArguments& arguments, double ratio, std::size_t block, std::uint32_t seed)
+      : Sparse("randomk", canonical_spec(randomk_entry(), arguments), traits_of(block), nullptr),
+        ratio_(ratio),
+        block_(block),
+        kept_(kept_of(block, ratio)),
+        seed_(seed) {}
+
+  Addend addend() const noexcept override { return Addend::tensor; }
+  std::size_t most_parties() const noexcept override { return INT_MAX; }
+  std::size_t addend_bytes(std::size_t count, DType as) const override {
+    return (count / block_ * kept_ + kept_of(count % block_, ratio_)) * size_of(as);
+  }
+  std::size_t shared_count(std::size_t) const noexcept override { return 0; }
+
+  bool measure(ConstView values, View residual, DType as, View) const noexcept override {
+    return with_type(as, [&]<class T>(T) {
+      using A = AccumulatorOf<T>;
+      const Reception<T> reception(true, 1.0);
+      Stretch<A> stretch;
+      for (std::size_t at = 0; at < values.count; at += kStretch) {
+        const std::size_t n = std::min(kStretch, values.count - at);
+        if (!reception.takes(largest_of<A>(values.slice(at, n), part_of(residual, at, n), stretch.view(n),
+                                           stretch.found.data()))) {
+          return false;
+        }
+      }
+      return true;
+    });
+  }
+
+  void encode_addends(ConstView values, View residual, DType as, const Occasion& occasion, ConstView, int,
+                      std::span<std::byte> addends) const noexcept override {
+    with_type(as, [&]<class T>(T) {
+      return encode_kept<T>(values, residual, Reception<T>(true, 1.0), occasion, addends.data());
+    });
+  }
+
+  void decode_addends(std::span<const std::byte> addends, DType as, const Occasion& occasion, ConstView, int,
+                      View out, Into into, double factor) const noexcept override {
+    decode_kept(addends.data(), as, occasion, out, into, factor);
+  }
+
+ private:
+  static CodecTraits traits_of(std::size_t block) {
+    CodecTraits traits = Sparse::traits_of(nullptr);
+    traits.summable = true;
+    traits.block = block;
+    return traits;
+  }
+
+  const SummableCodec* do_summable() const noexcept override { return this; }
+
+  std::size_t do_max_bytes(std::size_t count, DType as) const override {
+    return count == 0 ? 0 : addend_bytes(count, as) + kOccasionBytes;
+  }
+
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
+                                       std::span<std::byte> payload) const override {
+    return do_encode_feedback(values, {}, as, 1.0, occasion, payload);
+  }
+
+  std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
+                                                const Occasion& occasion,
+                                                std::span<std::byte> payload) const override {
+    const std::size_t done = with_type(as, [&]<class T>(T) {
+      const Reception<T> reception(values.dtype == as && factor == 1.0, factor);
+      return encode_kept<T>(values, residual, reception, occasion, payload.data());
+    });
+    std::byte* behind = payload.data() + addend_bytes(done, as);
+    std::memcpy(behind, &occasion.call, sizeof occasion.call);
+    std::memcpy(behind + sizeof occasion.call, &occasion.position, sizeof occasion.position);
+    if (done == values.count) return do_max_bytes(done, as);
+    if (residual.data != nullptr && done != 0) {  // what is there so far is a payload too
+      undo_run(payload.first(do_max_bytes(done, as)), as, values.slice(0, done), residual.slice(0, done),
+               factor);
+    }
+    return std::nullopt;
+  }
+
+  void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
+                 double factor) const override {
+    if (payload.size() != do_max_bytes(out.count, as)) corrupt();
+    const std::byte* behind = payload.data() + addend_bytes(out.count, as);
+    Occasion occasion;
+    std::memcpy(&occasion.call, behind, sizeof occasion.call);
+    std::memcpy(&occasion.position, behind + sizeof occasion.call, sizeof occasion.position);
+    if (!decode_kept(payload.data(), as, occasion, out, into, factor)) corrupt();
+  }
+
+  // Elements that are encoded at a time, whole blocks.
+  std::size_t run() const noexcept { return block_ >= kStretch ? block_ : kStretch / block_ * block_; }
+
+  // v = value + residual; the largest magnitude's bits.
+  template <class A>
+  static std::int64_t largest_of(ConstView values, View residual, View v, std::uint32_t* found) {
+    return topk_collect(values, residual, v, std::numeric_limits<typename MagnitudeOf<A>::Type>::max(), found)
+        .largest;
+  }
+
+  // Writes what is kept of value + residual, and leaves the rest in the residual. Returns the elements of the
+  // runs before one with a value that cannot be sent, or all; the residual is as it was from there on.
+  template <class T>
+  std::size_t encode_kept(ConstView values, View residual, const Reception<T>& reception,
+                          const Occasion& occasion, std::byte* out) const {
+    using A = AccumulatorOf<T>;
+    thread_local Scratch memory;
+    thread_local std::vector<std::uint32_t> found;
+    if (found.size() < run()) found.resize(run());
+    for (std::size_t at = 0; at < values.count; at += run()) {
+      const std::size_t n = std::min(run(), values.count - at);
+      const View sums = memory.view(n, sizeof(A) == sizeof(double) ? DType::f64 : DType::f32);
+      const std::int64_t largest =
+          largest_of<A>(values.slice(at, n), part_of(residual, at, n), sums, found.data());
+      if (!reception.takes(largest)) return at;
+      for (std::size_t begin = 0; begin < n; begin += block_) {
+        auto* v = static_cast<A*>(sums.data) + begin;
+        const std::size_t m = std::min(block_, n - begin);
+        for_each_kept(m, kept_in(m), seed_, occasion.at(at + begin), [&](std::size_t i) {
+          const T sent = rounded<T>(v[i]);
+          std::memcpy(out, &sent, sizeof sent);
+          out += sizeof sent;
+          v[i] -= reception(sent);
+        });
+      }
+      if (residual.data != nullptr) keep(sums, residual.slice(at, n));
+    }
+    return values.count;
+  }
+
+  // Says whether all of them are finite.
+  bool decode_kept(const std::byte* in, DType as, const Occasion& occasion, View out, Into into,
+                   double factor) const {
+    return with_type(as, [&]<class T>(T) {
+      if (out.dtype == as) return decode_typed<T, T>(in, occasion, out, into, factor);
+      return decode_typed<T, AccumulatorOf<T>>(in, occasion, out, into, factor);
+    });
+  }
+
+  template <class T, class To>
+  bool decode_typed(const std::byte* in, const Occasion& occasion, View out, Into into, double factor) const {
+    const auto by = static_cast<AccumulatorOf<T>>(factor);
+    bool finite = true;
+    for (std::size_t at = 0; at < out.count; at += block_) {
+      auto* to = static_cast<To*>(out.data) + at;
+      const std::size_t m = std::min(block_, out.count - at);
+      if (into != Into::add) std::memset(static_cast<void*>(to), 0, m * sizeof(To));
+      for_each_kept(m, kept_in(m), seed_, occasion.at(at), [&](std::size_t i) {
+        T sent;
+        std::memcpy(&sent, in, sizeof sent);
+        in += sizeof sent;
+        const auto value = widened(sent);
+        finite = finite && is_finite(value);
+        to[i] = rounded<To>(into == Into::add ? widened(to[i]) + value * by : value * by);
+      });
+    }
+    return finite;
+  }
+
+  std::size_t kept_in(std::size_t m) const { return m == block_ ? kept_ : kept_of(m, ratio_); }
+
+  double ratio_;
+  std::size_t block_;
+  std::size_t kept_;  // of a whole block
+  std::uint32_t seed_;
+};
+
+}  // namespace
+
+CodecEntry randomk_entry() {
+  return {.name = "randomk",
+          .summary = "elements at random, the same ones on all ranks, the others zero; for use with feedback",
+          .options = {{"ratio", "0.01", "how many of the elements are kept, above 0 and up to 1: rounded up"},
+                      {"block", "1024", "elements of which so many are kept, from 2 to 65536"},
+                      {"seed", "0", "of the random numbers"}},
+          .examples = {"randomk:ratio=0.1,block=64", "randomk:ratio=0.4,block=24,seed=7"},
+          .make = [](CodecArguments arguments) -> std::shared_ptr<const Codec> {
+            const CodecEntry entry = randomk_entry();
+            const double ratio = number_argument(entry, arguments, "ratio", 0, 1);
+            arguments["ratio"] = number_text(ratio);
+            const std::size_t block = count_argument(entry, arguments, "block", 2, kMaxBlock);
+            arguments["block"] = std::to_string(block);
+            const std::uint32_t seed = seed_argument(entry, arguments);
+            return std::make_shared<Randomk>(arguments, ratio, block, seed);
+          }};
+}
+
+}  // namespace terse::inline v0_1
