@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <terse/error.hpp>
@@ -69,6 +70,23 @@ TEST(ThreadTransport, Collectives) {
       finish(t, {&operation});
       EXPECT_EQ(started.doubles(), (std::vector<double>{14, 1, 4}));
     }
+  });
+}
+
+TEST(ThreadTransport, BytesAndMaxima) {
+  run_ranks(3, [](ThreadTransport& t) {
+    std::vector<std::int8_t> codes = {42, -42, 1};
+    t.all_reduce(Reduction::sum_int8, codes.data(), codes.data(), codes.size());
+    EXPECT_EQ(codes, (std::vector<std::int8_t>{126, -126, 3}));
+    std::vector<float> floats = {static_cast<float>(t.rank()), -1};
+    std::vector<double> doubles = {static_cast<double>(-t.rank())};
+    Operation first;
+    Operation second;
+    t.start_all_reduce(Reduction::max_f32, floats.data(), floats.data(), floats.size(), first);
+    t.start_all_reduce(Reduction::max_f64, doubles.data(), doubles.data(), doubles.size(), second);
+    finish(t, {&first, &second});
+    EXPECT_EQ(floats, (std::vector<float>{2, -1}));
+    EXPECT_EQ(doubles, std::vector<double>{0});
   });
 }
 

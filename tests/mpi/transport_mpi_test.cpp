@@ -145,6 +145,40 @@ TEST(MpiTransport, PlainSums) {
   t.free();
 }
 
+/// Bytes, at the ends of what their sums may be, and maxima: in place, blocking or not, of many counts.
+TEST(MpiTransport, BytesAndMaxima) {
+  MpiTransport t(MPI_COMM_WORLD);
+  const int most = 127 / t.size();
+  for (const std::size_t count : {0u, 1u, 31u, 1000u, 70001u}) {
+    for (const bool blocks : {true, false}) {
+      std::vector<std::int8_t> codes(count);
+      std::vector<float> floats(count);
+      std::vector<double> doubles(count);
+      for (std::size_t i = 0; i < count; ++i) {
+        codes[i] = static_cast<std::int8_t>(i % 2 == 0 ? most : -most);
+        const int turn = (static_cast<int>(i % 8) + t.rank()) % t.size();
+        floats[i] = static_cast<float>(turn);
+        doubles[i] = -turn;
+      }
+      std::deque<Operation> operations;
+      const auto reduce = [&](Reduction what, void* data) {
+        if (blocks) return t.all_reduce(what, data, data, count);
+        t.start_all_reduce(what, data, data, count, operations.emplace_back());
+      };
+      reduce(Reduction::sum_int8, codes.data());
+      reduce(Reduction::max_f32, floats.data());
+      reduce(Reduction::max_f64, doubles.data());
+      finish(t, operations);
+      for (std::size_t i = 0; i < count; ++i) {
+        ASSERT_EQ(codes[i], (i % 2 == 0 ? most : -most) * t.size());
+        ASSERT_EQ(floats[i], static_cast<float>(t.size() - 1));
+        ASSERT_EQ(doubles[i], 0.0);
+      }
+    }
+  }
+  t.free();
+}
+
 TEST(MpiTransport, TransportsOverOneCommunicatorDoNotMix) {
   MpiTransport a(MPI_COMM_WORLD);
   MpiTransport b(MPI_COMM_WORLD);

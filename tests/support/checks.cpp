@@ -46,6 +46,7 @@ std::vector<Range> flagged_pieces(const Rig& rig, const std::vector<Spot>& spots
 bool sums_codes(const Rig& rig) {
   return rig.sums_addends() && rig.codec()->summable()->addend() == Addend::int8;
 }
+bool sums_floats(const Rig& rig) { return rig.sums_addends() && !sums_codes(rig); }
 
 std::size_t scale_of(const Setting& s) { return size_of(accumulator_of(s.dtype)); }
 
@@ -183,7 +184,8 @@ void expect_nothing_lost(const Rig& rig, const Rig::Matrix& inputs, const Rig::R
       const double left = out + server;
       size += std::abs(out) + std::abs(server);
       // sums that nobody keeps a residual for are rounded to the tensor's type
-      const double lost = rig.owns() ? 0 : 1.01 * unit_roundoff(s.dtype) * std::abs(out);
+      const double sums = sums_floats(rig) ? (s.ranks + 1) * size : std::abs(out);
+      const double lost = rig.owns() ? 0 : 1.01 * unit_roundoff(s.dtype) * sums;
       const double slack =
           (4 + s.ranks) * unit_roundoff(accumulator_of(s.dtype)) * size + residual_roundoff(s) * kept + lost;
       ASSERT_LE(std::abs(left - right), slack) << "element " << i << ": " << left << " and " << right;
@@ -289,11 +291,11 @@ void expect_as_gather(const Rig& rig, const Rig::Matrix& inputs, const Rig::Resu
   for (std::size_t i = 0; i < s.count; ++i) {
     if (within(skip, i)) continue;
     const double want = round_to(round_to(sum[i] / parties, accumulator), s.dtype);
-    if (slack[i] == 0 && !rig.sums_addends()) {
+    if (slack[i] == 0 && !sums_floats(rig)) {
       ASSERT_EQ(result.out[0][i], want) << "element " << i;
     } else {
       // what MPI adds, it adds in any order, and in the tensor's type
-      const double sums = unit_roundoff(rig.sums_addends() ? s.dtype : accumulator);
+      const double sums = unit_roundoff(sums_floats(rig) ? s.dtype : accumulator);
       const double rounding = (s.ranks + 1) * sums * size[i] / parties +
                               2.1 * unit_roundoff(s.dtype) * (std::abs(want) + slack[i] / parties);
       ASSERT_NEAR(result.out[0][i], want, slack[i] / parties + rounding) << "element " << i;
@@ -398,7 +400,7 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
     for (const Range& piece : pieces) {
       const Range own = chunks[static_cast<std::size_t>(rank)];
       if (rig.sums_addends()) {
-        const bool floats = rig.codec()->summable()->addend() == Addend::tensor;  // and where they are
+        const bool floats = sums_floats(rig);  // and where they are
         const std::size_t blocks = (piece.count + traits.block - 1) / traits.block;
         const std::size_t numbers = floats ? 0 : scale_of(s) * blocks;
         const std::size_t behind = floats ? 16 : numbers;
