@@ -63,6 +63,11 @@ std::vector<GoldenBytes> all() {
        // the largest may be rounded up to 16, field 131; powers of two stay: 127 - 4, -3, -6 and -1
        bytes({131, 0, 123, 128 + 124, 121, 0, 126}, 59, 0),
        {1, -2, 0.25f, 0, 8}});
+  list.push_back({"hadamard:block=16+onebit:block=8",
+                  {-4, 2, 1, 1, -12},
+                  // the signs are - - - + +, five elements are four and one; 1, 2, 1, 4 and -12 are encoded
+                  {0x00, 0x00, 0x80, 0x40, 0x10},
+                  {-8, 0, 0, 0, -4}});
   // sign, four bits of exponent with a bias of 7, three of fraction; 0.001 is half of the least, 2^-9, and
   // more
   list.push_back({"cast:f8e4m3",

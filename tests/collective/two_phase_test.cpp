@@ -121,7 +121,8 @@ TEST(TwoPhase, NothingIsLostOverManySteps) {
 /// segment_bytes changes neither results nor residuals, to the bit.
 TEST(TwoPhase, SegmentsChangeNothing) {
   for (const char* spec : {"onebit:block=64", "onebit:block=24,scale=rms", "cast:bf16", "identity",
-                           "quant:rounding=stochastic,block=64", "natural:block=128"}) {
+                           "quant:rounding=stochastic,block=64", "natural:block=128",
+                           "hadamard:block=128+quant:rounding=stochastic,block=64"}) {
     const auto codec = make_codec(spec);
     for (const DType dtype : kAllDTypes) {
       if (!codec->supports(dtype)) continue;
