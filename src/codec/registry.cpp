@@ -6,6 +6,7 @@
 #include <terse/codec.hpp>
 
 #include "codec/cast.hpp"
+#include "codec/hadamard.hpp"
 #include "codec/identity.hpp"
 #include "codec/lossless.hpp"
 #include "codec/natural.hpp"
@@ -43,7 +44,7 @@ struct Table {
   std::mutex mutex;
   std::vector<CodecEntry> rows = {
       identity_entry(), cast_entry(),      onebit_entry(),  ternary_entry(), quant_entry(), natural_entry(),
-      topk_entry(),     threshold_entry(), randomk_entry(), sum8_entry(),    sum4_entry(),
+      topk_entry(),     threshold_entry(), randomk_entry(), sum8_entry(),    sum4_entry(),  hadamard_entry(),
 #ifdef TERSE_HAS_ZFP
       zfp_entry(),
 #endif

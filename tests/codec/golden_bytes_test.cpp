@@ -69,6 +69,11 @@ std::vector<GoldenBytes> all() {
                   // bc57ac4c 9b00dbd8; call 0, position 0
                   bytes({0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x40, 0, 0, 0xc0, 0x40, 0, 0, 0, 0x41}, 16, 0),
                   {1, 0, 0, 4, 0, 6, 0, 8}});
+  list.push_back({"hadamard:block=16+onebit:block=8",
+                  {-4, 2, 1, 1, -12},
+                  // the signs are - - - + +, five elements are four and one; 1, 2, 1, 4 and -12 are encoded
+                  {0x00, 0x00, 0x80, 0x40, 0x10},
+                  {-8, 0, 0, 0, -4}});
   // sign, four bits of exponent with a bias of 7, three of fraction; 0.001 is half of the least, 2^-9, and
   // more
   list.push_back({"cast:f8e4m3",

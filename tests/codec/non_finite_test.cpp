@@ -56,7 +56,9 @@ TEST(NonFinite, IsFlaggedInEveryPosition) {
                                     "topk:ratio=0.05,block=32",
                                     "threshold:ratio=0.05",
                                     "randomk:ratio=0.1,block=32",
-                                    "topk:ratio=0.1+cast:bf16"};
+                                    "topk:ratio=0.1+cast:bf16",
+                                    "hadamard:block=64+onebit:block=64",
+                                    "hadamard:block=16+cast:f16"};
   if (has_row("zfp")) specs.insert(specs.end(), {"zfp:rate=8", "zfp:rate=5.25", "zfp:accuracy=0.001"});
   if (has_row("lossless")) specs.insert(specs.end(), {"onebit:block=64+lossless", "cast:f16+lossless"});
   for (const std::string& spec : specs) {
@@ -162,7 +164,8 @@ TEST(Overflow, IsFlaggedExactlyWhereRoundingGivesInfinity) {
 /// A sum whose parts are finite but which is not: value + residual.
 TEST(Overflow, OfValuePlusResidualIsFlagged) {
   const double most = std::numeric_limits<float>::max();
-  for (const char* spec : {"onebit:block=8", "cast:bf16", "topk", "topk:block=2", "randomk"}) {
+  for (const char* spec : {"onebit:block=8", "cast:bf16", "topk", "topk:block=2", "randomk",
+                           "hadamard:block=16+onebit:block=8"}) {
     const auto codec = make_codec(spec);
     const Tensor values(std::vector<double>{1, most, 1}, DType::f32);
     Tensor residual(std::vector<double>{0.5, most, 0.25}, DType::f32);

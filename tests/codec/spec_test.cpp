@@ -82,6 +82,9 @@ TEST(CodecSpec, EqualCodecsHaveEqualSpecs) {
       {"randomk", "randomk:ratio=1e-2,block=01024", "randomk:seed=00"},
       {"randomk:seed=1"},
       {"randomk:ratio=0.5"},
+      {"hadamard+onebit", "hadamard:block=02048,seed=0+onebit:scale=l1"},
+      {"hadamard:seed=1+onebit"},
+      {"topk+hadamard:block=64+onebit:block=64", "topk:ratio=1e-2+hadamard:seed=0,block=64+onebit:block=64"},
   };
   std::set<std::string> all;
   for (const auto& group : groups) {
@@ -165,6 +168,17 @@ TEST(CodecSpec, BadSpecsAreRefusedByName) {
       {"ternary:rounding=stochastic,threshold=0.5", {"threshold", "rounding=stochastic"}},
       {"natural:block=0", {"block=0", "64"}},
       {"threshold+topk:block=64", {"threshold", "topk", "sparse"}},
+      {"hadamard", {"hadamard", "nothing by itself"}},
+      {"hadamard:block=8+onebit", {"block=8", "16", "65536"}},
+      {"hadamard:block=48+onebit", {"block=48", "power of two"}},
+      {"hadamard:seed=-1+onebit", {"seed=-1"}},
+      {"hadamard+identity", {"hadamard", "identity", "leaves nothing out"}},
+      {"hadamard+topk:block=64", {"hadamard", "topk", "largest elements"}},
+      {"hadamard+threshold", {"hadamard", "threshold", "largest elements"}},
+      {"hadamard+onebit:deepspeed", {"hadamard", "onebit:deepspeed", "as a whole"}},
+      {"hadamard+hadamard+onebit", {"hadamard", "twice"}},
+      {"hadamard:block=64+onebit:block=24", {"24", "64", "multiple"}},
+      {"onebit+hadamard", {"hadamard", "nothing by itself"}},
   };
   for (const auto& [spec, named] : rows) expect_refused(spec, named);
 }
@@ -184,6 +198,7 @@ TEST(CodecSpec, OfALibraryThatMayBeMissing) {
                                      {"onebit:deepspeed+lossless", {"onebit:deepspeed", "taken apart"}},
                                      {"lossless+onebit", {"lossless", "behind"}},
                                      {"cast:f16+lossless+onebit", {"lossless", "behind"}},
+                                     {"hadamard+lossless", {"hadamard", "nothing by itself"}},
                                      {"onebit+cast:f16", {"onebit", "in front of"}}};
   const std::vector<Row> zfp = {{"zfp", {"give rate or accuracy"}},
                                 {"zfp:rate=8,accuracy=0.1", {"give rate or accuracy", "not both"}},
@@ -195,10 +210,13 @@ TEST(CodecSpec, OfALibraryThatMayBeMissing) {
                                 {"zfp:accuracy=0", {"accuracy=0", "1e-29"}},
                                 {"zfp:accuracy=-1", {"accuracy=-1"}},
                                 {"zfp:accuracy=inf", {"accuracy=inf", "1e+30"}},
-                                {"zfp:accuracy=1e-30", {"accuracy=1e-30", "1e-29"}}};
+                                {"zfp:accuracy=1e-30", {"accuracy=1e-30", "1e-29"}},
+                                {"hadamard+zfp:accuracy=0.1", {"hadamard", "zfp", "vary in size"}}};
   if (has_row("lossless")) {
     for (const auto& [spec, named] : lossless) expect_refused(spec, named);
     EXPECT_EQ(make_codec("lossless")->spec(), "lossless:level=1");
+    EXPECT_EQ(make_codec("hadamard+onebit+lossless")->spec(),
+              "hadamard:block=2048,seed=0+onebit:block=2048,scale=l1+lossless:level=1");
     EXPECT_EQ(make_codec("lossless:level=03")->spec(), "lossless:level=3");
     EXPECT_EQ(make_codec("onebit:block=64+lossless")->spec(), "onebit:block=64,scale=l1+lossless:level=1");
   } else {

@@ -122,7 +122,8 @@ TEST(TwoPhase, NothingIsLostOverManySteps) {
 TEST(TwoPhase, SegmentsChangeNothing) {
   for (const char* spec :
        {"onebit:block=64", "onebit:block=24,scale=rms", "cast:bf16", "identity",
-        "quant:rounding=stochastic,block=64", "natural:block=128", "randomk:ratio=0.3,block=64"}) {
+        "quant:rounding=stochastic,block=64", "natural:block=128", "randomk:ratio=0.3,block=64",
+        "hadamard:block=128+quant:rounding=stochastic,block=64"}) {
     const auto codec = make_codec(spec);
     for (const DType dtype : kAllDTypes) {
       if (!codec->supports(dtype)) continue;

@@ -20,16 +20,17 @@ enum : std::uint8_t { kResidual = 1, kOfSums = 2, kFactor = 4, kSameMagnitude = 
 
 // Numbers up to here are no codec's limit: f16 ends at 65504, and squares of f32 beyond 1e19.
 double moderate(DType dtype) { return dtype == DType::f16 ? 3e4 : 1e15; }
-// zfp's come out up to four times as large, natural's up to twice.
+// zfp's come out up to four times as large, natural's up to twice; hadamard adds those of a block.
 double moderate_for(const Codec& codec, DType dtype) {
   if (codec.spec() == "cast:f8e4m3") return 440;
   if (codec.spec() == "cast:f8e5m2") return std::min(moderate(dtype), 5e4);
   if (codec.name() == "natural") return moderate(dtype) / 2;
+  if (codec.name() == "hadamard") return moderate(dtype) / (2.0 * static_cast<double>(codec.traits().block));
   return codec.name() == "zfp" ? moderate(dtype) / 4 : moderate(dtype);
 }
 // Whether what comes out is rounded to a 16-bit type there, and not in between.
 bool is_between(const Codec& codec) {
-  return codec.name() == "zfp" || codec.traits().block_error_bound.has_value();
+  return codec.name() == "zfp" || codec.name() == "hadamard" || codec.traits().block_error_bound.has_value();
 }
 
 struct Encoded {

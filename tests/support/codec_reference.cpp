@@ -17,7 +17,7 @@ std::string option_of(const Codec& codec, const std::string& name) {
   const std::size_t at = spec.find(name + "=");
   if (at == std::string::npos) throw std::logic_error("no " + name + " in " + spec);
   const std::size_t begin = at + name.size() + 1;
-  return spec.substr(begin, spec.find(',', begin) - begin);
+  return spec.substr(begin, spec.find_first_of(",+", begin) - begin);
 }
 
 // To nearest even, of binary places behind the leading one; below 2^least, as many as just above it.
@@ -94,6 +94,74 @@ void expect_ternary(const Codec& codec, const std::vector<double>& values, DType
   }
 }
 
+// The powers of two that a block of m is made of, from the largest down: visit(first element, elements).
+template <class Visit>
+void for_each_part(std::size_t count, std::size_t block, Visit&& visit) {
+  for (std::size_t at = 0; at < count;) {
+    std::size_t n = block;
+    while (n > count - at) n /= 2;
+    visit(at, n);
+    at += n;
+  }
+}
+
+template <class A>
+void apply_hadamard(std::vector<double>& values, std::size_t first, std::size_t n) {
+  for (std::size_t apart = 1; apart < n; apart *= 2) {
+    for (std::size_t i = 0; i < n; ++i) {
+      if ((i & apart) != 0) continue;
+      const A a = static_cast<A>(values[first + i]);
+      const A b = static_cast<A>(values[first + i + apart]);
+      values[first + i] = a + b;
+      values[first + i + apart] = a - b;
+    }
+  }
+  const A factor = static_cast<A>(1 / std::sqrt(static_cast<double>(n)));
+  for (std::size_t i = 0; i < n; ++i) {
+    const A product = static_cast<A>(values[first + i]) * factor;
+    values[first + i] = product;
+  }
+}
+
+void apply_hadamard(std::vector<double>& values, DType accumulator, std::size_t block) {
+  for_each_part(values.size(), block, [&](std::size_t first, std::size_t n) {
+    accumulator == DType::f64 ? apply_hadamard<double>(values, first, n)
+                              : apply_hadamard<float>(values, first, n);
+  });
+}
+
+void change_signs(std::vector<double>& values, std::size_t block, std::uint32_t seed) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (random_word(seed, {0, 0xffffffffu, i % block}) >> 31 != 0) values[i] = -values[i];
+  }
+}
+
+// An error of each of m rotated values is one of all m, over their root.
+void expect_hadamard(const Codec& codec, DType as, Expected& expected) {
+  const std::string& spec = codec.spec();
+  const std::size_t block = std::stoul(option_of(codec, "block"));
+  const auto seed = static_cast<std::uint32_t>(std::stoul(option_of(codec, "seed")));
+  const DType accumulator = accumulator_of(as);
+  const auto y = rotated(expected.values, accumulator, block, seed);
+  const auto inner = make_codec(spec.substr(spec.find('+') + 1));
+  Expected q = expected_decode(*inner, y, as);
+  expected.values = rotated_back(q.values, DType::f64, block, seed);
+  for_each_part(y.size(), block, [&](std::size_t first, std::size_t n) {
+    const double root = std::sqrt(static_cast<double>(n));
+    double slack = 0;
+    double size = 0;
+    for (std::size_t i = first; i < first + n; ++i) {
+      slack += q.slack[i] / root;
+      size += std::abs(q.values[i]) / root;
+    }
+    const double steps = 3 + std::log2(static_cast<double>(n));
+    for (std::size_t i = first; i < first + n; ++i) {
+      expected.slack[i] = slack + steps * unit_roundoff(accumulator) * (size + slack) +
+                          1.01 * unit_roundoff(as) * (std::abs(expected.values[i]) + slack + 0x1p-14);
+    }
+  });
+}
+
 // How far zfp may be off, by its own paper's reasoning and no knowledge of its code: an error of `accuracy`
 // or of what bits a rate leaves for digits, and what integers of 30 (62) bits under a common exponent
 // resolve.
@@ -125,6 +193,20 @@ void expect_zfp(const Codec& codec, DType as, Expected& expected) {
 
 std::string first_name(const Codec& codec) {
   return codec.spec().substr(0, codec.spec().find_first_of(":+"));
+}
+
+std::vector<double> rotated(std::vector<double> values, DType accumulator, std::size_t block,
+                            std::uint32_t seed) {
+  change_signs(values, block, seed);
+  apply_hadamard(values, accumulator, block);
+  return values;
+}
+
+std::vector<double> rotated_back(std::vector<double> values, DType accumulator, std::size_t block,
+                                 std::uint32_t seed) {
+  apply_hadamard(values, accumulator, block);
+  change_signs(values, block, seed);
+  return values;
 }
 
 bool has_row(std::string_view name) {
@@ -308,6 +390,8 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
     }
   } else if (codec.name() == "zfp") {
     expect_zfp(codec, as, expected);
+  } else if (codec.name() == "hadamard") {
+    expect_hadamard(codec, as, expected);
   } else if (codec.name() == "topk" || codec.name() == "threshold") {
     expect_sparse(codec.spec(), values, as, expected);
   } else if (codec.name() == "randomk") {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,6 +32,13 @@ std::vector<double> expected_codes(const Codec& codec, const std::vector<double>
 
 /// The name that a spec begins with: of "cast:bf16+lossless", cast.
 std::string first_name(const Codec& codec);
+
+/// What hadamard, with this block and seed, makes of values of the accumulator's type (H D x, each part over
+/// the root of its size), or back (D H y), one step after the other in that type: to the bit.
+std::vector<double> rotated(std::vector<double> values, DType accumulator, std::size_t block,
+                            std::uint32_t seed);
+std::vector<double> rotated_back(std::vector<double> values, DType accumulator, std::size_t block,
+                                 std::uint32_t seed);
 
 /// Whether the table has a row of that name, which may need a library.
 bool has_row(std::string_view name);

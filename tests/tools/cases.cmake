@@ -66,6 +66,9 @@ macro(terse_tool_cases)
     RUN terse-bench allreduce --codec onebit --bytes 4K --seconds 1 --iterations 5 SAYS "give one")
   terse_tool_test(bench.allreduce.no_such_algorithm 2 2
     RUN terse-bench allreduce --codec onebit --bytes 4K --algorithm three_phase SAYS "unknown algorithm 'three_phase'")
+  terse_tool_test(bench.allreduce.no_such_distribution 0 2
+    RUN terse-bench allreduce --codec onebit --bytes 4K --distribution uniform
+    SAYS "--distribution: 'uniform' is neither normal nor student_t")
   set(run RUN terse-bench allreduce --codec onebit --bytes 4K --baseline)
   terse_tool_test(bench.allreduce.no_such_baseline 2 2 ${run} rings
     SAYS "--baseline: 'rings' is no plain algorithm: use best.*default.*ring \\(4\\)")
@@ -119,6 +122,10 @@ macro(terse_tool_cases)
     RUN terse-bench allreduce --codec onebit identity --bytes 64K --iterations 3 --min-bytes 0 --residual bf16
         --mean-calls 7 --json residual.json
     SAYS "f32, average, algorithm auto, residuals in bf16, 2 ranks" "7 calls" "onebit +64 KiB" " same")
+  terse_tool_test(bench.allreduce.heavy_tails 2 0 JSON heavy_tails.json CHECK check_heavy_tails
+    RUN terse-bench allreduce --codec onebit hadamard+onebit --bytes 1M --iterations 3 --min-bytes 0 --algorithm two_phase
+        --distribution student_t --json heavy_tails.json
+    SAYS "2 ranks on 1 host, inputs student_t" "hadamard\\+onebit +1 MiB" " same")
   terse_tool_test(bench.allreduce.no_such_residual 2 2 RUN terse-bench allreduce --codec onebit --bytes 64K --residual f16
     SAYS "residual=f16 makes no sense: use full or bf16")
   terse_tool_test(bench.codec.no_residual_of_f64 0 2 SAYS "--residual: bf16 is not for f64 tensors"

@@ -244,6 +244,13 @@ function(check_residual text)
   endif()
 endfunction()
 
+# terse-bench allreduce --codec onebit hadamard+onebit --distribution student_t: what a rotation is for.
+function(check_heavy_tails text)
+  expect_json("${text}" student_t rows 0 distribution)
+  expect_json_between("${text}" 0.35 0.6 rows 0 mean_error)
+  expect_json_between("${text}" 0.1 0.24 rows 1 mean_error)
+endfunction()
+
 # terse-bench codec --codec cast:bf16 --bytes 64K
 function(check_codec text)
   string(JSON count LENGTH "${text}" rows)

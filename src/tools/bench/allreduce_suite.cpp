@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "../command_line.hpp"
 #include "accuracy.hpp"
 #include "baseline.hpp"
 #include "call_bench.hpp"
@@ -38,8 +39,8 @@ several hosts 50 ms and 4 calls, since links may let short bursts pass unshaped)
 of the slowest rank, divided by the calls. Without --iterations or --seconds a row has 9 to 51
 samples of each call in about 5 seconds. Where 9 take longer, up to 90: then batches become
 shorter and after that samples fewer, but not fewer than 3. So 64M over 4 hosts and 1 Gbit/s takes
-under two minutes. The input is normal, standard deviation 0.01, half of its variance common to
-all ranks.
+under two minutes. The input is normal (--distribution), standard deviation 0.01, half of its
+variance common to all ranks.
 
 Plain MPI goes by its default decision, or by what --baseline names: best is the fastest of the
 default and Open MPI's recursive_doubling (3), ring (4) and segmented_ring (5, segments of 1 MiB).
@@ -75,6 +76,7 @@ constexpr std::size_t kFewestCounted = 4;  // calls, so that barriers are little
 
 struct Arguments : CallArguments {
   std::size_t mean_calls = 0;
+  Distribution distribution = Distribution::normal;
   BaselineChoice baseline;
   std::string plot;
 };
@@ -84,6 +86,8 @@ po::options_description suite_options() {
   add_call_options(options);
   options.add_options()("mean-calls", po::value<std::string>()->value_name("N")->default_value("20"),
                         "calls on one input whose mean is compared with exact sums");
+  options.add_options()("distribution", po::value<std::string>()->value_name("D")->default_value("normal"),
+                        "of the input: normal, or student_t, whose tails are heavy (3 degrees of freedom)");
   add_baseline_option(options);
   options.add_options()("plot", po::value<std::string>()->value_name("FILE"),
                         "draw times over sizes into a .png or .svg file (gnuplot)");
@@ -91,9 +95,21 @@ po::options_description suite_options() {
   return options;
 }
 
+const char* name_of(Distribution distribution) {
+  return distribution == Distribution::normal ? "normal" : "student_t";
+}
+
+Distribution parse_distribution(const std::string& text) {
+  for (const Distribution distribution : {Distribution::normal, Distribution::student_t}) {
+    if (text == name_of(distribution)) return distribution;
+  }
+  throw tools::UsageError("--distribution: '" + text + "' is neither normal nor student_t");
+}
+
 Arguments parse(const po::variables_map& values) {
   return {call_arguments(values), parse_count("--mean-calls", values["mean-calls"].as<std::string>(), 1),
-          baseline_argument(values), value_or(values, "plot", "")};
+          parse_distribution(values["distribution"].as<std::string>()), baseline_argument(values),
+          value_or(values, "plot", "")};
 }
 
 /// A tensor and its results in device memory, and the plain calls there.
@@ -117,13 +133,14 @@ struct Tensors {
   std::optional<OnDevice> on_device;
 };
 
-Tensors allocate(const Session& session, const CommonArguments& arguments) {
-  const std::size_t count = arguments.sizes.back() / size_of(arguments.dtype);
-  Tensor in(count, arguments.dtype);
-  Tensor out(count, arguments.dtype);
-  fill_gradient(in.view(), session.rank);
+Tensors allocate(const Session& session, const Arguments& arguments) {
+  const DType dtype = arguments.common.dtype;
+  const std::size_t count = arguments.common.sizes.back() / size_of(dtype);
+  Tensor in(count, dtype);
+  Tensor out(count, dtype);
+  fill_gradient(in.view(), session.rank, arguments.distribution);
   std::optional<OnDevice> on_device;
-  if (session.on_device()) on_device.emplace(in.view(), arguments.dtype);
+  if (session.on_device()) on_device.emplace(in.view(), dtype);
   Baseline baseline(in.view(), out.view());
   return {std::move(in), std::move(out), Tensor(count, DType::f64), std::move(baseline),
           std::move(on_device)};
@@ -172,9 +189,13 @@ class AllreduceSuite {
         table_(columns()) {}
 
   int run() {
-    const Tensors memory = agreed(session_, [&] { return allocate(session_, arguments_.common); });
+    const Tensors memory = agreed(session_, [&] { return allocate(session_, arguments_); });
     Communicator communicator(session_.comm, arguments_.communicator_options());
-    bench_.print_title(session_.on_device() ? std::string(", cuda_aware ") + on_or_off() : "");
+    std::string more = session_.on_device() ? std::string(", cuda_aware ") + on_or_off() : "";
+    if (arguments_.distribution != Distribution::normal) {
+      more.append(", inputs ").append(name_of(arguments_.distribution));
+    }
+    bench_.print_title(more);
     if (session_.is_root()) table_.print_heading();
     for (const NamedCodec& codec : arguments_.common.codecs) {
       for (const std::size_t bytes : arguments_.common.sizes) {
@@ -305,6 +326,7 @@ class AllreduceSuite {
         {"rel_error", row.accuracy.rel_error},
         {"mean_error", row.accuracy.mean_error},
         {"mean_calls", arguments_.mean_calls},
+        {"distribution", name_of(arguments_.distribution)},
         {"same_bits", row.accuracy.same_bits}});
     return json;
   }

@@ -36,6 +36,20 @@ std::array<double, 2> normal_pair(std::uint64_t stream, std::size_t pair) noexce
   return {radius * std::cos(angle), radius * std::sin(angle)};
 }
 
+/// The same of Student's t with 3 degrees of freedom, over its standard deviation: a normal value over the
+/// root mean square of three more.
+std::array<double, 2> student_t_pair(std::uint64_t stream, std::size_t pair) noexcept {
+  constexpr std::uint64_t kApart = std::uint64_t{1} << 32;  // streams are numbers of ranks
+  std::array<double, 2> values = normal_pair(stream, pair);
+  std::array<double, 2> squares{};
+  for (std::uint64_t k = 1; k <= 3; ++k) {
+    const auto more = normal_pair(stream + k * kApart, pair);
+    for (std::size_t i = 0; i < 2; ++i) squares[i] += more[i] * more[i];
+  }
+  for (std::size_t i = 0; i < 2; ++i) values[i] /= std::sqrt(squares[i]);  // t / sqrt(3)
+  return values;
+}
+
 }  // namespace
 
 Tensor::Tensor(std::size_t count, DType dtype) : count_(count), dtype_(dtype) {
@@ -45,15 +59,16 @@ Tensor::Tensor(std::size_t count, DType dtype) : count_(count), dtype_(dtype) {
   std::memset(memory_.get(), 0, bytes);
 }
 
-void fill_gradient(View out, int rank) {
+void fill_gradient(View out, int rank, Distribution distribution) {
   constexpr std::uint64_t kShared = 0;
   const std::uint64_t own = static_cast<std::uint64_t>(rank) + 1;
   const double scale = kDeviation / std::numbers::sqrt2;
+  const auto pair_of = distribution == Distribution::normal ? normal_pair : student_t_pair;
   with_type(out.dtype, [&]<class T>(std::type_identity<T>) {
     const auto elements = out.as<T>();
     for (std::size_t begin = 0; begin < elements.size(); begin += 2) {
-      const auto shared = normal_pair(kShared, begin / 2);
-      const auto mine = normal_pair(own, begin / 2);
+      const auto shared = pair_of(kShared, begin / 2);
+      const auto mine = pair_of(own, begin / 2);
       for (std::size_t i = 0; i < 2 && begin + i < elements.size(); ++i) {
         elements[begin + i] = from_double<T>(scale * (shared[i] + mine[i]));
       }

@@ -65,9 +65,13 @@ T from_double(double value) noexcept {
   }
 }
 
-/// Values like a rank's gradient: normal with standard deviation 0.01, where half of the variance is the same
-/// on all ranks. Element i depends on i and the rank only.
-void fill_gradient(View out, int rank);
+/// What values are drawn from: student_t, with 3 degrees of freedom, has heavy tails.
+enum class Distribution : std::uint8_t { normal, student_t };
+
+/// Values like a rank's gradient: each the sum of two of this distribution, with a standard deviation of 0.01
+/// in all, where one, half of the variance, is the same on all ranks. Element i depends on i and the rank
+/// only.
+void fill_gradient(View out, int rank, Distribution distribution = Distribution::normal);
 
 /// The elements in a file, which holds nothing else, as they lie in memory. Errors: std::runtime_error, a
 /// sentence that names the file, where there are none, or one that is not finite.
