@@ -19,6 +19,12 @@ namespace terse::inline v0_1 {
 class DeviceCodec;
 class SummableCodec;
 
+/// What a codec notes about a tensor when it encodes it, for the next time: each rank for itself. Nothing: 0.
+struct Note {
+  double value = 0;
+  std::uint64_t uses = 0;
+};
+
 /// Where values are encoded: what random numbers depend on, beside a codec's seed, so that they can be drawn
 /// again. See docs/codecs.md.
 struct Occasion {
@@ -26,7 +32,9 @@ struct Occasion {
   std::uint32_t stream = 0;    ///< who encodes: 2 * rank, and for an owner's sums 2 * rank + 1
   std::uint64_t position = 0;  ///< of the first value in its tensor, or in the list of tensors
 
-  Occasion at(std::uint64_t offset) const noexcept { return {call, stream, position + offset}; }
+  Note* note = nullptr;  ///< of the tensor, where it is encoded as a whole and somebody keeps it
+
+  Occasion at(std::uint64_t offset) const noexcept { return {call, stream, position + offset, note}; }
 };
 
 /// What may be relied on about a codec. Algorithms declare which of these they need.

@@ -14,10 +14,10 @@
 namespace terse::inline v0_1 {
 namespace {
 
-// A save: magic, version, the shape's numbers and names, the residuals, and a hash of all that.
+// A save: magic, version, the shape's numbers and names, the residuals, the note, and a hash of all that.
 constexpr std::uint64_t kMagic = 0x31626665'65737274;  // "trseefb1"
-// Format 1 has no type of residuals: they are `full`.
-constexpr std::uint32_t kSaveVersion = 2;
+// Format 1 has no type of residuals: they are `full`. Formats 1 and 2 have no note.
+constexpr std::uint32_t kSaveVersion = 3;
 // The algorithm of a save without residuals: `auto` chose plain MPI.
 constexpr std::string_view kDeclined = "exact";
 // The algorithm whose padding depends on the ranks.
@@ -118,6 +118,10 @@ FeedbackState read_save(std::span<const std::byte> saved, ResidualType type_of_n
   }
   const auto worker = reader.take(bytes_of(shape.worker_count, shape.dtype, state.residual_type));
   const auto server = reader.take(bytes_of(shape.server_count, shape.dtype, state.residual_type));
+  if (version >= 3) {
+    state.note.value = reader.number<double>();
+    state.note.uses = reader.number<std::uint64_t>();
+  }
   if (!reader.empty()) throw corrupt("it is too long");
   state.worker.assign(worker.begin(), worker.end());
   state.server.assign(server.begin(), server.end());
@@ -226,6 +230,7 @@ void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
       }
       shape = wanted;
       calls = 0;
+      note = {};
       declined = false;
       bound = true;
       return;
@@ -292,6 +297,8 @@ std::vector<std::byte> Feedback::save() const {
     writer.bytes(held.worker_bytes());
     writer.bytes(held.server_bytes());
   }
+  writer.number(held.note.value);
+  writer.number(held.note.uses);
   return writer.finish();
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <terse/codec.hpp>
 #include <terse/types.hpp>
 #include <vector>
 
@@ -54,6 +55,7 @@ struct FeedbackState {
   bool declined = false;  ///< `auto` chose plain MPI for the tensor that shape describes: nothing is kept
   FeedbackShape shape;
   std::uint64_t calls = 0;
+  Note note{};  ///< of the codec, if it encodes the tensor as a whole
   ResidualType residual_type = ResidualType::full;
   using Bytes = std::vector<std::byte, StreamingAllocator<std::byte>>;
   Bytes worker;  ///< shape.worker_count values of residual_of(shape.dtype, residual_type)

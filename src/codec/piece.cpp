@@ -37,7 +37,8 @@ std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t 
     if (lengths) written += kLengthBytes;
     const auto rest = payload.subspan(written);
     const bool feedback = fragment.residual.data != nullptr && !codec_.traits().lossless;
-    const Occasion occasion = occasion_.at(fragment.position);
+    Occasion occasion = occasion_.at(fragment.position);
+    occasion.note = fragment.note;
     const auto bytes =
         feedback ? codec_.do_encode_feedback(fragment.values, fragment.residual, as_, 1.0, occasion, rest)
                  : codec_.do_encode(fragment.values, as_, occasion, rest);

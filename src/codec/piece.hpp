@@ -16,6 +16,7 @@ struct Fragment {
   ConstView values{};
   View residual{};
   std::uint64_t position = 0;  ///< as Occasion has it
+  Note* note = nullptr;        ///< the same
 };
 
 /// What a message of a collective stands for: fragments of one tensor or of several, encoded one behind the

@@ -318,6 +318,7 @@ void Execution::prepare() {
       bound_[t].worker = state.worker_view();
       bound_[t].server = state.server_view();
       bound_[t].server_begin = own.offset;
+      if (call_.codec->traits().whole) bound_[t].note = &state.note;
     }
   }
   begin(schedule);

@@ -227,7 +227,8 @@ std::span<const std::byte> Runner::message_in(std::uint32_t message) const noexc
 std::span<const Fragment> Runner::inputs_of(const Range& elements) const {
   return fragments_of(elements, [](const BoundTensor& tensor, const Range& own, std::uint64_t position) {
     return Fragment{tensor.in.slice(own.offset, own.count),
-                    tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}, position};
+                    tensor.worker.data ? tensor.worker.slice(own.offset, own.count) : View{}, position,
+                    tensor.note};
   });
 }
 

@@ -28,6 +28,7 @@ struct BoundTensor {
   View worker{};                 ///< residual of the whole tensor, or empty
   View server{};                 ///< residual of what this rank owns of it, or empty
   std::size_t server_begin = 0;  ///< where that begins in the tensor
+  Note* note = nullptr;          ///< of a codec that encodes the tensor as a whole
 };
 
 /// What a call with tensors on a device needs there: kept from call to call.

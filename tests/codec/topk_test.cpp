@@ -122,6 +122,69 @@ TEST(Topk, SaysWhatItIs) {
   EXPECT_FALSE(make_codec("topk+cast:bf16")->supports(DType::f64));
 }
 
+/// With a note, as a Feedback keeps it: what is found in the first call serves the next ones.
+TEST(Threshold, IsUsedAgain) {
+  constexpr std::size_t kCount = 40000;
+  constexpr std::size_t kWanted = 400;  // ratio 0.01
+  const auto codec = make_codec("threshold:ratio=0.01,reuse=3");
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    for (const DType kept : {accumulator_of(dtype), DType::bf16}) {
+      if (dtype == DType::f64 && kept != accumulator_of(dtype)) continue;
+      const auto input = normal_values(kCount, dtype, 1, 0);
+      Note note;
+      const auto call = [&](double scale, bool with_note) {
+        std::vector<double> scaled = input;
+        for (double& v : scaled) v = round_to(scale * v, dtype);
+        const Tensor values(scaled, dtype);
+        Tensor residual(kCount, kept);
+        Occasion occasion;
+        occasion.note = with_note ? &note : nullptr;
+        Bytes message(codec->max_bytes(kCount, dtype));
+        message.resize(codec->encode(values.view(), residual.view(), message, dtype, 1.0, occasion));
+        const auto sent = decode(*codec, message, kCount, dtype);
+        for (std::size_t i = 0; i < kCount; ++i) {
+          EXPECT_EQ(sent[i] + residual[i], sent[i] != 0 ? scaled[i] : round_to(scaled[i], kept)) << i;
+        }
+        return sent;
+      };
+      const auto sent_of = [](const std::vector<double>& values, double least) {
+        std::vector<double> sent = values;
+        for (double& v : sent) v = std::abs(v) >= least ? v : 0;
+        return sent;
+      };
+      const auto scaled = [&](double scale) {
+        std::vector<double> values = input;
+        for (double& v : values) v = round_to(scale * v, dtype);
+        return values;
+      };
+      EXPECT_EQ(call(1.0, true), call(1.0, false));
+      const double found = note.value;
+      EXPECT_EQ(note.uses, 1u);
+      EXPECT_EQ(call(1.1, true), sent_of(scaled(1.1), found));
+      EXPECT_EQ(call(0.95, true), sent_of(scaled(0.95), found));
+      EXPECT_EQ(note.value, found);
+      EXPECT_EQ(note.uses, 3u);
+      // three calls are over
+      EXPECT_EQ(call(1.1, true), call(1.1, false));
+      EXPECT_EQ(note.uses, 1u);
+      EXPECT_NEAR(note.value, 1.1 * found, 1e-3 * found);
+      // less than half would be kept: found anew at once
+      EXPECT_EQ(call(0.5, true), call(0.5, false));
+      EXPECT_EQ(note.uses, 1u);
+      EXPECT_NEAR(note.value, 0.5 * found, 1e-3 * found);
+      // so many are that not all can be: the largest, and the next call begins anew
+      const auto most = call(4.0, true);
+      EXPECT_EQ(std::count_if(most.begin(), most.end(), [](double v) { return v != 0; }), 2 * kWanted);
+      EXPECT_EQ(note.value, 0.0);
+      EXPECT_EQ(call(4.0, true), call(4.0, false));
+      EXPECT_NEAR(note.value, 4 * found, 1e-3 * found);
+      // nothing is kept of zeros
+      EXPECT_EQ(call(0.0, true), std::vector<double>(kCount));
+      EXPECT_EQ(call(1.0, true), call(1.0, false));
+    }
+  }
+}
+
 /// The same elements as a stable sort by magnitude keeps, and the residual is all the rest.
 void expect_exact(const std::string& spec, const std::vector<double>& input, DType dtype) {
   const auto codec = make_codec(spec);

@@ -289,28 +289,33 @@ TEST(Feedback, KeepsItsTypeUntilASaveBringsAnother) {
   EXPECT_EQ(feedback.residual_type(), ResidualType::full);
 }
 
-/// What the format was before residuals had types: byte for byte by its description.
-TEST(Feedback, SavesOfFormat1AreLoaded) {
+/// What the format was before residuals had types, and before codecs noted anything: byte for byte by its
+/// description.
+TEST(Feedback, SavesOfOlderFormatsAreLoaded) {
   const Setting s{.ranks = 2, .count = 300, .dtype = DType::f16, .codec = "onebit:block=64"};
   Rig rig(s);
   rig.call(plain_inputs(s, 1));
   for (int r = 0; r < 2; ++r) {
     const Bytes now = rig.feedback(r).save();
-    Bytes old = now;
-    old[8] = std::byte{1};                   // the version, in 4 bytes behind the magic
-    old.erase(old.begin() + 8 + 4 + 8 + 1);  // the type, behind version, count and dtype
-    old.resize(old.size() - 8);
-    const std::uint64_t sum = hash(old);
-    for (int i = 0; i < 8; ++i) old.push_back(static_cast<std::byte>(sum >> (8 * i)));
+    const auto with_sum = [](Bytes save) {
+      const std::uint64_t sum = hash(save);
+      for (int i = 0; i < 8; ++i) save.push_back(static_cast<std::byte>(sum >> (8 * i)));
+      return save;
+    };
+    Bytes old(now.begin(), now.end() - 8);
+    old[8] = std::byte{4};  // the version, in 4 bytes behind the magic
     Feedback feedback(ResidualType::bf16);
-    feedback.load(std::span<const std::byte>(old));
+    EXPECT_EQ(code_of([&] { feedback.load(std::span<const std::byte>(with_sum(old))); }), "unsupported");
+    old[8] = std::byte{2};
+    old.resize(old.size() - 16);  // the note
+    feedback.load(std::span<const std::byte>(with_sum(old)));
+    EXPECT_EQ(feedback.save(), now);
+    old[8] = std::byte{1};
+    old.erase(old.begin() + 8 + 4 + 8 + 1);  // the type, behind version, count and dtype
+    feedback = Feedback(ResidualType::bf16);
+    feedback.load(std::span<const std::byte>(with_sum(old)));
     EXPECT_EQ(feedback.residual_type(), ResidualType::full);
     EXPECT_EQ(feedback.save(), now);
-    old[8] = std::byte{3};
-    old.resize(old.size() - 8);
-    const std::uint64_t later = hash(old);
-    for (int i = 0; i < 8; ++i) old.push_back(static_cast<std::byte>(later >> (8 * i)));
-    EXPECT_EQ(code_of([&] { feedback.load(std::span<const std::byte>(old)); }), "unsupported");
   }
 }
 

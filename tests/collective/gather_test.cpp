@@ -324,6 +324,31 @@ TEST(Gather, ListsAreCallsForEach) {
   }
 }
 
+/// A note outlives calls, saves and loads, as residuals do; calls on a tensor are what they are without a
+/// stop.
+TEST(Gather, NotesOfCodecsArePartOfAFeedback) {
+  const Setting s{.ranks = 2, .count = 5000, .codec = "threshold:ratio=0.01,reuse=4", .algorithm = "gather"};
+  Rig going(s);
+  Rig stopped(s);
+  Rig anew({.ranks = 2, .count = 5000, .codec = "threshold:ratio=0.01,reuse=1", .algorithm = "gather"});
+  bool differs = false;
+  for (std::uint64_t step = 1; step <= 9; ++step) {
+    const auto inputs = normal_inputs(going, step);
+    const auto one = going.call(inputs);
+    for (int r = 0; r < 2; ++r) {
+      const auto saved = stopped.feedback(r).save();
+      stopped.feedback(r).reset();
+      stopped.feedback(r).load(std::span<const std::byte>(saved));
+    }
+    const auto other = stopped.call(inputs);
+    ASSERT_NO_FATAL_FAILURE(expect_same_bits(one));
+    EXPECT_TRUE(one.out[0].same_bits(other.out[0])) << step;
+    EXPECT_EQ(going.workers(), stopped.workers());
+    differs = differs || !anew.call(inputs).out[0].same_bits(one.out[0]);
+  }
+  EXPECT_TRUE(differs) << "a threshold that is found in each call is another one";
+}
+
 /// What is owed is the mean of the residuals. On other numbers of ranks each owes that.
 TEST(Gather, ResidualsGoToOtherNumbersOfRanks) {
   for (const ResidualType residual : {ResidualType::full, ResidualType::bf16}) {

@@ -425,9 +425,10 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
         slot[step.message] = rig.codec()->max_bytes(step.elements.count, s.dtype) + trailer;
       }
       if (step.verb == Verb::decode_addends) {
-        const SummableCodec& codec = *rig.codec()->summable();
-        const std::size_t numbers = codec.shared_count(step.elements.count) + 1;
-        counted += reduced(numbers * scale_of(s)) + reduced(codec.addend_bytes(step.elements.count, s.dtype));
+        const SummableCodec& summable = *rig.codec()->summable();
+        const std::size_t numbers = summable.shared_count(step.elements.count) + 1;
+        counted +=
+            reduced(numbers * scale_of(s)) + reduced(summable.addend_bytes(step.elements.count, s.dtype));
       }
       if (step.verb == Verb::send) counted += slot.at(step.message);
     }
