@@ -298,7 +298,7 @@ Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
   if (!automatic) {
     note([&] { call.algorithm = &find_algorithm(algorithm); });
   } else if (call.codec) {
-    call.algorithm = &algorithm_for(*call.codec);
+    call.algorithm = &algorithm_for(*call.codec, transport.size());
   }
   call.segment_bytes = value_of(&AllreduceOptions::segment_bytes);
   if (call.segment_bytes == 0) {

@@ -42,7 +42,8 @@ std::optional<std::size_t> BlockCodec::do_encode(ConstView values, DType as, con
 std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View residual, DType as,
                                                           double factor, const Occasion& occasion,
                                                           std::span<std::byte> payload) const {
-  thread_local Scratch memory;
+  thread_local Scratch values_memory;
+  thread_local Scratch residual_memory;
   const DType accumulator = accumulator_of(as);
   const bool feedback = residual.data != nullptr;
   // what receivers hold is not what is decoded, but rounded, or beyond the range
@@ -54,34 +55,27 @@ std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View
   for (std::size_t begin = 0; begin < values.count; begin += run) {
     const std::size_t n = std::min(run, values.count - begin);
     const std::size_t padded = groups_of(n) * kBlockGroup;
-    const ConstView x = values.slice(begin, n);
     const View e = feedback ? residual.slice(begin, n) : View{};
-    const bool direct =
-        feedback && e.dtype == accumulator && n == padded;  // residuals are written by the kernel
-    std::size_t done = 0;
-    if (!feedback && x.dtype == accumulator && n == padded) {
-      done = encode_blocks(x, n, nullptr, as, occasion.at(begin), out);
-    } else {
-      const View v = memory.view(padded, accumulator);
-      const View own = v.slice(0, n);
-      if (x.dtype == accumulator && feedback) {
-        add(x, e, own);
-      } else {
-        convert(x, own, Into::overwrite, 1.0);
-        if (feedback) add(own, e, own);
-      }
-      fill_with_zeros(v, n);
-      done = encode_blocks(v, n, direct ? e.data : feedback ? v.data : nullptr, as, occasion.at(begin), out);
-      if (done == padded && feedback && !direct) keep(own, e);
-    }
+    const auto in_groups = [&](const ConstView& view, Scratch& memory) {
+      const View copy = memory.view(padded, accumulator);
+      convert(view, copy.slice(0, n), Into::overwrite, 1.0);
+      fill_with_zeros(copy, n);
+      return copy;
+    };
+    ConstView x = values.slice(begin, n);
+    if (x.dtype != accumulator || n != padded) x = in_groups(x, values_memory);
+    const bool copies = feedback && (e.dtype != accumulator || n != padded);
+    const View left = copies ? in_groups(e, residual_memory) : e;
+    const std::size_t done = encode_blocks(x, n, left.data, as, occasion.at(begin), out);
     if (done != padded) {
-      const std::size_t changed = begin + (direct ? done : 0);
+      const std::size_t changed = begin + (feedback && !copies ? done : 0);
       if (feedback) {
         undo_run(payload.first(do_max_bytes(changed, as)), as, values.slice(0, changed),
                  residual.slice(0, changed), factor);
       }
       return std::nullopt;
     }
+    if (copies) keep(left.slice(0, n), e);
     out += do_max_bytes(n, as);
   }
   return static_cast<std::size_t>(out - payload.data());

@@ -25,11 +25,11 @@ class BlockCodec : public Codec {
  private:
   /// Payload bytes of a block of n elements, n > 0.
   virtual std::size_t block_bytes(std::size_t n, DType as) const = 0;
-  /// Encodes a run of blocks: `values` in the accumulator's type, whole blocks or the last ones, with zeros
-  /// up to a whole group. Where `left` is not null it takes what the messages leave out of each value, and
-  /// may be the values themselves. Returns the elements of the blocks before one with a value that cannot be
-  /// represented, or all; `left` is as it was from there on.
-  virtual std::size_t encode_blocks(ConstView values, std::size_t n, void* left, DType as,
+  /// Encodes a run of blocks of value + residual (which may be null), both in the accumulator's type, whole
+  /// blocks or the last ones, with zeros behind the n-th up to a whole group. The residual takes what the
+  /// messages leave out. Returns the elements of the blocks before one with a value that cannot be
+  /// represented, or all; the residual is as it was from there on.
+  virtual std::size_t encode_blocks(ConstView values, std::size_t n, void* residual, DType as,
                                     const Occasion& occasion, std::byte* out) const = 0;
   /// Decodes such a run into (or adds it to) `out`, of the accumulator's type and whole groups. False where
   /// an encoder never writes that.

@@ -51,7 +51,9 @@ constexpr double kHeadroom = 64;
 std::vector<std::uint32_t> make_signs(std::size_t block, std::uint32_t seed) {
   constexpr std::uint32_t kNobody = ~std::uint32_t{0};  // others' draws are independent of these
   std::vector<std::uint32_t> signs(block);
-  for (std::size_t i = 0; i < block; ++i) signs[i] = random_word(seed, {0, kNobody, i}) & 0x80000000u;
+  for (std::size_t i = 0; i < block; ++i) {
+    signs[i] = random_words(seed, {.stream = kNobody}, i / 4)[i % 4] & 0x80000000u;
+  }
   return signs;
 }
 

@@ -48,20 +48,20 @@ namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
 
 // The largest magnitude's bits: that of a NaN is beyond all others'.
-template <class A>
-HWY_INLINE BitsOf<A> largest_bits(const A* v, std::size_t n) {
+template <class A, bool kFeedback>
+HWY_INLINE BitsOf<A> largest_bits(const Summands<A, kFeedback>& v, std::size_t n) {
   BitsOf<A> most = 0;
   if constexpr (sizeof(A) == 4) {
     const hn::CappedTag<std::int32_t, 64> d;
     auto lanes = hn::Zero(d);
     for (std::size_t i = 0; i < n; i += hn::Lanes(d)) {
-      const auto bits = hn::LoadU(d, reinterpret_cast<const std::int32_t*>(v + i));
+      const auto bits = hn::BitCast(d, v.load(i));
       lanes = hn::Max(lanes, hn::And(bits, hn::Set(d, 0x7fffffff)));
     }
     most = static_cast<std::uint32_t>(hn::GetLane(hn::MaxOfLanes(d, lanes)));
   } else {
     for (std::size_t i = 0; i < n; ++i) {
-      most = std::max(most, std::bit_cast<BitsOf<A>>(v[i]) & (~BitsOf<A>{0} >> 1));
+      most = std::max(most, std::bit_cast<BitsOf<A>>(v.value(i)) & (~BitsOf<A>{0} >> 1));
     }
   }
   return most;
@@ -69,60 +69,69 @@ HWY_INLINE BitsOf<A> largest_bits(const A* v, std::size_t n) {
 
 // Codes and what is left out, of a group whose powers of two begin behind field `base`. A random number is
 // added to the fraction: where that carries, the exponent is the next one.
-HWY_INLINE void encode_group(const float* v, float* left, std::int32_t base, const std::uint32_t* words,
-                             std::uint8_t* codes) {
+template <bool kFeedback>
+HWY_INLINE void encode_group(const Summands<float, kFeedback>& v, std::size_t ahead, std::int32_t base,
+                             const std::uint16_t* drawn, std::uint8_t* codes) {
   const hn::CappedTag<float, 64> d;
   const hn::RebindToUnsigned<decltype(d)> u32;
   const hn::RebindToSigned<decltype(d)> i32;
   const hn::Rebind<std::uint8_t, decltype(d)> u8;
+  const hn::Rebind<std::uint16_t, decltype(d)> u16;
   for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
-    const auto x = hn::LoadU(d, v + i);
+    const auto x = v.load(i);
     const auto bits = hn::BitCast(u32, x);
     const auto sign = hn::And(bits, hn::Set(u32, 0x80000000u));
     const auto magnitude = hn::And(bits, hn::Set(u32, 0x7fffffffu));
-    const auto random = hn::ShiftRight<9>(hn::LoadU(u32, words + i));
+    const auto half = hn::PromoteTo(u32, hn::LoadU(u16, drawn + i));
+    const auto random =
+        hn::Or(hn::ShiftLeft<7>(half), hn::Set(u32, 1u << 6));  // the middle of what it stands for
     const auto field = hn::ShiftRight<23>(hn::Add(magnitude, random));
     const auto code = hn::Sub(hn::BitCast(i32, field), hn::Set(i32, base));
     const auto kept = hn::And(hn::Gt(code, hn::Zero(i32)), hn::Gt(hn::BitCast(i32, field), hn::Zero(i32)));
     const auto any = hn::IfThenElseZero(kept, hn::Or(code, hn::BitCast(i32, hn::ShiftRight<24>(sign))));
     hn::StoreU(hn::DemoteTo(u8, any), u8, codes + i);
-    if (left != nullptr) {
-      const auto value = hn::BitCast(d, hn::Or(sign, hn::ShiftLeft<23>(field)));
-      hn::StoreU(hn::Sub(x, hn::IfThenElseZero(hn::RebindMask(d, kept), value)), d, left + i);
-    }
+    const auto value = hn::BitCast(d, hn::Or(sign, hn::ShiftLeft<23>(field)));
+    v.leave(hn::Sub(x, hn::IfThenElseZero(hn::RebindMask(d, kept), value)), i);
+    v.ask_for(i + ahead);
   }
 }
 
-HWY_INLINE void encode_group(const double* v, double* left, std::int32_t base, const std::uint32_t* words,
-                             std::uint8_t* codes) {
+template <bool kFeedback>
+HWY_INLINE void encode_group(const Summands<double, kFeedback>& v, std::size_t ahead, std::int32_t base,
+                             const std::uint16_t* drawn, std::uint8_t* codes) {
   for (std::size_t i = 0; i < kBlockGroup; ++i) {
-    const auto bits = std::bit_cast<std::uint64_t>(v[i]);
+    const double x = v.value(i);
+    const auto bits = std::bit_cast<std::uint64_t>(x);
     const std::uint64_t sign = bits >> 63;
     const std::uint64_t magnitude = bits & (~std::uint64_t{0} >> 1);
-    const std::uint64_t field = (magnitude + (std::uint64_t{words[i]} << 20)) >> 52;
+    const std::uint64_t field = (magnitude + (std::uint64_t{drawn[i]} << 36 | std::uint64_t{1} << 35)) >> 52;
     const auto code = static_cast<std::int32_t>(field) - base;
     const bool kept = code > 0 && field > 0;
     codes[i] =
         static_cast<std::uint8_t>(kept ? static_cast<unsigned>(code) | static_cast<unsigned>(sign) << 7 : 0u);
-    if (left != nullptr) left[i] = v[i] - (kept ? std::bit_cast<double>(sign << 63 | field << 52) : 0.0);
+    v.ask_for(i + ahead);
+    if constexpr (kFeedback) v.e[i] = x - (kept ? std::bit_cast<double>(sign << 63 | field << 52) : 0.0);
   }
 }
 
-template <class A>
-std::size_t encode_typed(const A* v, A* left, std::size_t count, std::size_t block, DType as,
+template <class A, bool kFeedback>
+std::size_t encode_typed(const Summands<A, kFeedback>& v, std::size_t count, std::size_t block, DType as,
                          std::uint32_t seed, const Occasion& occasion, std::byte* out) {
-  HWY_ALIGN std::uint32_t words[kRandomGroup];
+  HWY_ALIGN std::uint16_t halves[kRandomGroup];
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t n = std::min(block, count - begin);
     const auto top =
-        static_cast<std::uint32_t>((largest_bits(v + begin, n) >> kFraction<A>)+1);  // rounded up
+        static_cast<std::uint32_t>((largest_bits(v.from(begin), n) >> kFraction<A>)+1);  // rounded up
     if (top > largest_field(as)) return begin;
     const auto stored = static_cast<std::uint16_t>(top);
     std::memcpy(out, &stored, sizeof stored);
     out += sizeof stored;
-    for (std::size_t i = begin; i < begin + n; i += kBlockGroup) {
-      random_words(seed, occasion.at(i), words);
-      encode_group(v + i, left == nullptr ? nullptr : left + i, static_cast<std::int32_t>(top - kSpan), words,
+    for (std::size_t i = 0; i < n; i += kBlockGroup) {
+      const std::uint16_t* drawn = halves + i % kRandomGroup;
+      if (drawn == halves) {
+        random_halves(seed, occasion.at(begin + i), std::min(kRandomGroup, n - i), halves);
+      }
+      encode_group(v.from(begin + i), count, static_cast<std::int32_t>(top - kSpan), drawn,
                    reinterpret_cast<std::uint8_t*>(out));
       out += kBlockGroup;
     }
@@ -130,14 +139,10 @@ std::size_t encode_typed(const A* v, A* left, std::size_t count, std::size_t blo
   return count;
 }
 
-std::size_t encode_blocks(ConstView values, void* left, std::size_t block, DType as, std::uint32_t seed,
+std::size_t encode_blocks(ConstView values, void* residual, std::size_t block, DType as, std::uint32_t seed,
                           const Occasion& occasion, std::byte* out) {
-  if (values.dtype == DType::f64) {
-    return encode_typed(static_cast<const double*>(values.data), static_cast<double*>(left), values.count,
-                        block, as, seed, occasion, out);
-  }
-  return encode_typed(static_cast<const float*>(values.data), static_cast<float*>(left), values.count, block,
-                      as, seed, occasion, out);
+  return with_summands(values, residual,
+                       [&](auto v) { return encode_typed(v, values.count, block, as, seed, occasion, out); });
 }
 
 template <class A>
@@ -193,9 +198,9 @@ namespace terse::inline v0_1 {
 HWY_EXPORT(encode_blocks);
 HWY_EXPORT(decode_blocks);
 
-std::size_t natural_encode(ConstView values, void* left, std::size_t block, DType as, std::uint32_t seed,
+std::size_t natural_encode(ConstView values, void* residual, std::size_t block, DType as, std::uint32_t seed,
                            const Occasion& occasion, std::byte* out) {
-  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, left, block, as, seed, occasion, out);
+  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, residual, block, as, seed, occasion, out);
 }
 
 bool natural_decode(const std::byte* in, std::size_t block, DType as, View out, Into into, double factor) {

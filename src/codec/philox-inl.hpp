@@ -19,8 +19,8 @@ HWY_BEFORE_NAMESPACE();
 namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
 
-// Elements for which random words are made at a time.
-inline constexpr std::size_t kRandomGroup = 64;
+// Elements for which random numbers are made at a time, at most.
+inline constexpr std::size_t kRandomGroup = 256;
 
 #if HWY_TARGET != HWY_SCALAR
 // Lane by lane, the high and the low half of a product.
@@ -51,56 +51,60 @@ HWY_INLINE void philox_round(D d, std::uint32_t key0, std::uint32_t key1, V& c0,
 }
 #endif
 
-// random_word of kRandomGroup elements from occasion.position on.
-HWY_INLINE void random_words(std::uint32_t seed, const Occasion& occasion,
-                             std::uint32_t* HWY_RESTRICT words) {
+// random_half of n elements from occasion.position on, whole groups of 64 and at most kRandomGroup; there is
+// room for so many.
+HWY_INLINE void random_halves(std::uint32_t seed, const Occasion& occasion, std::size_t n,
+                              std::uint16_t* HWY_RESTRICT halves) {
 #if HWY_TARGET != HWY_SCALAR
   namespace hn = hwy::HWY_NAMESPACE;
-  constexpr std::size_t kCounters = kRandomGroup / 4;
-  const hn::CappedTag<std::uint32_t, kCounters> d;
-  const std::uint64_t quarter = occasion.position / 4;
-  const auto first = static_cast<std::uint32_t>(quarter);
-  const bool aligned = occasion.position % 4 == 0 && first <= ~std::uint32_t{kCounters};
-  // a round waits for the one before: those of two vectors go side by side
+  const hn::CappedTag<std::uint32_t, kRandomGroup / 8> d;
   const std::size_t lanes = hn::Lanes(d);
-  const std::size_t second = lanes == kCounters ? 0 : lanes;
-  for (std::size_t at = 0; aligned && at < kCounters; at += lanes + second) {
+  const std::size_t counters = n / 8;
+  const std::uint64_t eighth = occasion.position / 8;
+  const auto first = static_cast<std::uint32_t>(eighth);
+  const bool aligned = occasion.position % 8 == 0 && first <= ~std::uint32_t{kRandomGroup / 8};
+  for (std::size_t at = 0; aligned && at < counters; at += 2 * lanes) {
     auto a0 = hn::Iota(d, static_cast<std::uint32_t>(first + at));
-    auto b0 = hn::Iota(d, static_cast<std::uint32_t>(first + at + second));
-    auto a1 = hn::Set(d, static_cast<std::uint32_t>(quarter >> 32));
-    auto b1 = a1;
+    auto a1 = hn::Set(d, static_cast<std::uint32_t>(eighth >> 32));
     auto a2 = hn::Set(d, static_cast<std::uint32_t>(occasion.call));
-    auto b2 = a2;
     auto a3 = hn::Set(d, static_cast<std::uint32_t>(occasion.call >> 32));
+    auto b0 = hn::Iota(d, static_cast<std::uint32_t>(first + at + lanes));
+    auto b1 = a1;
+    auto b2 = a2;
     auto b3 = a3;
     std::uint32_t key0 = seed;
     std::uint32_t key1 = occasion.stream;
+    const bool two = at + lanes < counters;
     for (int round = 0; round < kPhiloxRounds; ++round) {
       philox_round(d, key0, key1, a0, a1, a2, a3);
-      philox_round(d, key0, key1, b0, b1, b2, b3);
+      // a round waits for the one before: those of two vectors go side by side
+      if (two) philox_round(d, key0, key1, b0, b1, b2, b3);
       key0 += kPhiloxSteps[0];
       key1 += kPhiloxSteps[1];
     }
+    auto* words = reinterpret_cast<std::uint32_t*>(halves);  // the low half of each comes first
     hn::StoreInterleaved4(a0, a1, a2, a3, d, words + 4 * at);
-    hn::StoreInterleaved4(b0, b1, b2, b3, d, words + 4 * (at + second));
+    if (two) hn::StoreInterleaved4(b0, b1, b2, b3, d, words + 4 * (at + lanes));
   }
   if (aligned) return;
 #endif
-  for (std::size_t i = 0; i < kRandomGroup; ++i) words[i] = random_word(seed, occasion.at(i));
+  for (std::size_t i = 0; i < n; ++i) halves[i] = random_half(seed, occasion.at(i));
 }
 
 // As random_unit.
 template <class D>
-HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> random_units(D d, const std::uint32_t* words) {
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> random_units(D d, const std::uint16_t* halves) {
   namespace hn = hwy::HWY_NAMESPACE;
-  const hn::Rebind<std::uint32_t, D> d32;
+  using A = hn::TFromD<D>;
+  const hn::Rebind<std::uint16_t, D> d16;
   const hn::Rebind<std::int32_t, D> i32;
-  const auto bits = hn::BitCast(i32, hn::ShiftRight<8>(hn::LoadU(d32, words)));
-  const auto scale = hn::Set(d, static_cast<hn::TFromD<D>>(0x1p-24));
-  if constexpr (sizeof(hn::TFromD<D>) == 4) {
-    return hn::Mul(hn::ConvertTo(d, bits), scale);
+  const auto bits = hn::PromoteTo(i32, hn::LoadU(d16, halves));
+  const auto scale = hn::Set(d, static_cast<A>(0x1p-16));
+  const auto middle = hn::Set(d, static_cast<A>(0.5));
+  if constexpr (sizeof(A) == 4) {
+    return hn::Mul(hn::Add(hn::ConvertTo(d, bits), middle), scale);
   } else {
-    return hn::Mul(hn::PromoteTo(d, bits), scale);
+    return hn::Mul(hn::Add(hn::PromoteTo(d, bits), middle), scale);
   }
 }
 

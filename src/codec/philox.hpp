@@ -8,10 +8,10 @@
 #include "codec/arithmetic.hpp"
 
 // Random numbers that can be drawn again, anywhere: Philox4x32-10 (Salmon et al., "Parallel random numbers:
-// as easy as 1, 2, 3", SC 2011). Its key is a codec's seed and the stream, its counter a quarter of the
-// element's position in the tensor, and the call; of the four words that it gives, an element has the one of
-// its position modulo 4. These are the numbers of cuRAND's curandStatePhilox4_32_10_t after
-// curand_init(stream * 2^32 + seed, call, position).
+// as easy as 1, 2, 3", SC 2011). Its key is a codec's seed and the stream, its counter an eighth of the
+// element's position in the tensor, and the call; of the eight halves of the four words that it gives, an
+// element has the one of its position modulo 8, the low half of a word first. These are the numbers of
+// cuRAND's curandStatePhilox4_32_10_t after curand_init(stream * 2^32 + seed, call, 4 * (position / 8)).
 
 namespace terse::inline v0_1 {
 
@@ -34,20 +34,25 @@ TERSE_HOST_DEVICE constexpr PhiloxWords philox(PhiloxWords counter, std::uint32_
   return counter;
 }
 
-/// The 32 random bits of the element at `occasion.position`.
-TERSE_HOST_DEVICE constexpr std::uint32_t random_word(std::uint32_t seed, const Occasion& occasion) {
-  const std::uint64_t quarter = occasion.position / 4;
-  const PhiloxWords words =
-      philox({static_cast<std::uint32_t>(quarter), static_cast<std::uint32_t>(quarter >> 32),
-              static_cast<std::uint32_t>(occasion.call), static_cast<std::uint32_t>(occasion.call >> 32)},
-             seed, occasion.stream);
-  return words[occasion.position % 4];
+/// The four words of a counter under a seed, for a stream and a call.
+TERSE_HOST_DEVICE constexpr PhiloxWords random_words(std::uint32_t seed, const Occasion& occasion,
+                                                     std::uint64_t counter) {
+  return philox({static_cast<std::uint32_t>(counter), static_cast<std::uint32_t>(counter >> 32),
+                 static_cast<std::uint32_t>(occasion.call), static_cast<std::uint32_t>(occasion.call >> 32)},
+                seed, occasion.stream);
 }
 
-/// 24 of the bits as a number in [0, 1), which a float has exactly.
+/// The 16 random bits of the element at `occasion.position`.
+TERSE_HOST_DEVICE constexpr std::uint16_t random_half(std::uint32_t seed, const Occasion& occasion) {
+  const std::uint32_t word = random_words(seed, occasion, occasion.position / 8)[occasion.position % 8 / 2];
+  return static_cast<std::uint16_t>(occasion.position % 2 == 0 ? word : word >> 16);
+}
+
+/// The middle of the 2^-16 of [0, 1) that these bits stand for, which a float has exactly: below a number as
+/// often as it should be, but for 2^-17.
 template <class A>
-TERSE_HOST_DEVICE constexpr A random_unit(std::uint32_t word) {
-  return static_cast<A>(static_cast<std::int32_t>(word >> 8)) * static_cast<A>(0x1p-24);
+TERSE_HOST_DEVICE constexpr A random_unit(std::uint16_t half) {
+  return (static_cast<A>(half) + static_cast<A>(0.5)) * static_cast<A>(0x1p-16);
 }
 
 }  // namespace terse::inline v0_1

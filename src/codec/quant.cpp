@@ -55,9 +55,9 @@ class Quant final : public BlockCodec {
   std::size_t block_bytes(std::size_t n, DType as) const override {
     return format_.head(size_of(accumulator_of(as))) + groups_of(n) * (kBlockGroup / 8) * format_.bits;
   }
-  std::size_t encode_blocks(ConstView values, std::size_t, void* left, DType as, const Occasion& occasion,
+  std::size_t encode_blocks(ConstView values, std::size_t, void* residual, DType as, const Occasion& occasion,
                             std::byte* out) const override {
-    return quant_encode(values, left, traits().block, as, format_, occasion, out);
+    return quant_encode(values, residual, traits().block, as, format_, occasion, out);
   }
   bool decode_blocks(const std::byte* in, DType as, View out, Into into, double factor) const override {
     return quant_decode(in, traits().block, as, out, format_, into, factor);

@@ -21,8 +21,8 @@ namespace HWY_NAMESPACE {
 
 // The smallest and the largest of the values and zero; NaN where one is not finite. Of whole groups, which
 // have an even number of vectors.
-template <class A>
-HWY_INLINE void find_range(const A* v, std::size_t n, A& low, A& high) {
+template <class A, bool kFeedback>
+HWY_INLINE void find_range(const Summands<A, kFeedback>& v, std::size_t n, A& low, A& high) {
   const Lanes64<A> d;
   const std::size_t lanes = hn::Lanes(d);
   const std::size_t second = lanes == kBlockGroup ? 0 : lanes;  // twice the same, if a group is one vector
@@ -33,8 +33,8 @@ HWY_INLINE void find_range(const A* v, std::size_t n, A& low, A& high) {
   auto bad0 = low0;  // stay zero unless some value times zero is NaN
   auto bad1 = low0;
   for (std::size_t i = 0; i < n; i += lanes + second) {
-    const auto x = hn::LoadU(d, v + i);
-    const auto y = hn::LoadU(d, v + i + second);
+    const auto x = v.load(i);
+    const auto y = v.load(i + second);
     low0 = hn::Min(low0, x);
     low1 = hn::Min(low1, y);
     high0 = hn::Max(high0, x);
@@ -48,9 +48,10 @@ HWY_INLINE void find_range(const A* v, std::size_t n, A& low, A& high) {
   if (!hn::AllTrue(d, hn::Eq(bad, hn::Zero(d)))) low = high = std::numeric_limits<A>::quiet_NaN();
 }
 
-template <class A, unsigned kBits, Rounding kRounding, bool kLeaves>
-HWY_INLINE void quantize(const A* v, A* left, std::size_t n, const QuantGrid<A>& grid, std::uint32_t seed,
-                         const Occasion& occasion, std::uint8_t* out) {
+template <unsigned kBits, Rounding kRounding, class A, bool kFeedback>
+HWY_INLINE void quantize(const Summands<A, kFeedback>& v, std::size_t n, std::size_t ahead,
+                         const QuantGrid<A>& grid, std::uint32_t seed, const Occasion& occasion,
+                         std::uint8_t* out) {
   const Lanes64<A> d;
   const auto inverse = hn::Set(d, grid.inverse);
   const auto scale = hn::Set(d, grid.scale);
@@ -58,22 +59,26 @@ HWY_INLINE void quantize(const A* v, A* left, std::size_t n, const QuantGrid<A>&
   const auto most = hn::Set(d, static_cast<A>(grid.top - grid.zero));
   const auto least = hn::Neg(zero);
   HWY_ALIGN std::uint8_t unpacked[kBlockGroup];
-  HWY_ALIGN std::uint32_t words[kRandomGroup];
+  HWY_ALIGN std::uint16_t halves[kRandomGroup];
   for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
-    if constexpr (kRounding == Rounding::stochastic) random_words(seed, occasion.at(begin), words);
+    const std::uint16_t* drawn = halves + begin % kRandomGroup;
+    if (kRounding == Rounding::stochastic && drawn == halves) {
+      random_halves(seed, occasion.at(begin), std::min(kRandomGroup, n - begin), halves);
+    }
     std::uint8_t* codes = kBits == 8 ? out : unpacked;
     for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
-      const auto x = hn::LoadU(d, v + begin + i);
+      const auto x = v.load(begin + i);
       const auto t = hn::Min(hn::Max(hn::Mul(x, inverse), least), most);
       auto q = t;
       if constexpr (kRounding == Rounding::nearest) {
         q = hn::Round(t);
       } else {
         const auto below = hn::Floor(t);
-        const auto up = hn::Lt(random_units(d, words + i), hn::Sub(t, below));
+        const auto up = hn::Lt(random_units(d, drawn + i), hn::Sub(t, below));
         q = hn::Add(below, hn::IfThenElseZero(up, hn::Set(d, A{1})));
       }
-      if constexpr (kLeaves) hn::StoreU(hn::Sub(x, hn::Mul(q, scale)), d, left + begin + i);
+      v.leave(hn::Sub(x, hn::Mul(q, scale)), begin + i);
+      v.ask_for(begin + i + ahead);
       store_codes(d, hn::Add(q, zero), codes + i);
     }
     if constexpr (kBits != 8) pack_group<kBits>(unpacked, out);
@@ -81,8 +86,8 @@ HWY_INLINE void quantize(const A* v, A* left, std::size_t n, const QuantGrid<A>&
   }
 }
 
-template <unsigned kBits, Rounding kRounding, bool kLeaves, class A>
-std::size_t encode_run(const A* v, A* left, std::size_t count, std::size_t block, DType as,
+template <unsigned kBits, Rounding kRounding, class A, bool kFeedback>
+std::size_t encode_run(const Summands<A, kFeedback>& v, std::size_t count, std::size_t block, DType as,
                        const QuantFormat& format, const Occasion& occasion, std::byte* out) {
   // A block's grid is a chain of divisions, which takes as long as its codes: those of several go side by
   // side.
@@ -94,7 +99,7 @@ std::size_t encode_run(const A* v, A* left, std::size_t count, std::size_t block
     const std::size_t last = std::min(count, first + kTogether * block);
     std::size_t b = 0;
     for (std::size_t begin = first; begin < last; begin += block, ++b) {
-      find_range(v + begin, std::min(block, last - begin), low[b], high[b]);
+      find_range(v.from(begin), std::min(block, last - begin), low[b], high[b]);
     }
     for (std::size_t k = 0; k < b; ++k) grids[k] = quant_grid(low[k], high[k], format);
     b = 0;
@@ -106,9 +111,8 @@ std::size_t encode_run(const A* v, A* left, std::size_t count, std::size_t block
       std::memcpy(out, &grid.scale, sizeof(A));
       if (format.range == QuantRange::minmax) out[sizeof(A)] = static_cast<std::byte>(grid.zero);
       out += format.head(sizeof(A));
-      quantize<A, kBits, kRounding, kLeaves>(v + begin, kLeaves ? left + begin : nullptr, n, grid,
-                                             format.seed, occasion.at(begin),
-                                             reinterpret_cast<std::uint8_t*>(out));
+      quantize<kBits, kRounding>(v.from(begin), n, count, grid, format.seed, occasion.at(begin),
+                                 reinterpret_cast<std::uint8_t*>(out));
       out += n / 8 * kBits;
     }
   }
@@ -129,27 +133,15 @@ auto with_bits(unsigned bits, Run&& run) {
   }
 }
 
-template <class A>
-std::size_t encode_typed(ConstView values, void* left, std::size_t block, DType as, const QuantFormat& format,
-                         const Occasion& occasion, std::byte* out) {
-  return with_bits(format.bits, [&]<unsigned kBits>() {
-    const auto run = [&]<Rounding kRounding, bool kLeaves>() {
-      return encode_run<kBits, kRounding, kLeaves>(static_cast<const A*>(values.data), static_cast<A*>(left),
-                                                   values.count, block, as, format, occasion, out);
-    };
-    if (format.rounding == Rounding::nearest) {
-      return left == nullptr ? run.template operator()<Rounding::nearest, false>()
-                             : run.template operator()<Rounding::nearest, true>();
-    }
-    return left == nullptr ? run.template operator()<Rounding::stochastic, false>()
-                           : run.template operator()<Rounding::stochastic, true>();
-  });
-}
-
-std::size_t encode_blocks(ConstView values, void* left, std::size_t block, DType as,
+std::size_t encode_blocks(ConstView values, void* residual, std::size_t block, DType as,
                           const QuantFormat& format, const Occasion& occasion, std::byte* out) {
-  return values.dtype == DType::f64 ? encode_typed<double>(values, left, block, as, format, occasion, out)
-                                    : encode_typed<float>(values, left, block, as, format, occasion, out);
+  return with_summands(values, residual, [&](auto v) {
+    return with_bits(format.bits, [&]<unsigned kBits>() {
+      return format.rounding == Rounding::nearest
+                 ? encode_run<kBits, Rounding::nearest>(v, values.count, block, as, format, occasion, out)
+                 : encode_run<kBits, Rounding::stochastic>(v, values.count, block, as, format, occasion, out);
+    });
+  });
 }
 
 // Returns the largest code.
@@ -228,9 +220,9 @@ namespace terse::inline v0_1 {
 HWY_EXPORT(encode_blocks);
 HWY_EXPORT(decode_blocks);
 
-std::size_t quant_encode(ConstView values, void* left, std::size_t block, DType as, const QuantFormat& format,
-                         const Occasion& occasion, std::byte* out) {
-  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, left, block, as, format, occasion, out);
+std::size_t quant_encode(ConstView values, void* residual, std::size_t block, DType as,
+                         const QuantFormat& format, const Occasion& occasion, std::byte* out) {
+  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, residual, block, as, format, occasion, out);
 }
 
 bool quant_decode(const std::byte* in, std::size_t block, DType as, View out, const QuantFormat& format,

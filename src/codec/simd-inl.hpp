@@ -25,6 +25,48 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class A>
 using Lanes64 = hn::CappedTag<A, 64>;
 
+// What is encoded: x, or x + e, where e takes what is left out.
+template <class A, bool kFeedback>
+struct Summands {
+  const A* x;
+  A* e;
+
+  Summands from(std::size_t at) const { return {x + at, kFeedback ? e + at : nullptr}; }
+  A value(std::size_t i) const { return kFeedback ? x[i] + e[i] : x[i]; }
+  HWY_INLINE hn::Vec<Lanes64<A>> load(std::size_t i) const {
+    const Lanes64<A> d;
+    const auto v = hn::LoadU(d, x + i);
+    if constexpr (kFeedback) {
+      return hn::Add(v, hn::LoadU(d, e + i));
+    } else {
+      return v;
+    }
+  }
+  HWY_INLINE void leave(hn::Vec<Lanes64<A>> v, std::size_t i) const {
+    if constexpr (kFeedback) hn::StoreU(v, Lanes64<A>(), e + i);
+  }
+  // Asks for the line of element i, if it begins one, as far as a second-level cache: a core does not read on
+  // in memory while it works on what it has.
+  HWY_INLINE void ask_for(std::size_t i) const {
+    constexpr std::size_t kLine = 64 / sizeof(A);
+    constexpr int kSecondLevel = 2;
+    if (i % kLine != 0) return;
+    __builtin_prefetch(x + i, 0, kSecondLevel);
+    if constexpr (kFeedback) __builtin_prefetch(e + i, 0, kSecondLevel);
+  }
+};
+
+// Calls run(summands) for values of type float or double, and their residual or null.
+template <class Run>
+auto with_summands(ConstView values, void* residual, Run&& run) {
+  const auto typed = [&]<class A>(const A* x) {
+    return residual == nullptr ? run(Summands<A, false>{x, nullptr})
+                               : run(Summands<A, true>{x, static_cast<A*>(residual)});
+  };
+  return values.dtype == DType::f64 ? typed(static_cast<const double*>(values.data))
+                                    : typed(static_cast<const float*>(values.data));
+}
+
 // Running sums, as many as a group of 64 has elements, added as a tree: the order does not depend on the
 // lanes.
 template <class A>

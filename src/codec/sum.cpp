@@ -107,16 +107,16 @@ class Sum final : public BlockCodec, private SummableCodec {
     return size_of(accumulator_of(as)) + sum_code_bytes(n, bits_);
   }
 
-  std::size_t encode_blocks(ConstView values, std::size_t, void* left, DType as, const Occasion&,
+  std::size_t encode_blocks(ConstView values, std::size_t, void* residual, DType as, const Occasion&,
                             std::byte* out) const override {
     const std::size_t size = size_of(values.dtype);
     for (std::size_t begin = 0; begin < values.count; begin += traits().block) {
       const ConstView block = values.slice(begin, std::min(traits().block, values.count - begin));
-      const double largest = sum_largest(block);
+      void* e = residual == nullptr ? nullptr : static_cast<std::byte*>(residual) + begin * size;
+      const double largest = sum_largest(block, e);
       if (!is_in_range(largest, as)) return begin;
       store_number(largest, values.dtype, out);
-      sum_encode(block, left == nullptr ? nullptr : static_cast<std::byte*>(left) + begin * size,
-                 grid_of(largest, bits_, 1, values.dtype), out + size);
+      sum_encode(block, e, grid_of(largest, bits_, 1, values.dtype), out + size);
       out += block_bytes(block.count, as);
     }
     return values.count;
@@ -157,28 +157,51 @@ class Sum final : public BlockCodec, private SummableCodec {
     }
   }
 
-  // A stretch of value + residual in the accumulator's type, with zeros up to a whole group.
-  struct Values {
-    std::array<double, kStretch> memory;
+  // A stretch of values and residual in the accumulator's type and whole groups: where they are, or copies.
+  class Stretch {
+   public:
+    Stretch(ConstView x, const View& e, DType accumulator) : x_(x), e_(e), original_(e) {
+      if (!fits(x, accumulator)) x_ = copy(x, accumulator, x_memory_);
+      if (e.data != nullptr && !fits(e, accumulator)) e_ = copy(e, accumulator, e_memory_);
+    }
+    const ConstView& values() const { return x_; }
+    void* residual() const { return e_.data; }
+    // After the residual has changed.
+    void keep_residual() const {
+      if (e_.data != original_.data) keep(e_.slice(0, original_.count), original_);
+    }
 
-    View load(ConstView x, const View& e, DType accumulator) {
-      const View all{memory.data(), groups_of(x.count) * kBlockGroup, accumulator};
-      const View own = all.slice(0, x.count);
-      convert(x, own, Into::overwrite, 1.0);
-      if (e.data != nullptr) add(own, e, own);
-      const View behind = all.slice(x.count, all.count - x.count);
+   private:
+    using Memory = std::array<double, kStretch>;
+    static bool fits(const ConstView& view, DType accumulator) {
+      return view.dtype == accumulator && view.count % kBlockGroup == 0;
+    }
+    static View copy(const ConstView& view, DType accumulator, Memory& memory) {
+      const View all{memory.data(), groups_of(view.count) * kBlockGroup, accumulator};
+      const View behind = all.slice(view.count, all.count - view.count);
+      convert(view, all.slice(0, view.count), Into::overwrite, 1.0);
       if (!behind.empty()) std::memset(behind.data, 0, behind.bytes());
       return all;
     }
+
+    ConstView x_;
+    View e_;
+    View original_;
+    Memory x_memory_;
+    Memory e_memory_;
   };
 
+  static Stretch stretch_of(const ConstView& values, const View& residual, std::size_t at, std::size_t n,
+                            DType accumulator) {
+    return {values.slice(at, n), residual.data == nullptr ? View{} : residual.slice(at, n), accumulator};
+  }
+
   bool measure(ConstView values, View residual, DType as, View shared) const noexcept override {
-    Values memory;
     bool well = true;
     double largest = 0;
     for_each_stretch(values.count, [&](std::size_t at, std::size_t n, std::size_t block) {
-      const View e = residual.data == nullptr ? View{} : residual.slice(at, n);
-      const double found = sum_largest(memory.load(values.slice(at, n), e, shared.dtype));
+      const Stretch stretch = stretch_of(values, residual, at, n, shared.dtype);
+      const double found = sum_largest(stretch.values(), stretch.residual());
       well = well && is_in_range(found, as);
       largest = at % traits().block == 0 ? found : std::max(largest, found);
       store_number(largest, shared.dtype, shared.slice(block, 1).data);
@@ -188,28 +211,26 @@ class Sum final : public BlockCodec, private SummableCodec {
 
   void encode_addends(ConstView values, View residual, DType, const Occasion&, ConstView shared, int parties,
                       std::span<std::byte> addends) const noexcept override {
-    Values memory;
     std::byte* out = addends.data();
     SumGrid grid;
     for_each_stretch(values.count, [&](std::size_t at, std::size_t n, std::size_t block) {
       if (at % traits().block == 0) grid = shared_grid(shared, block, parties);
-      const View e = residual.data == nullptr ? View{} : residual.slice(at, n);
-      const View v = memory.load(values.slice(at, n), e, shared.dtype);
-      sum_encode(v, e.data == nullptr ? nullptr : v.data, grid, out);
-      if (e.data != nullptr) keep(v.slice(0, n), e);
+      const Stretch stretch = stretch_of(values, residual, at, n, shared.dtype);
+      sum_encode(stretch.values(), stretch.residual(), grid, out);
+      stretch.keep_residual();
       out += sum_code_bytes(n, bits_);
     });
   }
 
   void decode_addends(std::span<const std::byte> addends, DType, const Occasion&, ConstView shared,
                       int parties, View out, Into into, double factor) const noexcept override {
-    Values memory;
+    std::array<double, kStretch> memory;
     const std::byte* in = addends.data();
     SumGrid grid;
     for_each_stretch(out.count, [&](std::size_t at, std::size_t n, std::size_t block) {
       if (at % traits().block == 0) grid = shared_grid(shared, block, parties);
       const View to = out.slice(at, n);
-      const View all{memory.memory.data(), groups_of(n) * kBlockGroup, shared.dtype};
+      const View all{memory.data(), groups_of(n) * kBlockGroup, shared.dtype};
       const bool direct = to.dtype == shared.dtype && all.count == n;
       sum_decode(in, grid, direct ? to : all, direct ? into : Into::overwrite, factor);
       if (!direct) convert(all.slice(0, n), to, into, 1.0);

@@ -15,8 +15,8 @@ HWY_BEFORE_NAMESPACE();
 namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
 
-template <class A>
-double largest_of(const A* v, std::size_t n) {
+template <class A, bool kFeedback>
+double largest_of(const Summands<A, kFeedback>& v, std::size_t n) {
   const Lanes64<A> d;
   const std::size_t lanes = hn::Lanes(d);
   const std::size_t second = lanes == kBlockGroup ? 0 : lanes;  // twice the same, if a group is one vector
@@ -25,8 +25,8 @@ double largest_of(const A* v, std::size_t n) {
   auto bad0 = most0;  // stay zero unless some value times zero is NaN
   auto bad1 = most0;
   for (std::size_t i = 0; i < n; i += lanes + second) {
-    const auto x = hn::LoadU(d, v + i);
-    const auto y = hn::LoadU(d, v + i + second);
+    const auto x = v.load(i);
+    const auto y = v.load(i + second);
     most0 = hn::Max(most0, hn::Abs(x));
     most1 = hn::Max(most1, hn::Abs(y));
     bad0 = hn::Or(bad0, hn::Mul(x, hn::Zero(d)));
@@ -84,8 +84,8 @@ HWY_INLINE void unpack_nibbles(const std::uint8_t* in, std::int8_t* codes) {
   }
 }
 
-template <class A, bool kNibbles, bool kLeaves>
-void encode_groups(const A* v, A* left, std::size_t n, const SumGrid& grid, std::byte* out) {
+template <bool kNibbles, class A, bool kFeedback>
+void encode_groups(const Summands<A, kFeedback>& v, std::size_t n, const SumGrid& grid, std::byte* out) {
   const Lanes64<A> d;
   const auto inverse = hn::Set(d, static_cast<A>(grid.inverse));
   const auto step = hn::Set(d, static_cast<A>(grid.step));
@@ -95,9 +95,10 @@ void encode_groups(const A* v, A* left, std::size_t n, const SumGrid& grid, std:
   for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
     std::int8_t* codes = kNibbles ? unpacked : reinterpret_cast<std::int8_t*>(out);
     for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
-      const auto x = hn::LoadU(d, v + begin + i);
+      const auto x = v.load(begin + i);
       const auto q = hn::Round(hn::Min(hn::Max(hn::Mul(x, inverse), least), most));
-      if constexpr (kLeaves) hn::StoreU(hn::Sub(x, hn::Mul(q, step)), d, left + begin + i);
+      v.leave(hn::Sub(x, hn::Mul(q, step)), begin + i);
+      v.ask_for(begin + i + n);
       store_signed(d, q, codes + i);
     }
     if constexpr (kNibbles) pack_nibbles(unpacked, reinterpret_cast<std::uint8_t*>(out));
@@ -135,27 +136,17 @@ int decode_groups(const std::byte* in, const SumGrid& grid, A* out, std::size_t 
   return *std::max_element(lanes, lanes + hn::Lanes(bytes));
 }
 
-double largest(ConstView values) {
-  return values.dtype == DType::f64 ? largest_of(static_cast<const double*>(values.data), values.count)
-                                    : largest_of(static_cast<const float*>(values.data), values.count);
+double largest(ConstView values, const void* residual) {
+  // it is only read
+  return with_summands(values, const_cast<void*>(residual),
+                       [&](auto v) { return largest_of(v, values.count); });
 }
 
-template <class A>
-void encode_typed(ConstView values, void* left, const SumGrid& grid, std::byte* out) {
-  const auto* v = static_cast<const A*>(values.data);
-  auto* e = static_cast<A*>(left);
-  if (grid.bits == 8) {
-    left == nullptr ? encode_groups<A, false, false>(v, e, values.count, grid, out)
-                    : encode_groups<A, false, true>(v, e, values.count, grid, out);
-  } else {
-    left == nullptr ? encode_groups<A, true, false>(v, e, values.count, grid, out)
-                    : encode_groups<A, true, true>(v, e, values.count, grid, out);
-  }
-}
-
-void encode(ConstView values, void* left, const SumGrid& grid, std::byte* out) {
-  values.dtype == DType::f64 ? encode_typed<double>(values, left, grid, out)
-                             : encode_typed<float>(values, left, grid, out);
+void encode(ConstView values, void* residual, const SumGrid& grid, std::byte* out) {
+  with_summands(values, residual, [&](auto v) {
+    grid.bits == 8 ? encode_groups<false>(v, values.count, grid, out)
+                   : encode_groups<true>(v, values.count, grid, out);
+  });
 }
 
 template <class A>
@@ -185,10 +176,12 @@ HWY_EXPORT(largest);
 HWY_EXPORT(encode);
 HWY_EXPORT(decode);
 
-double sum_largest(ConstView values) { return HWY_DYNAMIC_DISPATCH(largest)(values); }
+double sum_largest(ConstView values, const void* residual) noexcept {
+  return HWY_DYNAMIC_DISPATCH(largest)(values, residual);
+}
 
-void sum_encode(ConstView values, void* left, const SumGrid& grid, std::byte* out) noexcept {
-  HWY_DYNAMIC_DISPATCH(encode)(values, left, grid, out);
+void sum_encode(ConstView values, void* residual, const SumGrid& grid, std::byte* out) noexcept {
+  HWY_DYNAMIC_DISPATCH(encode)(values, residual, grid, out);
 }
 
 int sum_decode(const std::byte* in, const SumGrid& grid, View out, Into into, double factor) noexcept {

@@ -25,11 +25,10 @@ constexpr std::size_t sum_code_bytes(std::size_t n, unsigned bits) {
 
 // Values of the accumulator's type, in whole groups.
 
-/// The largest magnitude; NaN where a value is not finite.
-double sum_largest(ConstView values);
-/// Writes the codes. Where `left` is not null it takes what they leave out of each value, and may be the
-/// values themselves.
-void sum_encode(ConstView values, void* left, const SumGrid& grid, std::byte* out) noexcept;
+/// The largest magnitude of value + residual (which may be null); NaN where a value is not finite.
+double sum_largest(ConstView values, const void* residual) noexcept;
+/// Writes the codes of value + residual (which may be null), which takes what they leave out.
+void sum_encode(ConstView values, void* residual, const SumGrid& grid, std::byte* out) noexcept;
 /// Decodes into (or adds to) `out`, each value times `factor`. Returns the largest magnitude of a code.
 int sum_decode(const std::byte* in, const SumGrid& grid, View out, Into into, double factor) noexcept;
 

@@ -21,18 +21,45 @@ namespace HWY_NAMESPACE {
 
 // Adds as onebit's sums are added: element i to running sum i mod 64, then the sums as a tree. Of |v| where
 // that is not below `least`, whose number is counted: so NaN is among them.
-template <class A>
-HWY_INLINE A sum_of_large(const A* v, std::size_t n, A least, std::size_t& count) {
+template <bool kAll, class A, bool kFeedback>
+HWY_INLINE A sum_of_large(const Summands<A, kFeedback>& v, std::size_t n, A least, std::size_t& count) {
   const Lanes64<A> d;
+  const std::size_t lanes = hn::Lanes(d);
   const auto bound = hn::Set(d, least);
-  HWY_ALIGN A sums[kBlockGroup] = {};
+  HWY_ALIGN A sums[kBlockGroup];
   std::size_t small = 0;
-  for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
-    for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
-      const auto size = hn::Abs(hn::LoadU(d, v + begin + i));
+  const auto add = [&](auto sum, std::size_t at) HWY_ATTR {
+    const auto size = hn::Abs(v.load(at));
+    if constexpr (kAll) {
+      return hn::Add(sum, size);
+    } else {
       const auto below = hn::Lt(size, bound);
       small += hn::CountTrue(d, below);
-      hn::Store(hn::Add(hn::Load(d, sums + i), hn::IfThenZeroElse(below, size)), d, sums + i);
+      return hn::Add(sum, hn::IfThenZeroElse(below, size));
+    }
+  };
+  if (lanes <= kBlockGroup / 4) {  // four sums at a time, which wait for themselves alone
+    for (std::size_t i = 0; i < kBlockGroup; i += 4 * lanes) {
+      auto sum0 = hn::Zero(d);
+      auto sum1 = sum0;
+      auto sum2 = sum0;
+      auto sum3 = sum0;
+      for (std::size_t at = i; at < n; at += kBlockGroup) {
+        sum0 = add(sum0, at);
+        sum1 = add(sum1, at + lanes);
+        sum2 = add(sum2, at + 2 * lanes);
+        sum3 = add(sum3, at + 3 * lanes);
+      }
+      hn::Store(sum0, d, sums + i);
+      hn::Store(sum1, d, sums + i + lanes);
+      hn::Store(sum2, d, sums + i + 2 * lanes);
+      hn::Store(sum3, d, sums + i + 3 * lanes);
+    }
+  } else {
+    for (std::size_t i = 0; i < kBlockGroup; i += lanes) {
+      auto sum = hn::Zero(d);
+      for (std::size_t at = i; at < n; at += kBlockGroup) sum = add(sum, at);
+      hn::Store(sum, d, sums + i);
     }
   }
   count = n - small;
@@ -40,13 +67,13 @@ HWY_INLINE A sum_of_large(const A* v, std::size_t n, A least, std::size_t& count
 }
 
 // The largest |v|; NaN where one is.
-template <class A>
-HWY_INLINE A largest_of(const A* v, std::size_t n) {
+template <class A, bool kFeedback>
+HWY_INLINE A largest_of(const Summands<A, kFeedback>& v, std::size_t n) {
   const Lanes64<A> d;
   auto most = hn::Zero(d);
   auto bad = hn::Zero(d);
   for (std::size_t i = 0; i < n; i += hn::Lanes(d)) {
-    const auto x = hn::LoadU(d, v + i);
+    const auto x = v.load(i);
     most = hn::Max(most, hn::Abs(x));
     bad = hn::Or(bad, hn::Mul(x, hn::Zero(d)));
   }
@@ -61,8 +88,8 @@ struct Threshold {
   A inverse = 0;  // stochastic: |v| times this is scale's probability
 };
 
-template <class A>
-HWY_INLINE Threshold<A> threshold_of(const A* v, std::size_t n, std::size_t padded,
+template <class A, bool kFeedback>
+HWY_INLINE Threshold<A> threshold_of(const Summands<A, kFeedback>& v, std::size_t n, std::size_t padded,
                                      const TernaryFormat& format) {
   Threshold<A> found;
   if (format.rounding == Rounding::stochastic) {
@@ -71,68 +98,73 @@ HWY_INLINE Threshold<A> threshold_of(const A* v, std::size_t n, std::size_t padd
     return found;
   }
   std::size_t count = 0;
-  const A mean = sum_of_large(v, padded, A{0}, count) / static_cast<A>(n);
+  const A mean = sum_of_large<true>(v, padded, A{0}, count) / static_cast<A>(n);
   found.least = static_cast<A>(format.threshold) * mean;
-  const A sum = sum_of_large(v, padded, found.least, count);
+  const A sum = sum_of_large<false>(v, padded, found.least, count);
   found.scale = sum / static_cast<A>(count);  // one is the mean or more; with a NaN, so is the scale
   return found;
 }
 
-template <class A, bool kLeaves>
-void encode_codes(const A* v, A* left, std::size_t n, const Threshold<A>& found, const TernaryFormat& format,
-                  const Occasion& occasion, std::uint8_t* out) {
+template <bool kDraws, class A, bool kFeedback>
+void encode_codes(const Summands<A, kFeedback>& v, std::size_t n, const Threshold<A>& found,
+                  std::uint32_t seed, const Occasion& occasion, std::uint8_t* out) {
   const Lanes64<A> d;
   const auto scale = hn::Set(d, found.scale);
   const auto least = hn::Set(d, found.least);
   const auto inverse = hn::Set(d, found.inverse);
   const auto one = hn::Set(d, A{1});
-  const bool draws = format.rounding == Rounding::stochastic;
-  HWY_ALIGN std::uint8_t codes[kTernaryRoom] = {};
-  HWY_ALIGN std::uint32_t words[kRandomGroup];
-  for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
-    if (draws) random_words(format.seed, occasion.at(begin), words);
+  // A group is packed after the next one has been encoded: what was just stored in other parts than it is
+  // loaded in takes its time.
+  HWY_ALIGN std::uint8_t codes[2][kTernaryRoom] = {};
+  HWY_ALIGN std::uint16_t halves[kRandomGroup];
+  std::size_t turn = 0;
+  for (std::size_t begin = 0; begin < n; begin += kBlockGroup, turn ^= 1) {
+    const std::uint16_t* drawn = halves + begin % kRandomGroup;
+    if (kDraws && drawn == halves) {
+      random_halves(seed, occasion.at(begin), std::min(kRandomGroup, n - begin), halves);
+    }
     for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
-      const auto x = hn::LoadU(d, v + begin + i);
+      const auto x = v.load(begin + i);
       const auto size = hn::Abs(x);
       const auto large =
-          draws ? hn::Lt(random_units(d, words + i), hn::Mul(size, inverse)) : hn::Ge(size, least);
+          kDraws ? hn::Lt(random_units(d, drawn + i), hn::Mul(size, inverse)) : hn::Ge(size, least);
       const auto q = hn::IfThenElseZero(large, hn::CopySignToAbs(one, x));
-      if constexpr (kLeaves) hn::StoreU(hn::Sub(x, hn::Mul(q, scale)), d, left + begin + i);
-      store_codes(d, hn::Add(q, one), codes + i);
+      v.leave(hn::Sub(x, hn::Mul(q, scale)), begin + i);
+      v.ask_for(begin + i + n);
+      store_codes(d, hn::Add(q, one), codes[turn] + i);
     }
-    pack_ternary(codes, out);
+    if (begin == 0) continue;
+    pack_ternary(codes[turn ^ 1], out);
     out += kTernaryBytes;
   }
+  pack_ternary(codes[turn ^ 1], out);
 }
 
-template <class A>
-std::size_t encode_typed(const A* v, std::size_t n, std::size_t padded, A* left, DType as,
+template <class A, bool kFeedback>
+std::size_t encode_typed(const Summands<A, kFeedback>& v, std::size_t n, std::size_t padded, DType as,
                          const TernaryFormat& format, const Occasion& occasion, std::byte* out) {
   for (std::size_t begin = 0; begin < padded; begin += format.block) {
     const std::size_t own = std::min(format.block, padded - begin);
-    const Threshold<A> found = threshold_of(v + begin, std::min(own, n - begin), own, format);
+    const Threshold<A> found = threshold_of(v.from(begin), std::min(own, n - begin), own, format);
     if (!is_finite(onebit_rounded_scale(found.scale, as))) return begin;
     std::memcpy(out, &found.scale, sizeof(A));
     out += sizeof(A);
     auto* codes = reinterpret_cast<std::uint8_t*>(out);
-    if (left == nullptr) {
-      encode_codes<A, false>(v + begin, nullptr, own, found, format, occasion.at(begin), codes);
+    const Occasion here = occasion.at(begin);
+    if (format.rounding == Rounding::stochastic) {
+      encode_codes<true>(v.from(begin), own, found, format.seed, here, codes);
     } else {
-      encode_codes<A, true>(v + begin, left + begin, own, found, format, occasion.at(begin), codes);
+      encode_codes<false>(v.from(begin), own, found, format.seed, here, codes);
     }
     out += own / kBlockGroup * kTernaryBytes;
   }
   return padded;
 }
 
-std::size_t encode_blocks(ConstView values, std::size_t n, void* left, DType as, const TernaryFormat& format,
-                          const Occasion& occasion, std::byte* out) {
-  if (values.dtype == DType::f64) {
-    return encode_typed(static_cast<const double*>(values.data), n, values.count, static_cast<double*>(left),
-                        as, format, occasion, out);
-  }
-  return encode_typed(static_cast<const float*>(values.data), n, values.count, static_cast<float*>(left), as,
-                      format, occasion, out);
+std::size_t encode_blocks(ConstView values, std::size_t n, void* residual, DType as,
+                          const TernaryFormat& format, const Occasion& occasion, std::byte* out) {
+  return with_summands(values, residual,
+                       [&](auto v) { return encode_typed(v, n, values.count, as, format, occasion, out); });
 }
 
 template <class A>
@@ -178,9 +210,9 @@ namespace terse::inline v0_1 {
 HWY_EXPORT(encode_blocks);
 HWY_EXPORT(decode_blocks);
 
-std::size_t ternary_encode(ConstView values, std::size_t n, void* left, DType as, const TernaryFormat& format,
-                           const Occasion& occasion, std::byte* out) {
-  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, n, left, as, format, occasion, out);
+std::size_t ternary_encode(ConstView values, std::size_t n, void* residual, DType as,
+                           const TernaryFormat& format, const Occasion& occasion, std::byte* out) {
+  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, n, residual, as, format, occasion, out);
 }
 
 bool ternary_decode(const std::byte* in, View out, const TernaryFormat& format, Into into, double factor) {

@@ -52,10 +52,20 @@ std::span<const Algorithm> algorithm_table() noexcept {
   return kTable;
 }
 
-const Algorithm& algorithm_for(const Codec& codec) {
+namespace {
+
+/// Whether the sums of what so many ranks encode are within the range of the codec's addends.
+bool has_room_for(const Codec& codec, int ranks) {
+  return static_cast<std::size_t>(ranks) <= codec.summable()->most_parties();
+}
+
+}  // namespace
+
+const Algorithm& algorithm_for(const Codec& codec, int ranks) {
   const CodecTraits& traits = codec.traits();
+  const bool adds = codec.summable() != nullptr && has_room_for(codec, ranks);
   const auto wanted = traits.parts                    ? Algorithm::For::parts
-                      : traits.summable               ? Algorithm::For::summable
+                      : adds                          ? Algorithm::For::summable
                       : traits.whole || traits.sparse ? Algorithm::For::all
                                                       : Algorithm::For::pieces;
   const auto table = algorithm_table();
@@ -66,14 +76,15 @@ const Algorithm& algorithm_for(const Codec& codec) {
 namespace {
 
 // Why they do not go together; nothing where they do.
-std::string_view misfit(Algorithm::For codecs, const CodecTraits& traits) {
+std::string_view misfit(Algorithm::For codecs, const Codec& codec) {
+  const CodecTraits& traits = codec.traits();
   switch (codecs) {
     case Algorithm::For::pieces:
       return traits.whole ? "the codec encodes a tensor only as a whole" : "";
     case Algorithm::For::parts:
       return traits.parts ? "" : "it is for codecs whose messages are taken apart, such as onebit:deepspeed";
     case Algorithm::For::summable:
-      return traits.summable ? "" : "its messages do not add up without being decoded";
+      return codec.summable() != nullptr ? "" : "its messages do not add up without being decoded";
     case Algorithm::For::all:
       break;
   }
@@ -86,23 +97,20 @@ void check_pair(const Algorithm& algorithm, const Problem& problem) {
   if (!algorithm.compresses) return;
   const Codec& codec = *problem.codec;
   const auto refuse = [&](const std::string& sentence) { throw Error(ErrorCode::unsupported, sentence); };
-  if (const std::string why(misfit(algorithm.codecs, codec.traits())); !why.empty()) {
+  if (const std::string why(misfit(algorithm.codecs, codec)); !why.empty()) {
     refuse("algorithm " + std::string(algorithm.name) + " does not go with codec " + codec.spec() + ": " +
-           why + ". Use algorithm " + std::string(algorithm_for(codec).name) + ", or auto");
+           why + ". Use algorithm " + std::string(algorithm_for(codec, problem.ranks).name) + ", or auto");
   }
   const bool takes_parts = algorithm.codecs == Algorithm::For::parts;
   if (takes_parts && problem.tensors.size() > 1) {
     refuse("algorithm " + std::string(algorithm.name) +
            " takes one tensor a call: its codec has one scale for all of it. Call it for each tensor");
   }
-  if (algorithm.codecs == Algorithm::For::summable) {
-    const std::size_t most = codec.summable()->most_parties();
-    if (static_cast<std::size_t>(problem.ranks) > most) {
-      refuse("algorithm " + std::string(algorithm.name) + " cannot add what " +
-             std::to_string(problem.ranks) + " ranks encode with codec " + codec.spec() +
-             ": its codes have room for " + std::to_string(most) +
-             ". Use a codec with more bits, or algorithm two_phase");
-    }
+  if (algorithm.codecs == Algorithm::For::summable && !has_room_for(codec, problem.ranks)) {
+    refuse("algorithm " + std::string(algorithm.name) + " cannot add what " + std::to_string(problem.ranks) +
+           " ranks encode with codec " + codec.spec() + ": its codes have room for " +
+           std::to_string(codec.summable()->most_parties()) + ". Use algorithm " +
+           std::string(algorithm_for(codec, problem.ranks).name) + ", or auto, or a codec with more bits");
   }
   if (!codec.supports(problem.dtype)) {
     refuse("codec " + codec.spec() + " cannot encode " + std::string(name(problem.dtype)) +

@@ -55,8 +55,8 @@ std::span<const Algorithm> algorithm_table() noexcept;
 inline std::size_t padded_count(const Algorithm& algorithm, std::size_t count, int ranks) {
   return algorithm.padded ? algorithm.padded(count, ranks) : count;
 }
-/// The algorithm that compresses with a codec, where nobody has named one.
-const Algorithm& algorithm_for(const Codec& codec);
+/// The algorithm that compresses with a codec on so many ranks, where nobody has named one.
+const Algorithm& algorithm_for(const Codec& codec, int ranks);
 /// Throws Error(unsupported) with a sentence that names both where algorithm and codec do not go together.
 void check_pair(const Algorithm& algorithm, const Problem& problem);
 /// Throws Error(invalid_argument) that lists the names.

@@ -30,7 +30,7 @@ std::size_t try_with_fault(std::size_t nth, bool& altered) {
     Call call;
     call.in = call.out = view(data);
     call.codec = make_codec("onebit");
-    call.algorithm = &algorithm_for(*call.codec);
+    call.algorithm = &algorithm_for(*call.codec, inner.size());
     Tuning tuning;
     try {
       tuning.compression_pays(engine, call);

@@ -63,6 +63,22 @@ std::vector<GoldenBytes> all() {
        // the largest may be rounded up to 16, field 131; powers of two stay: 127 - 4, -3, -6 and -1
        bytes({131, 0, 123, 128 + 124, 121, 0, 126}, 59, 0),
        {1, -2, 0.25f, 0, 8}});
+  list.push_back({"sum8:block=64",
+                  {127, -64, 0.5f, 1.5f, -1},
+                  // a step is 1, halves go to the even code
+                  bytes({0, 0, 0xfe, 0x42, 0x7f, 0xc0, 0, 2, 0xff}, 59, 0),
+                  {127, -64, 0, 2, -1}});
+  std::vector<float> nibbles(34);
+  nibbles[0] = -3;
+  nibbles[1] = 7;
+  nibbles[2] = -1;
+  nibbles[32] = 2;
+  nibbles[33] = -7;
+  list.push_back({"sum4:block=64",
+                  nibbles,
+                  // -3 + 16 * 2, 7 - 16 * 7 and -1
+                  bytes({0, 0, 0xe0, 0x40, 29, 0x97, 0xff}, 29, 0),
+                  nibbles});
   list.push_back({"randomk:ratio=0.5,block=8",
                   {1, 2, 3, 4, 5, 6, 7, 8},
                   // of each two one, by the highest bit of Philox's words for zeros, 6627e8d5 e169c58d

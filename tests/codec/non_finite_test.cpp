@@ -52,6 +52,8 @@ TEST(NonFinite, IsFlaggedInEveryPosition) {
                                     "quant:rounding=stochastic,block=64",
                                     "ternary:block=64",
                                     "natural:block=64",
+                                    "sum8:block=64",
+                                    "sum4:block=64",
                                     "topk:ratio=0.05",
                                     "topk:ratio=0.05,block=32",
                                     "threshold:ratio=0.05",

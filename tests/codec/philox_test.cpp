@@ -16,19 +16,19 @@ TEST(Philox, KnownAnswers) {
             (PhiloxWords{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-/// An element has its own word, wherever a piece begins, and however far into a tensor.
-TEST(Philox, ElementsHaveWordsInTurn) {
-  const Occasion occasion{.call = 0x1234567890, .stream = 7, .position = (std::uint64_t{5} << 34) + 8};
-  for (std::uint64_t i = 0; i < 8; ++i) {
-    const PhiloxWords words = philox({static_cast<std::uint32_t>(2 + i / 4), 5, 0x34567890, 0x12}, 99, 7);
-    EXPECT_EQ(random_word(99, occasion.at(i)), words[i % 4]) << i;
+/// An element has its own half of a word, wherever a piece begins, and however far into a tensor.
+TEST(Philox, ElementsHaveHalvesInTurn) {
+  const Occasion occasion{.call = 0x1234567890, .stream = 7, .position = (std::uint64_t{5} << 35) + 16};
+  for (std::uint64_t i = 0; i < 16; ++i) {
+    const PhiloxWords words = philox({static_cast<std::uint32_t>(2 + i / 8), 5, 0x34567890, 0x12}, 99, 7);
+    EXPECT_EQ(random_half(99, occasion.at(i)), words[i % 8 / 2] >> (i % 2 * 16) & 0xffff) << i;
   }
 }
 
-TEST(Philox, UnitsAreBelowOne) {
-  EXPECT_EQ(random_unit<float>(0xffffffff), 1.0f - 0x1p-24f);
-  EXPECT_EQ(random_unit<double>(0xff), 0.0);
-  EXPECT_EQ(random_unit<float>(0x80000000), 0.5f);
+TEST(Philox, UnitsAreTheMiddlesOfTheirParts) {
+  EXPECT_EQ(random_unit<float>(0xffff), 1.0f - 0x1p-17f);
+  EXPECT_EQ(random_unit<double>(0), 0x1p-17);
+  EXPECT_EQ(random_unit<float>(0x8000), 0.5f + 0x1p-17f);
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ std::vector<std::shared_ptr<const Codec>> all_codecs() {
                                                    make_codec("quant:rounding=stochastic"),
                                                    make_codec("ternary"),
                                                    make_codec("natural:block=64"),
+                                                   make_codec("sum8:block=64"),
                                                    make_codec("topk:ratio=0.1"),
                                                    make_codec("hadamard:block=64+onebit:block=64"),
                                                    make_codec("hadamard+quant:bits=4"),

@@ -116,7 +116,7 @@ TEST(Conformance, PairsThatAreRefusedAreNamed) {
     for (const DType dtype : kAllDTypes) {
       const Setting fitting{.dtype = dtype,
                             .codec = spec,
-                            .algorithm = std::string(algorithm_for(*codec).name),
+                            .algorithm = std::string(algorithm_for(*codec, 2).name),
                             .feedback = false};
       EXPECT_EQ(refusal(fitting).empty(), codec->supports(dtype)) << spec << " " << name(dtype);
       for (const Algorithm& algorithm : algorithm_table()) {

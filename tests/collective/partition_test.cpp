@@ -88,7 +88,9 @@ TEST(Schedules, AreSoundOnAllRanks) {
       for (const std::size_t count : {0u, 1u, 200u, 3000u}) {
         Rig rig({.ranks = ranks,
                  .count = count,
-                 .codec = algorithm.padded ? "onebit:deepspeed" : "onebit:block=64",
+                 .codec = algorithm.padded                               ? "onebit:deepspeed"
+                          : algorithm.codecs == Algorithm::For::summable ? "sum8:block=64"
+                                                                         : "onebit:block=64",
                  .algorithm = std::string(algorithm.name),
                  .segment_bytes = 2000});
         SCOPED_TRACE(text_of(rig.setting()));

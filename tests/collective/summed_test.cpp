@@ -302,7 +302,10 @@ TEST(Summed, WhatDoesNotGoTogetherIsNamed) {
   EXPECT_EQ(refusal({.ranks = 8, .codec = "sum4", .algorithm = "two_phase"}), "");
   expect_names(refusal({.ranks = 128, .codec = "sum8", .algorithm = "summed"}),
                {"128 ranks", "room for 127"});
-  EXPECT_EQ(algorithm_for(*make_codec("sum8")).name, "summed");
+  EXPECT_EQ(algorithm_for(*make_codec("sum8"), 127).name, "summed");
+  EXPECT_EQ(algorithm_for(*make_codec("sum8"), 128).name, "two_phase");
+  EXPECT_EQ(algorithm_for(*make_codec("sum4"), 8).name, "two_phase");
+  EXPECT_EQ(algorithm_for(*make_codec("randomk"), 10000).name, "summed");
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ Result calls(const std::string& spec, bool checksum, bool with_nan, const FaultP
       Call call;
       call.in = call.out = data.view();
       call.codec = make_codec(spec);
-      call.algorithm = &algorithm_for(*call.codec);
+      call.algorithm = &algorithm_for(*call.codec, t.size());
       call.op = Op::average;
       call.feedback = &feedback;
       call.segment_bytes = 1200;

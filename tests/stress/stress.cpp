@@ -117,7 +117,7 @@ std::unique_ptr<Subject> random_subject(Random& random, int ranks) {
   s.ranks = ranks;
   s.count = random_count(random, *codec, ranks);
   s.op = random.one_in(2) ? Op::average : Op::sum;
-  s.algorithm = algorithm_for(*codec).name;
+  s.algorithm = algorithm_for(*codec, ranks).name;
   s.feedback = !random.one_in(4) && (codec->traits().contractive || codec->traits().whole);
   if (random.one_in(2) && s.dtype != DType::f64) s.residual = ResidualType::bf16;
   s.in_place = random.one_in(2);

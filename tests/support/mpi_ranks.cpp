@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "collective/algorithms.hpp"
 #include "support/exact.hpp"
 
 namespace terse::test {
@@ -83,17 +84,9 @@ testing::AssertionResult is_error(const std::string& text, const std::string& co
 
 AllreduceOptions compressing(CodecChoice codec, Feedback* feedback, Op op) {
   AllreduceOptions options;
-  CodecTraits traits;
-  if (codec.codec()) {
-    traits = codec.codec()->traits();
-  } else {
-    traits.parts = codec.spec() == "onebit:deepspeed";
-  }
+  const auto made = codec.codec() ? codec.codec() : make_codec(codec.spec());
   options.codec = std::move(codec);
-  options.algorithm = traits.parts                    ? "deepspeed"
-                      : traits.summable               ? "summed"
-                      : traits.whole || traits.sparse ? "gather"
-                                                      : "two_phase";
+  options.algorithm = algorithm_for(*made, world_size()).name;
   options.op = op;
   options.feedback = feedback;
   options.min_bytes = 0;
