@@ -41,8 +41,9 @@ struct Occasion {
 struct CodecTraits {
   bool lossless = false;   ///< decode(encode(v)) == v, to the bit
   bool fixed_size = true;  ///< a message's size depends on count and dtype alone
-  bool summable = false;   ///< encoded messages can be added without decoding
-  bool unbiased = false;   ///< the mean of decode(encode(v)) is v
+  bool summable =
+      false;  ///< encoded messages can be added without decoding; of the library's own codecs alone
+  bool unbiased = false;  ///< the mean of decode(encode(v)) is v
   /// |v - decode(encode(v))|_2 <= c |v|_2 with c < 1, of a codec that draws random numbers in the mean of its
   /// draws: error feedback is sound.
   bool contractive = false;

@@ -377,7 +377,7 @@ Request CommunicatorState::begin(const AllreduceOptions& given, Call call) {
   request.refuses_ = broken && !call.agree;
   call.declines = request.outcome_.reason == Outcome::Reason::slower;
   // a reduction that blocks in MPI may wait for ranks that wait for this one in an earlier call
-  if (call.blocks && !call.algorithm->compresses) engine->drain();
+  if (call.blocks && call.algorithm->reduces) engine->drain();
   request.execution_ = &engine->start(call);
   request.communicator_ = shared_from_this();
   return request;

@@ -73,6 +73,22 @@ TERSE_HOST_DEVICE constexpr E kept(A value) noexcept {
   }
 }
 
+/// Calls run(T{}) with the C++ type of an element.
+template <class Run>
+auto with_element_type(DType dtype, Run&& run) {
+  switch (dtype) {
+    case DType::f64:
+      return run(double{});
+    case DType::f16:
+      return run(float16{});
+    case DType::bf16:
+      return run(bfloat16{});
+    case DType::f32:
+      break;
+  }
+  return run(float{});
+}
+
 /// Division by one number, many times: a power of two divides by a product, which gives the same bits.
 template <class A>
 struct Divisor {

@@ -146,7 +146,8 @@ FeedbackShape owned(const FeedbackShapeView& view) {
           .ranks = view.ranks,
           .worker_count = view.worker_count,
           .server_begin = view.server_begin,
-          .server_count = view.server_count};
+          .server_count = view.server_count,
+          .owns = view.owns};
 }
 
 FeedbackState::Bytes FeedbackState::bytes_in(const Bytes& host, const DeviceMemory& on_device,
@@ -197,6 +198,7 @@ void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
   try {
     if (!owed.empty()) {
       FeedbackShape same = wanted;
+      same.algorithm = shape.algorithm;  // another one may go with the codec on so many ranks
       same.rank = shape.rank;
       same.ranks = shape.ranks;
       same.server_begin = shape.server_begin;
@@ -207,10 +209,10 @@ void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
         server = std::move(chunk);
         shape = wanted;
         const ConstView all{owed.data(), shape.count, accumulator_of(shape.dtype)};
-        if (owed_by_workers) {
-          keep(all, worker_view());
-        } else {
+        if (shape.owns) {
           keep(all.slice(shape.server_begin, shape.server_count), server_view());
+        } else {
+          keep(all, worker_view());  // each alike
         }
         owed = {};
         bound = true;
@@ -325,7 +327,6 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
     state() = std::move(sum);  // never used
     return;
   }
-  sum.owed_by_workers = true;
   for (std::size_t r = 0; r < saved_of_all_ranks.size(); ++r) {
     FeedbackState one = read_save(saved_of_all_ranks[r], sum.residual_type);
     FeedbackShape alike = one.shape;
@@ -356,7 +357,6 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
               " of the same run: pass the saves of all ranks, made after the same call, in rank order");
     }
     if (one.declined) continue;
-    sum.owed_by_workers = sum.owed_by_workers && one.shape.server_count == 0;
     const DType dtype = accumulator_of(sum.shape.dtype);
     const View total{sum.worker.data(), sum.shape.count, dtype};
     add(total, one.worker_view(), total);

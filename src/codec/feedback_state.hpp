@@ -26,6 +26,7 @@ struct BasicFeedbackShape {
   std::uint64_t worker_count = 0;  ///< elements of the worker residual: more than count where that is padded
   std::uint64_t server_begin = 0;  ///< the own chunk
   std::uint64_t server_count = 0;
+  bool owns = true;  ///< whether ranks own chunks with that algorithm; for those who ask, not compared
 
   template <class OtherText>
   bool operator==(const BasicFeedbackShape<OtherText>& other) const noexcept {
@@ -40,8 +41,8 @@ using FeedbackShape = BasicFeedbackShape<std::string>;
 using FeedbackShapeView = BasicFeedbackShape<std::string_view>;
 FeedbackShape owned(const FeedbackShapeView& shape);
 inline FeedbackShapeView view_of(const FeedbackShape& shape) {
-  return {shape.count, shape.dtype,        shape.codec,        shape.algorithm,   shape.rank,
-          shape.ranks, shape.worker_count, shape.server_begin, shape.server_count};
+  return {shape.count, shape.dtype,        shape.codec,        shape.algorithm,    shape.rank,
+          shape.ranks, shape.worker_count, shape.server_begin, shape.server_count, shape.owns};
 }
 
 /// Whether residuals of a tensor of `dtype` may be of that type.
@@ -68,7 +69,6 @@ struct FeedbackState {
   /// After re-sharding, until the first use: what is owed, for the whole tensor, in the accumulator's type.
   /// shape then says only for what.
   Bytes owed;
-  bool owed_by_workers = false;  ///< by each alike, since ranks own nothing with that algorithm
 
   View worker_view() noexcept {
     return {memory == Memory::host ? worker.data() : device_worker.data(), shape.worker_count,

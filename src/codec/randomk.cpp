@@ -18,7 +18,7 @@
 // with a probability p of about `ratio`, and the square of the error is 1 - p of the value's in the mean.
 //
 // No word depends on the rank: so kept values of all ranks add up one by one, and of the sums nothing is left
-// out when they are encoded again.
+// out when they are encoded again. Addends are the kept values in the tensor's accumulator, in order.
 #include "codec/randomk.hpp"
 
 #include <algorithm>
@@ -60,21 +60,6 @@ void for_each_kept(std::size_t m, std::size_t k, std::uint32_t seed, const Occas
   }
 }
 
-// Calls run with a value of the type.
-auto with_type(DType dtype, auto&& run) {
-  switch (dtype) {
-    case DType::f32:
-      return run(float{});
-    case DType::f64:
-      return run(double{});
-    case DType::f16:
-      return run(float16{});
-    case DType::bf16:
-      break;
-  }
-  return run(bfloat16{});
-}
-
 // What those who decode will hold of a value that is sent, over `factor`.
 template <class T>
 class Reception {
@@ -107,39 +92,31 @@ class Randomk final : public Sparse, public SummableCodec {
         kept_(kept_of(block, ratio)),
         seed_(seed) {}
 
-  Addend addend() const noexcept override { return Addend::tensor; }
+  Addend addend() const noexcept override { return Addend::accumulator; }
   std::size_t most_parties() const noexcept override { return INT_MAX; }
   std::size_t addend_bytes(std::size_t count, DType as) const override {
-    return (count / block_ * kept_ + kept_of(count % block_, ratio_)) * size_of(as);
+    return kept_among(count) * size_of(accumulator_of(as));
   }
   std::size_t shared_count(std::size_t) const noexcept override { return 0; }
 
   bool measure(ConstView values, View residual, DType as, View) const noexcept override {
-    return with_type(as, [&]<class T>(T) {
-      using A = AccumulatorOf<T>;
-      const Reception<T> reception(true, 1.0);
-      Stretch<A> stretch;
-      for (std::size_t at = 0; at < values.count; at += kStretch) {
-        const std::size_t n = std::min(kStretch, values.count - at);
-        if (!reception.takes(largest_of<A>(values.slice(at, n), part_of(residual, at, n), stretch.view(n),
-                                           stretch.found.data()))) {
-          return false;
-        }
-      }
-      return true;
-    });
+    return accumulator_of(as) == DType::f64 ? all_finite<double>(values, residual)
+                                            : all_finite<float>(values, residual);
   }
 
   void encode_addends(ConstView values, View residual, DType as, const Occasion& occasion, ConstView, int,
                       std::span<std::byte> addends) const noexcept override {
-    with_type(as, [&]<class T>(T) {
-      return encode_kept<T>(values, residual, Reception<T>(true, 1.0), occasion, addends.data());
-    });
+    const auto encode = [&]<class A>(A) {
+      encode_kept<A>(values, residual, Reception<A>(true, 1.0), occasion, addends.data());
+    };
+    accumulator_of(as) == DType::f64 ? encode(double{}) : encode(float{});
   }
 
-  void decode_addends(std::span<const std::byte> addends, DType as, const Occasion& occasion, ConstView, int,
-                      View out, Into into, double factor) const noexcept override {
-    decode_kept(addends.data(), as, occasion, out, into, factor);
+  void decode_addends(std::span<const std::byte> addends, DType, const Occasion& occasion, ConstView, int,
+                      View out, double factor) const noexcept override {
+    with_element_type(out.dtype, [&]<class T>(T) {
+      decode_typed<AccumulatorOf<T>, T>(addends.data(), occasion, out, Into::overwrite, factor);
+    });
   }
 
  private:
@@ -153,7 +130,7 @@ class Randomk final : public Sparse, public SummableCodec {
   const SummableCodec* do_summable() const noexcept override { return this; }
 
   std::size_t do_max_bytes(std::size_t count, DType as) const override {
-    return count == 0 ? 0 : addend_bytes(count, as) + kOccasionBytes;
+    return count == 0 ? 0 : kept_among(count) * size_of(as) + kOccasionBytes;
   }
 
   std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
@@ -164,11 +141,11 @@ class Randomk final : public Sparse, public SummableCodec {
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
                                                 const Occasion& occasion,
                                                 std::span<std::byte> payload) const override {
-    const std::size_t done = with_type(as, [&]<class T>(T) {
+    const std::size_t done = with_element_type(as, [&]<class T>(T) {
       const Reception<T> reception(values.dtype == as && factor == 1.0, factor);
       return encode_kept<T>(values, residual, reception, occasion, payload.data());
     });
-    std::byte* behind = payload.data() + addend_bytes(done, as);
+    std::byte* behind = payload.data() + kept_among(done) * size_of(as);
     std::memcpy(behind, &occasion.call, sizeof occasion.call);
     std::memcpy(behind + sizeof occasion.call, &occasion.position, sizeof occasion.position);
     if (done == values.count) return do_max_bytes(done, as);
@@ -182,11 +159,23 @@ class Randomk final : public Sparse, public SummableCodec {
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                  double factor) const override {
     if (payload.size() != do_max_bytes(out.count, as)) corrupt();
-    const std::byte* behind = payload.data() + addend_bytes(out.count, as);
+    const std::byte* behind = payload.data() + kept_among(out.count) * size_of(as);
     Occasion occasion;
     std::memcpy(&occasion.call, behind, sizeof occasion.call);
     std::memcpy(&occasion.position, behind + sizeof occasion.call, sizeof occasion.position);
     if (!decode_kept(payload.data(), as, occasion, out, into, factor)) corrupt();
+  }
+
+  template <class A>
+  static bool all_finite(const ConstView& values, const View& residual) {
+    Stretch<A> stretch;
+    for (std::size_t at = 0; at < values.count; at += kStretch) {
+      const std::size_t n = std::min(kStretch, values.count - at);
+      const std::int64_t largest =
+          largest_of<A>(values.slice(at, n), part_of(residual, at, n), stretch.view(n), stretch.found.data());
+      if (largest >= MagnitudeOf<A>::kInfinite) return false;
+    }
+    return true;
   }
 
   // Elements that are encoded at a time, whole blocks.
@@ -232,7 +221,7 @@ class Randomk final : public Sparse, public SummableCodec {
   // Says whether all of them are finite.
   bool decode_kept(const std::byte* in, DType as, const Occasion& occasion, View out, Into into,
                    double factor) const {
-    return with_type(as, [&]<class T>(T) {
+    return with_element_type(as, [&]<class T>(T) {
       if (out.dtype == as) return decode_typed<T, T>(in, occasion, out, into, factor);
       return decode_typed<T, AccumulatorOf<T>>(in, occasion, out, into, factor);
     });
@@ -258,6 +247,9 @@ class Randomk final : public Sparse, public SummableCodec {
     return finite;
   }
 
+  std::size_t kept_among(std::size_t count) const {
+    return count / block_ * kept_ + kept_of(count % block_, ratio_);
+  }
   std::size_t kept_in(std::size_t m) const { return m == block_ ? kept_ : kept_of(m, ratio_); }
 
   double ratio_;

@@ -190,16 +190,7 @@ void Sparse::decode_unit(std::span<const std::byte> payload, DType as, View out,
   } else if (!indices.empty()) {
     Inner{*inner_}.decode(payload, as, values, Into::overwrite, 1.0);
   }
-  switch (out.dtype) {
-    case DType::f32:
-      return scatter<float>(values, out, into, factor, indices);
-    case DType::f64:
-      return scatter<double>(values, out, into, factor, indices);
-    case DType::f16:
-      return scatter<float16>(values, out, into, factor, indices);
-    case DType::bf16:
-      return scatter<bfloat16>(values, out, into, factor, indices);
-  }
+  with_element_type(out.dtype, [&]<class T>(T) { scatter<T>(values, out, into, factor, indices); });
 }
 
 template <class T>

@@ -223,17 +223,17 @@ class Sum final : public BlockCodec, private SummableCodec {
   }
 
   void decode_addends(std::span<const std::byte> addends, DType, const Occasion&, ConstView shared,
-                      int parties, View out, Into into, double factor) const noexcept override {
+                      int parties, View out, double factor) const noexcept override {
     std::array<double, kStretch> memory;
     const std::byte* in = addends.data();
     SumGrid grid;
     for_each_stretch(out.count, [&](std::size_t at, std::size_t n, std::size_t block) {
       if (at % traits().block == 0) grid = shared_grid(shared, block, parties);
       const View to = out.slice(at, n);
-      const View all{memory.data(), groups_of(n) * kBlockGroup, shared.dtype};
-      const bool direct = to.dtype == shared.dtype && all.count == n;
-      sum_decode(in, grid, direct ? to : all, direct ? into : Into::overwrite, factor);
-      if (!direct) convert(all.slice(0, n), to, into, 1.0);
+      const bool direct = to.dtype == shared.dtype && n % kBlockGroup == 0;
+      const View all = direct ? to : View{memory.data(), groups_of(n) * kBlockGroup, shared.dtype};
+      sum_decode(in, grid, all, Into::overwrite, factor);
+      if (!direct) convert(all.slice(0, n), to, Into::overwrite, 1.0);
       in += sum_code_bytes(n, bits_);
     });
   }

@@ -11,8 +11,8 @@ namespace terse::inline v0_1 {
 
 /// What is added where encoded tensors are added.
 enum class Addend : std::uint8_t {
-  int8,   ///< bytes; no sum of any parties' is beyond the range
-  tensor  ///< elements of the tensor's type
+  int8,        ///< bytes; no sum of any parties' is beyond the range
+  accumulator  ///< numbers of accumulator_of(as)
 };
 
 /// What a codec with traits().summable does so that encoded tensors add up in a plain reduction: it encodes
@@ -43,10 +43,9 @@ class SummableCodec {
   /// are no smaller than those measured.
   virtual void encode_addends(ConstView values, View residual, DType as, const Occasion& occasion,
                               ConstView shared, int parties, std::span<std::byte> addends) const noexcept = 0;
-  /// Decodes sums, each times `factor`; `out` is of the tensor's type or its accumulator. Any bytes will do.
+  /// Decodes sums into `out`, which is of the tensor's type, each times `factor`. Any bytes will do.
   virtual void decode_addends(std::span<const std::byte> addends, DType as, const Occasion& occasion,
-                              ConstView shared, int parties, View out, Into into,
-                              double factor) const noexcept = 0;
+                              ConstView shared, int parties, View out, double factor) const noexcept = 0;
 };
 
 }  // namespace terse::inline v0_1

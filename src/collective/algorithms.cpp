@@ -18,7 +18,10 @@ bool Problem::operator==(const Problem& other) const noexcept {
 
 std::span<const Algorithm> algorithm_table() noexcept {
   static constexpr std::array<Algorithm, 5> kTable = {{
-      {.name = "exact", .summary = "plain MPI_Allreduce: nothing is encoded", .build = build_exact},
+      {.name = "exact",
+       .summary = "plain MPI_Allreduce: nothing is encoded",
+       .reduces = true,
+       .build = build_exact},
       {.name = "two_phase",
        .summary = "compressed exchange, then compressed all-gather; feedback in both phases",
        .compresses = true,
@@ -37,6 +40,7 @@ std::span<const Algorithm> algorithm_table() noexcept {
            "plain MPI reduction of encoded tensors, for codecs whose messages add: sum8, sum4, randomk",
        .compresses = true,
        .codecs = Algorithm::For::summable,
+       .reduces = true,
        .build = build_summed,
        .build_pieces = build_gather_pieces},
       {.name = "deepspeed",

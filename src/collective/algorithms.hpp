@@ -40,6 +40,7 @@ struct Algorithm {
   /// they take parts (see CodecTraits), all but these, or of those the summable ones.
   enum class For : std::uint8_t { pieces, parts, all, summable };
   For codecs = For::pieces;
+  bool reduces = false;     ///< has the transport reduce, which may block there
   bool on_devices = false;  ///< has code for tensors in device memory
   /// Elements of a tensor of `count` once it is padded with zeros; null: it is not.
   std::size_t (*padded)(std::size_t count, int ranks) = nullptr;
@@ -79,6 +80,8 @@ std::size_t model_segment_bytes(std::size_t bytes, int ranks, Memory memory);
 
 /// Elements of a piece, of which each rank has one in a segment of that many bytes.
 std::size_t piece_elements(const Problem& problem);
+/// Elements of a segment of that many bytes where ranks do not share it.
+std::size_t segment_elements(const Problem& problem);
 /// The two phases over pieces of a tensor. Where a codec encodes only as a whole, a rank encodes all that is
 /// its own at once and sends parts of that message.
 Schedule build_phases(const Problem& problem, const std::vector<std::vector<Piece>>& segments);

@@ -150,7 +150,8 @@ FeedbackShapeView shape_of(const Transport& transport, const Call& call, std::si
           .ranks = static_cast<std::uint32_t>(transport.size()),
           .worker_count = worker_count,
           .server_begin = own.offset,
-          .server_count = own.count};
+          .server_count = own.count,
+          .owns = call.algorithm->chunks != nullptr};
 }
 
 Range overlap_of(const Range& tensor, const Range& chunk) {

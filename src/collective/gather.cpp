@@ -61,11 +61,6 @@ class Builder {
     std::vector<std::uint32_t> last{};   // what must be over before the slots are used again
   };
 
-  static std::size_t segment_elements(const Problem& problem) {
-    const std::size_t block = problem.codec->traits().block;
-    return std::max(block, problem.segment_bytes / size_of(problem.dtype) / block * block);
-  }
-
   std::size_t message_bytes(const Range& range) const {
     std::vector<std::size_t> counts;
     if (problem_.tensors.empty()) counts.push_back(range.count);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <functional>
 #include <string>
 #include <thread>
@@ -432,10 +431,14 @@ void Runner::sum(const Step& step, StepResult& result) {
   }
 }
 
-// Numbers that ranks share: how the piece does, then those of the codec, of each fragment.
+// Numbers that ranks share: whether the piece is flagged, then those of the codec, of each fragment.
 View Runner::shared_numbers(std::uint32_t message) const noexcept {
   const DType type = accumulator_of(binding_.dtype);
   return {slot(message).data(), message_size_[message] / size_of(type), type};
+}
+
+bool Runner::is_flagged_by_any(const View& shared) {
+  return shared.dtype == DType::f64 ? shared.as<double>()[0] != 0 : shared.as<float>()[0] != 0;
 }
 
 void Runner::measure(const Step& step) {
@@ -445,59 +448,46 @@ void Runner::measure(const Step& step) {
   for (const Fragment& fragment : fragments) numbers += codec.shared_count(fragment.values.count);
   message_size_[step.message] = numbers * size_of(accumulator_of(binding_.dtype));
   const View shared = shared_numbers(step.message);
-  std::memset(shared.data, 0, shared.bytes());
-  auto fate = spoilt_ ? Fate::failed : Fate::well;
-  if (fate == Fate::well) {
-    std::size_t at = 1;
-    for (const Fragment& fragment : fragments) {
-      const std::size_t n = codec.shared_count(fragment.values.count);
-      if (!codec.measure(fragment.values, fragment.residual, binding_.dtype, shared.slice(at, n))) {
-        fate = Fate::flagged;
-      }
-      at += n;
-    }
+  bool flagged = false;
+  std::size_t at = 1;
+  for (const Fragment& fragment : fragments) {
+    const View own = shared.slice(at, codec.shared_count(fragment.values.count));
+    flagged = !codec.measure(fragment.values, fragment.residual, binding_.dtype, own) || flagged;
+    at += own.count;
   }
   if (shared.dtype == DType::f64) {
-    shared.as<double>()[0] = static_cast<double>(fate);
+    shared.as<double>()[0] = flagged ? 1 : 0;
   } else {
-    shared.as<float>()[0] = static_cast<float>(fate);
+    shared.as<float>()[0] = flagged ? 1 : 0;
   }
-}
-
-Runner::Fate Runner::fate_of(const View& shared) {
-  const double number =
-      shared.dtype == DType::f64 ? shared.as<double>()[0] : static_cast<double>(shared.as<float>()[0]);
-  return number == 0 ? Fate::well : number == 1 ? Fate::flagged : Fate::failed;
 }
 
 void Runner::encode_addends(const Step& step) {
   const SummableCodec& codec = *binding_.codec->summable();
   const View shared = shared_numbers(step.shared);
-  const bool well = fate_of(shared) == Fate::well;
+  const bool flagged = is_flagged_by_any(shared);
   const auto out = slot(step.message);
   std::size_t written = 0;
   std::size_t at = 1;
   for (const Fragment& fragment : inputs_of(step.elements)) {
-    const std::size_t n = codec.shared_count(fragment.values.count);
+    const View numbers = shared.slice(at, codec.shared_count(fragment.values.count));
     const auto own = out.subspan(written, codec.addend_bytes(fragment.values.count, binding_.dtype));
-    if (well) {
-      codec.encode_addends(fragment.values, fragment.residual, binding_.dtype,
-                           occasion(0).at(fragment.position), shared.slice(at, n), transport_.size(), own);
-    } else {
+    if (flagged) {
       std::fill(own.begin(), own.end(), std::byte{0});
+    } else {
+      codec.encode_addends(fragment.values, fragment.residual, binding_.dtype,
+                           occasion(0).at(fragment.position), numbers, transport_.size(), own);
     }
     written += own.size();
-    at += n;
+    at += numbers.count;
   }
   message_size_[step.message] = written;
 }
 
 void Runner::decode_addends(const Step& step, StepResult& result) const {
   const View shared = shared_numbers(step.shared);
-  const Fate fate = fate_of(shared);
-  result.told = fate == Fate::failed;
-  result.flagged = fate == Fate::flagged;
-  if (fate != Fate::well) return;
+  result.flagged = is_flagged_by_any(shared);
+  if (result.flagged) return;
   const SummableCodec& codec = *binding_.codec->summable();
   std::span<const std::byte> in = slot(step.message);
   std::size_t at = 1;
@@ -506,13 +496,12 @@ void Runner::decode_addends(const Step& step, StepResult& result) const {
         return std::pair(tensor.out.slice(own.offset, own.count), position);
       });
   for (const auto& [out, position] : outputs) {
-    const std::size_t n = codec.shared_count(out.count);
+    const View numbers = shared.slice(at, codec.shared_count(out.count));
     const std::size_t bytes = codec.addend_bytes(out.count, binding_.dtype);
-    codec.decode_addends(in.first(bytes), binding_.dtype, occasion(0).at(position), shared.slice(at, n),
-                         transport_.size(), out, Into::overwrite,
-                         step.average ? 1.0 / transport_.size() : 1.0);
+    codec.decode_addends(in.first(bytes), binding_.dtype, occasion(0).at(position), numbers,
+                         transport_.size(), out, step.average ? 1.0 / transport_.size() : 1.0);
     in = in.subspan(bytes);
-    at += n;
+    at += numbers.count;
   }
 }
 

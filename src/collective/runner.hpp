@@ -138,11 +138,8 @@ class Runner {
     return {.call = binding_.call, .stream = 2 * static_cast<std::uint32_t>(transport_.rank()) + phase};
   }
   PieceCoder coder(std::uint32_t phase) const { return {*binding_.codec, binding_.dtype, occasion(phase)}; }
-  // Of a piece whose addends are to be added, the larger the worse: some value cannot be encoded; a rank has
-  // failed.
-  enum class Fate : std::uint8_t { well, flagged, failed };
   View shared_numbers(std::uint32_t message) const noexcept;
-  static Fate fate_of(const View& shared);
+  static bool is_flagged_by_any(const View& shared);
   void measure(const Step& step);
   void encode_addends(const Step& step);
   void decode_addends(const Step& step, StepResult& result) const;

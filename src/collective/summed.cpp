@@ -10,14 +10,14 @@
 //
 // Steps, for each of ceil(n / segment) segments: a measurement, a reduction, an encoding, a reduction, a
 // decoding. Bytes a rank: the MPI library's affair; no algorithm sends less than 2 (P - 1) / P (a(n) + s(n)),
-// of a(n) bytes of addends and s(n) of shared numbers, and one more of these a segment, which tells how the
-// segment does. Determinism: sums of integers are the same in any order, so sum8 and sum4 give the same bits
-// on all ranks, and again on every run; randomk adds floating-point numbers in the MPI library's order.
-// Segments change nothing but that order.
+// of a(n) bytes of addends and s(n) of shared numbers, and one more of these a segment, which tells whether
+// it is flagged. Determinism: sums of integers are the same in any order, so sum8 and sum4 give the same bits
+// on all ranks, and again on every run; randomk adds floating-point numbers in the MPI library's order, which
+// segments may change.
 //
-// A piece that any rank has flagged is not encoded, and goes again exactly, by the two phases. Where a rank
-// fails, all know it before they add. A reduction takes no checksums: what the network does to it unseen,
-// nobody finds. A sum of finite values beyond the type's range is infinite, as it is for MPI.
+// A piece that any rank has flagged is not encoded, and goes again exactly, by the two phases. A reduction
+// takes no checksums: what the network does to it unseen, nobody finds. A sum of finite values beyond the
+// type's range is infinite, as it is for MPI.
 #include <algorithm>
 
 #include "codec/summable.hpp"
@@ -31,8 +31,7 @@ constexpr std::size_t kWindow = 4;  // segments under way at once; their scratch
 class Builder {
  public:
   explicit Builder(const Problem& problem) : problem_(problem), codec_(*problem.codec->summable()) {
-    const std::size_t block = problem.codec->traits().block;
-    const std::size_t most = std::max(block, problem.segment_bytes / size_of(problem.dtype) / block * block);
+    const std::size_t most = segment_elements(problem);
     for (std::size_t at = 0; at < problem.count; at += most) {
       segments_.push_back({.range = {at, std::min(most, problem.count - at)}});
       make_room_for(segments_.back().range);
@@ -60,7 +59,7 @@ class Builder {
   };
 
   void make_room_for(const Range& range) {
-    std::size_t numbers = 1;  // and how the segment does
+    std::size_t numbers = 1;  // and whether the segment is flagged
     std::size_t bytes = 0;
     const auto count = [&](std::size_t, const Range& own) {
       numbers += codec_.shared_count(own.count);
@@ -101,11 +100,12 @@ class Builder {
                                                  .shared = segment.shared,
                                                  .elements = segment.range},
                                                 {{segment.last}});
-    segment.last = schedule_.add(
-        {.verb = Verb::all_reduce,
-         .message = segment.addends,
-         .reduction = codec_.addend() == Addend::int8 ? Reduction::sum_int8 : sum_of(problem_.dtype)},
-        {{encoded}});
+    segment.last =
+        schedule_.add({.verb = Verb::all_reduce,
+                       .message = segment.addends,
+                       .reduction = codec_.addend() == Addend::int8 ? Reduction::sum_int8
+                                                                    : sum_of(accumulator_of(problem_.dtype))},
+                      {{encoded}});
   }
 
   void decode(std::size_t k) {

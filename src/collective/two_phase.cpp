@@ -223,6 +223,11 @@ std::size_t piece_elements(const Problem& problem) {
   return std::max(block, wanted / block * block);
 }
 
+std::size_t segment_elements(const Problem& problem) {
+  const std::size_t block = problem.codec->traits().block;
+  return std::max(block, problem.segment_bytes / size_of(problem.dtype) / block * block);
+}
+
 std::vector<Range> two_phase_chunks(const Problem& problem) {
   return deal_chunks(problem.count, problem.codec->traits().block, problem.ranks);
 }

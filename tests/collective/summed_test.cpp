@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -286,6 +288,61 @@ TEST(Summed, ResidualsStayWithinHalfAStep) {
     double want = 0;
     for (const Row& row : inputs) want += row[i] / 4;
     ASSERT_NEAR(mean[i], want, half / kCalls) << "element " << i;
+  }
+}
+
+/// A codec from outside the library that says of itself what it cannot be.
+class Boaster final : public Codec {
+ public:
+  Boaster() : Codec("boaster", "boaster", {.summable = true}) {}
+
+ private:
+  bool do_supports(DType) const noexcept override { return true; }
+  std::size_t do_max_bytes(std::size_t count, DType dtype) const override { return count * size_of(dtype); }
+  std::optional<std::size_t> do_encode(ConstView, DType, const Occasion&,
+                                       std::span<std::byte>) const override {
+    return 0;
+  }
+  void do_decode(std::span<const std::byte>, DType, View, Into, double) const override {}
+};
+
+TEST(Summed, OnlyForTheLibrarysOwn) {
+  const Boaster codec;
+  EXPECT_EQ(algorithm_for(codec, 2).name, "two_phase");
+  const Problem problem{.ranks = 2, .count = 10, .codec = &codec};
+  EXPECT_THROW(check_pair(find_algorithm("summed"), problem), Error);
+}
+
+/// On more ranks than sums have room for, residuals of summed go on with two_phase, and back: nothing is
+/// lost.
+TEST(Summed, ResidualsGoToTheAlgorithmOfOtherNumbersOfRanks) {
+  for (const auto& [from, to] : {std::pair("summed", "two_phase"), std::pair("two_phase", "summed")}) {
+    const std::size_t count = 500;
+    Rig before({.ranks = 4, .count = count, .codec = "sum4:block=64", .algorithm = from});
+    const auto inputs = normal_inputs(before, 3);
+    before.call(inputs);
+    std::vector<std::vector<std::byte>> saves;
+    std::vector<double> owed(count);
+    const auto workers = before.workers();
+    const auto servers = before.servers();
+    const auto chunks = before.chunks();
+    for (std::size_t r = 0; r < 4; ++r) {
+      saves.push_back(before.feedback(static_cast<int>(r)).save());
+      for (std::size_t i = 0; i < count; ++i) owed[i] += workers[r][i] / 4;
+      for (std::size_t k = 0; k < servers[r].size(); ++k) owed[chunks[r].offset + k] += servers[r][k];
+    }
+    Rig after({.ranks = 3, .count = count, .codec = "sum4:block=64", .algorithm = to});
+    for (int r = 0; r < 3; ++r) after.feedback(r).load(std::span<const std::vector<std::byte>>(saves));
+    const auto result = after.call(Rig::Matrix(3, Row(count)));
+    ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
+    const auto left = after.workers();
+    const auto kept = after.servers();
+    std::vector<double> all = result.out[0].doubles();
+    for (std::size_t r = 0; r < 3; ++r) {
+      for (std::size_t i = 0; i < count; ++i) all[i] += left[r][i] / 3;
+      for (std::size_t k = 0; k < kept[r].size(); ++k) all[after.chunks()[r].offset + k] += kept[r][k];
+    }
+    for (std::size_t i = 0; i < count; ++i) ASSERT_NEAR(all[i], owed[i], 1e-5) << from << " " << i;
   }
 }
 

@@ -4,9 +4,12 @@
 // written beside them.
 //
 // Input: codec (1), dtype (1), what to do (1), factor (4), elements (2), bytes.
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "codec/message.hpp"
+#include "codec/summable.hpp"
 #include "fuzz/fuzz.hpp"
 #include "support/tensor.hpp"
 
@@ -14,6 +17,23 @@ namespace terse::fuzz {
 namespace {
 
 enum : std::uint8_t { kHeaderGiven = 1, kAdd = 2, kIntoSum = 4, kUndo = 8, kStream = 16 };
+
+// Sums of addends and shared numbers may be any bytes.
+void add_up(const SummableCodec& codec, DType dtype, std::size_t count, const Bytes& bytes) {
+  Bytes addends(codec.addend_bytes(count, dtype));
+  std::copy_n(bytes.begin(), std::min(bytes.size(), addends.size()), addends.begin());
+  test::Tensor shared(codec.shared_count(count), accumulator_of(dtype));
+  const std::size_t numbers = std::min(bytes.size(), shared.bytes().size());
+  if (numbers != 0) std::memcpy(shared.view().data, bytes.data(), numbers);
+  const int parties = static_cast<int>(std::min<std::size_t>(1 + count % 8, codec.most_parties()));
+  test::Tensor first(count, dtype);
+  test::Tensor second(count, dtype);
+  for (test::Tensor* out : {&first, &second}) {
+    codec.decode_addends(addends, dtype, {.position = count}, shared.view(), parties, out->view(), 0.5);
+  }
+  require(first.guards_intact(), "nothing is written beside the output");
+  require(first.same_bits(second), "the same numbers each time");
+}
 
 }  // namespace
 
@@ -40,6 +60,7 @@ void fuzz_decode(std::span<const std::byte> bytes) {
     require(residual.guards_intact(), "nothing is written beside the residual");
     return;
   }
+  if (codec->summable() != nullptr && count != 0) add_up(*codec->summable(), dtype, count, message);
   test::Tensor first(std::vector<double>(count, 1.5), into, what >> 5);
   test::Tensor second = first;
   const auto decode = [&](test::Tensor& out) {

@@ -12,6 +12,7 @@
 #include <terse/communicator.hpp>
 #include <vector>
 
+#include "codec/summable.hpp"
 #include "support/mpi_ranks.hpp"
 
 namespace {
@@ -48,14 +49,20 @@ std::size_t taken_by(Work&& work) {
   return taken - before;
 }
 
+bool adds(const Codec& codec, int ranks) {
+  return codec.summable() != nullptr && static_cast<std::size_t>(ranks) <= codec.summable()->most_parties();
+}
+
 TEST(Allocations, NoneAfterTheFirstCalls) {
   Communicator world(MPI_COMM_WORLD);
-  for (const char* spec : {"onebit:block=1024,scale=l1", "cast:bf16", "identity", "topk:ratio=0.01",
-                           "threshold:ratio=0.01", "topk:ratio=0.05,block=256", "randomk:ratio=0.05"}) {
-    for (const char* algorithm : {"two_phase", "gather", "exact", "auto"}) {
+  for (const char* spec :
+       {"onebit:block=1024,scale=l1", "cast:bf16", "identity", "topk:ratio=0.01", "threshold:ratio=0.01",
+        "topk:ratio=0.05,block=256", "randomk:ratio=0.05", "sum8", "sum4:block=64", "hadamard+onebit"}) {
+    for (const char* algorithm : {"two_phase", "gather", "summed", "exact", "auto"}) {
       for (const Check check : {Check::call, Check::payload}) {
         if (std::string(algorithm) == "auto" && (spec[0] != 'o' || check == Check::payload)) continue;
         if (std::string(algorithm) == "two_phase" && make_codec(spec)->traits().whole) continue;
+        if (std::string(algorithm) == "summed" && !adds(*make_codec(spec), world.size())) continue;
         SCOPED_TRACE(std::string(spec) + " " + algorithm);
         std::vector<float> data(30000, 1.0f);
         std::vector<float> other(3000, 1.0f);

@@ -84,6 +84,11 @@ struct Subject {
       : setting(s), options(std::move(o)), feedback(s.residual), shadow(s) {
     if (setting.feedback) options.feedback = &feedback;
   }
+  /// Whether its calls begin with an agreement: those are counted.
+  bool is_agreed_upon() const {
+    const bool small = setting.count * size_of(setting.dtype) < *options.min_bytes;
+    return !small || *options.check != Check::call;
+  }
   bool lossy() const { return shadow.algorithm().compresses && !shadow.codec()->traits().lossless; }
 };
 
@@ -244,13 +249,16 @@ std::uint64_t run_episode(const Arguments& arguments, std::uint64_t episode, Wat
     std::vector<std::unique_ptr<Subject>> subjects;
     for (std::size_t n = 1 + random.below(4); n != 0; --n)
       subjects.push_back(random_subject(random, world.size()));
+    std::uint64_t agreed = 0;
     for (std::size_t call = 0; call < calls; ++call) {
       Subject& subject = *random.of(subjects);
       where = place_of(arguments, episode,
                        "call " + std::to_string(call) + " of group " + std::to_string(g) + ", " +
                            text_of(subject.setting) + ", algorithm=" + subject.options.algorithm);
       watchdog.now_at(where);
+      subject.shadow.set_call(agreed);
       one_call(world, part.get(), subject, random);
+      if (subject.is_agreed_upon()) ++agreed;
     }
   }
   return made;

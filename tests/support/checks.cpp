@@ -60,7 +60,7 @@ void expect_as_rounding(const Rig& rig, const Rig::Matrix& inputs, const Rig::Re
   const Rig::Matrix workers = rig.workers();
   for (std::size_t r = 0; r < inputs.size(); ++r) {
     const auto v = s.feedback ? add_in(accumulator, inputs[r], workers_before[r]) : inputs[r];
-    const auto q = expected_decode(*rig.codec(), v, s.dtype).values;
+    const auto q = expected_decode(*rig.codec(), v, s.dtype, {.call = s.call}).values;
     for (std::size_t i = 0; i < s.count; ++i) {
       u[i] += q[i] / s.ranks;
       if (!s.feedback) continue;
@@ -118,7 +118,7 @@ void expect_as_reference(const Rig& rig, const Rig::Matrix& inputs, const Rig::R
   std::vector<double> sum(s.count);
   for (std::size_t r = 0; r < inputs.size(); ++r) {
     const auto v = s.feedback ? add_in(accumulator, inputs[r], workers_before[r]) : inputs[r];
-    const Expected q = expected_decode(*rig.codec(), v, s.dtype);
+    const Expected q = expected_decode(*rig.codec(), v, s.dtype, {.call = s.call});
     sum = add_in(accumulator, sum, q.values);
     for (std::size_t i = 0; i < s.count && s.feedback; ++i) {
       ASSERT_EQ(q.slack[i], 0.0) << "the reference is not exact";
@@ -132,7 +132,8 @@ void expect_as_reference(const Rig& rig, const Rig::Matrix& inputs, const Rig::R
     std::vector<double> u(sum.begin() + static_cast<std::ptrdiff_t>(chunks[r].offset),
                           sum.begin() + static_cast<std::ptrdiff_t>(chunks[r].end()));
     if (s.feedback) u = add_in(accumulator, u, servers_before[r]);
-    const auto q = expected_decode(*rig.codec(), u, s.dtype, {.position = chunks[r].offset}).values;
+    const auto q =
+        expected_decode(*rig.codec(), u, s.dtype, {.call = s.call, .position = chunks[r].offset}).values;
     for (std::size_t k = 0; k < u.size(); ++k) {
       const double held = round_to(round_to(q[k] * factor, accumulator), s.dtype);
       ASSERT_EQ(result.out[0][chunks[r].offset + k], held) << "element " << chunks[r].offset + k;
@@ -185,8 +186,7 @@ void expect_nothing_lost(const Rig& rig, const Rig::Matrix& inputs, const Rig::R
       size += std::abs(out) + std::abs(server);
       // sums that nobody keeps a residual for are rounded to the tensor's type, f16's to its subnormal ones
       const double least = s.dtype == DType::f16 ? 0x1p-25 : 0;
-      const double sums = sums_floats(rig) ? (s.ranks + 1) * size : std::abs(out);
-      const double lost = rig.owns() ? 0 : 1.01 * unit_roundoff(s.dtype) * sums + least;
+      const double lost = rig.owns() ? 0 : 1.01 * unit_roundoff(s.dtype) * std::abs(out) + least;
       const double slack =
           (4 + s.ranks) * unit_roundoff(accumulator_of(s.dtype)) * size + residual_roundoff(s) * kept + lost;
       ASSERT_LE(std::abs(left - right), slack) << "element " << i << ": " << left << " and " << right;
@@ -270,7 +270,8 @@ void expect_as_gather(const Rig& rig, const Rig::Matrix& inputs, const Rig::Resu
   for (std::size_t r = 0; r < inputs.size(); ++r) {
     auto v = s.feedback ? add_in(accumulator, inputs[r], workers_before[r]) : inputs[r];
     for (std::size_t i = 0; i < s.count; ++i) v[i] = within(skip, i) ? 0 : v[i];
-    const Expected q = expected_decode(*rig.codec(), v, s.dtype);
+    const DType sent = sums_floats(rig) ? accumulator : s.dtype;
+    const Expected q = expected_decode(*rig.codec(), v, sent, {.call = s.call});
     for (std::size_t i = 0; i < s.count; ++i) {
       if (within(skip, i)) continue;
       sum[i] = round_to(sum[i] + q.values[i], accumulator);
@@ -292,12 +293,10 @@ void expect_as_gather(const Rig& rig, const Rig::Matrix& inputs, const Rig::Resu
   for (std::size_t i = 0; i < s.count; ++i) {
     if (within(skip, i)) continue;
     const double want = round_to(round_to(sum[i] / parties, accumulator), s.dtype);
-    if (slack[i] == 0 && !sums_floats(rig)) {
+    if (slack[i] == 0 && !sums_floats(rig)) {  // what MPI adds, it adds in any order
       ASSERT_EQ(result.out[0][i], want) << "element " << i;
     } else {
-      // what MPI adds, it adds in any order, and in the tensor's type
-      const double sums = unit_roundoff(sums_floats(rig) ? s.dtype : accumulator);
-      const double rounding = (s.ranks + 1) * sums * size[i] / parties +
+      const double rounding = (s.ranks + 1) * unit_roundoff(accumulator) * size[i] / parties +
                               2.1 * unit_roundoff(s.dtype) * (std::abs(want) + slack[i] / parties);
       ASSERT_NEAR(result.out[0][i], want, slack[i] / parties + rounding) << "element " << i;
     }
@@ -409,8 +408,10 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
         const bool floats = sums_floats(rig);  // and where they are
         const std::size_t blocks = (piece.count + traits.block - 1) / traits.block;
         const std::size_t numbers = floats ? 0 : scale_of(s) * blocks;
-        const std::size_t behind = floats ? 16 : numbers;
-        formula += reduced(numbers + scale_of(s)) + reduced(message(piece.count) - 16 - trailer - behind);
+        const std::size_t payload = message(piece.count) - 16 - trailer;
+        const std::size_t addends =
+            floats ? (payload - 16) / size_of(s.dtype) * scale_of(s) : payload - numbers;
+        formula += reduced(numbers + scale_of(s)) + reduced(addends);
         continue;
       }
       const bool mine = !rig.owns() || (piece.offset >= own.offset && piece.offset < own.end());

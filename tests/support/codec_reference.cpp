@@ -132,7 +132,8 @@ void apply_hadamard(std::vector<double>& values, DType accumulator, std::size_t 
 
 void change_signs(std::vector<double>& values, std::size_t block, std::uint32_t seed) {
   for (std::size_t i = 0; i < values.size(); ++i) {
-    if (random_word(seed, {0, 0xffffffffu, i % block}) >> 31 != 0) values[i] = -values[i];
+    const std::uint32_t word = random_words(seed, {.stream = 0xffffffffu}, i % block / 4)[i % 4];
+    if (word >> 31 != 0) values[i] = -values[i];
   }
 }
 

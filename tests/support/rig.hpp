@@ -55,6 +55,7 @@ struct Setting {
   bool checksum = false;
   std::size_t offset = 0;  ///< elements that the tensors lie off their boundary
   Style style = Style::blocking;
+  std::uint64_t call = 0;  ///< how many came before, of the next one's engine
 };
 std::string text_of(const Setting& setting);
 
@@ -90,6 +91,7 @@ class Rig {
   Result empty_result() const;
 
   const Setting& setting() const { return setting_; }
+  void set_call(std::uint64_t call) { setting_.call = call; }
   const std::shared_ptr<const Codec>& codec() const { return codec_; }
   const Algorithm& algorithm() const { return find_algorithm(setting_.algorithm); }
   Problem problem(int rank) const;
