@@ -318,8 +318,9 @@ Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
                                    (aware == CudaAware::automatic && transport.takes_device_memory()));
   if (!call.failure) note([&] { check_pair(transport, call); });
   call.models_segments = call.segment_bytes == kAutoSegment;
-  if (call.models_segments) {
-    call.segment_bytes = model_segment_bytes(call.bytes(), transport.size(), Memory::host);
+  if (call.models_segments && call.codec) {
+    call.segment_bytes =
+        model_segment_bytes(*call.codec, call.count(), call.dtype(), transport.size(), Memory::host);
   }
 
   // What follows depends only on what all ranks have in common: the tensor, the options, earlier calls.

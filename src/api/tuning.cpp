@@ -77,7 +77,8 @@ Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffer
   Call compressed = call;
   compressed.tensors = {};
   if (call.models_segments) {
-    compressed.segment_bytes = model_segment_bytes(bytes, engine.transport().size(), Memory::host);
+    compressed.segment_bytes = model_segment_bytes(*call.codec, bytes / size_of(call.dtype()), call.dtype(),
+                                                   engine.transport().size(), Memory::host);
   }
   const Memory memory = call.device < 0 ? Memory::host : Memory::cuda;
   compressed.out = {buffers.out(), bytes / size_of(call.dtype()), call.dtype(), memory};

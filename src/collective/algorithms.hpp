@@ -74,9 +74,9 @@ std::size_t deepspeed_padded(std::size_t count, int ranks);
 std::vector<Range> deepspeed_chunks(const Problem& problem);
 Schedule build_deepspeed(const Problem& problem);
 
-/// The segments with which the two phases are expected to take least time, for a tensor of some bytes, where
-/// all ranks have it in such memory.
-std::size_t model_segment_bytes(std::size_t bytes, int ranks, Memory memory);
+/// The segments with which the two phases are expected to take least time, for a tensor of `count` elements
+/// that a codec encodes, where all ranks have it in such memory.
+std::size_t model_segment_bytes(const Codec& codec, std::size_t count, DType dtype, int ranks, Memory memory);
 
 /// Elements of a piece, of which each rank has one in a segment of that many bytes.
 std::size_t piece_elements(const Problem& problem);

@@ -325,7 +325,8 @@ void Execution::prepare() {
   begin(schedule);
   if (on_device && compresses && call_.models_segments && (call_.agree || transport_.size() == 1)) {
     Problem longer = problem;
-    longer.segment_bytes = model_segment_bytes(call_.bytes(), transport_.size(), Memory::cuda);
+    longer.segment_bytes =
+        model_segment_bytes(*call_.codec, call_.count(), call_.dtype(), transport_.size(), Memory::cuda);
     // nothing that is needed from here on is more than the two have asked for
     begin(schedules_.schedule_for(*call_.algorithm, longer));
     if (transport_.size() > 1) otherwise_ = std::move(schedule);

@@ -240,15 +240,19 @@ Schedule build_two_phase(const Problem& problem) {
 }
 
 // A segment costs some time whatever its size, and the first and the last segment are not hidden behind
-// others: n / s * each + s * byte is least at s = sqrt(n * each / byte). Both costs are what a core of a few
-// years ago takes, messages by TCP, or a GPU, where kernels and copies wait for the host and for each other;
-// the root makes little of a wrong one.
-std::size_t model_segment_bytes(std::size_t bytes, int ranks, Memory memory) {
+// others: n / s * each + s * byte is least at s = sqrt(n * each / byte). The costs are what a core of a few
+// years ago takes, messages by TCP at 8 Gbit/s, or a GPU, where kernels and copies wait for the host and for
+// each other; the root makes little of a wrong one.
+std::size_t model_segment_bytes(const Codec& codec, std::size_t count, DType dtype, int ranks,
+                                Memory memory) {
+  constexpr std::size_t kUnit = 4096;
+  if (count == 0) return kUnit;
+  const auto bytes = static_cast<double>(count * size_of(dtype));
+  const double share = static_cast<double>(codec.max_bytes(count, dtype)) / bytes;
   const bool on_host = memory == Memory::host;
   const double each_ns = on_host ? 15e3 + 30e3 * (ranks - 1) : 100e3 * ranks;  // steps and messages
-  const double byte_ns = on_host ? 0.4 : 0.01;                                 // to encode, reduce and decode
-  const double best = std::sqrt(static_cast<double>(bytes) * each_ns / byte_ns);
-  constexpr std::size_t kUnit = 4096;
+  const double byte_ns = on_host ? 0.4 + share : 0.01;  // to encode, reduce and decode; and to send
+  const double best = std::sqrt(bytes * each_ns / byte_ns);
   return std::max(kUnit, static_cast<std::size_t>(best) / kUnit * kUnit);
 }
 
