@@ -8,8 +8,8 @@
 //
 // Addends are bytes in two's complement, of each block its codes, of whole groups of 64. sum8: byte k of a
 // group is code k. sum4: byte k of 32 is code k + 16 * code 32 + k, and so is a sum of such bytes, from which
-// the lower sum, its last four bits, is taken off for the upper one. Sums stay within -119 to 119: an MPI
-// library may saturate (Open MPI 4.1 does) or wrap around.
+// the lower sum, its last four bits, is taken off for the upper one. Sums of bytes stay within -119 to 119
+// there, and within -127 to 127 of sum8: beyond that MPI libraries differ (Open MPI 4.1 saturates).
 //
 // Payload of a message by itself, for each block: the largest magnitude, of the tensor's accumulator; then
 // its addends, with P = 1.
