@@ -84,9 +84,11 @@ testing::AssertionResult is_error(const std::string& text, const std::string& co
 
 AllreduceOptions compressing(CodecChoice codec, Feedback* feedback, Op op) {
   AllreduceOptions options;
-  const auto made = codec.codec() ? codec.codec() : make_codec(codec.spec());
+  // a spec may be one that cannot be made
+  options.algorithm = codec.codec() ? std::string(algorithm_for(*codec.codec(), world_size()).name)
+                      : codec.spec() == "onebit:deepspeed" ? "deepspeed"
+                                                           : "two_phase";
   options.codec = std::move(codec);
-  options.algorithm = algorithm_for(*made, world_size()).name;
   options.op = op;
   options.feedback = feedback;
   options.min_bytes = 0;
