@@ -74,7 +74,7 @@ constexpr std::array<Row, 9> kRows = {{
      [](const AllreduceOptions& o) { return o.min_bytes == kAutoBytes ? "auto" : text_of(o.min_bytes); }},
     {{"segment_bytes", "auto",
       "bytes of elements in one segment of the pipeline, over all ranks: auto, or bytes such as 4M; results "
-      "do not depend on it"},
+      "do not depend on it, but for the last bits of randomk by summed"},
      [](AllreduceOptions& o, std::string_view v) {
        const std::size_t bytes = v == "auto" ? kAutoSegment : parse_bytes("segment_bytes", v);
        if (bytes == 0) refuse("segment_bytes", v, "use auto, or at least 1");
