@@ -18,25 +18,25 @@ HWY_BEFORE_NAMESPACE();
 namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
 
-// Lanes that are whole numbers from 0 to 255, as bytes.
-template <class D>
-HWY_INLINE void store_codes(D, hwy::HWY_NAMESPACE::Vec<D> v, std::uint8_t* p) {
+// Lanes that are whole numbers of a byte, signed or not, as bytes.
+template <class D, class Byte>
+HWY_INLINE void store_codes(D, hwy::HWY_NAMESPACE::Vec<D> v, Byte* p) {
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::Rebind<std::int32_t, D> i32;
-  const hn::Rebind<std::uint8_t, D> u8;
+  const hn::Rebind<Byte, D> bytes;
   if constexpr (sizeof(hn::TFromD<D>) == 4) {
-    hn::StoreU(hn::DemoteTo(u8, hn::ConvertTo(i32, v)), u8, p);
+    hn::StoreU(hn::DemoteTo(bytes, hn::ConvertTo(i32, v)), bytes, p);
   } else {
-    hn::StoreU(hn::DemoteTo(u8, hn::DemoteTo(i32, v)), u8, p);
+    hn::StoreU(hn::DemoteTo(bytes, hn::DemoteTo(i32, v)), bytes, p);
   }
 }
 
-template <class D>
-HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_codes(D d, const std::uint8_t* p) {
+template <class D, class Byte>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_codes(D d, const Byte* p) {
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::Rebind<std::int32_t, D> i32;
-  const hn::Rebind<std::uint8_t, D> u8;
-  const auto codes = hn::PromoteTo(i32, hn::LoadU(u8, p));
+  const hn::Rebind<Byte, D> bytes;
+  const auto codes = hn::PromoteTo(i32, hn::LoadU(bytes, p));
   if constexpr (sizeof(hn::TFromD<D>) == 4) {
     return hn::ConvertTo(d, codes);
   } else {

@@ -133,11 +133,6 @@ class Randomk final : public Sparse, public SummableCodec {
     return count == 0 ? 0 : kept_among(count) * size_of(as) + kOccasionBytes;
   }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
-                                       std::span<std::byte> payload) const override {
-    return do_encode_feedback(values, {}, as, 1.0, occasion, payload);
-  }
-
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
                                                 const Occasion& occasion,
                                                 std::span<std::byte> payload) const override {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <limits>
 #include <terse/types.hpp>
 #include <type_traits>
 
@@ -55,6 +56,29 @@ struct Summands {
     if constexpr (kFeedback) __builtin_prefetch(e + i, 0, kSecondLevel);
   }
 };
+
+// The largest magnitude; NaN where a value is not finite. Of whole groups, which have an even number of
+// vectors.
+template <class A, bool kFeedback>
+HWY_INLINE A largest_of(const Summands<A, kFeedback>& v, std::size_t n) {
+  const Lanes64<A> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const std::size_t second = lanes == 64 ? 0 : lanes;  // twice the same, if a group is one vector
+  auto most0 = hn::Zero(d);
+  auto most1 = most0;
+  auto bad0 = most0;  // stay zero unless some value times zero is NaN
+  auto bad1 = most0;
+  for (std::size_t i = 0; i < n; i += lanes + second) {
+    const auto x = v.load(i);
+    const auto y = v.load(i + second);
+    most0 = hn::Max(most0, hn::Abs(x));
+    most1 = hn::Max(most1, hn::Abs(y));
+    bad0 = hn::Or(bad0, hn::Mul(x, hn::Zero(d)));
+    bad1 = hn::Or(bad1, hn::Mul(y, hn::Zero(d)));
+  }
+  if (!hn::AllTrue(d, hn::Eq(hn::Or(bad0, bad1), hn::Zero(d)))) return std::numeric_limits<A>::quiet_NaN();
+  return hn::GetLane(hn::MaxOfLanes(d, hn::Max(most0, most1)));
+}
 
 // Calls run(summands) for values of type float or double, and their residual or null.
 template <class Run>

@@ -278,6 +278,13 @@ class Sparse : public Codec {
 
  private:
   bool do_supports(DType dtype) const noexcept override;
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
+                                       std::span<std::byte> payload) const override {
+    return do_encode_feedback(values, {}, as, 1.0, occasion, payload);
+  }
+  std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
+                                                const Occasion& occasion,
+                                                std::span<std::byte> payload) const override = 0;
   std::optional<std::size_t> encode_values(View kept, DType as, const Occasion& occasion,
                                            std::span<std::byte> out, DType values, double factor,
                                            View received) const;

@@ -2,7 +2,6 @@
 #include "codec/sum_kernels.hpp"
 
 #include <algorithm>
-#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/sum_kernels.cpp"
@@ -14,52 +13,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace terse::inline v0_1 {
 namespace HWY_NAMESPACE {
-
-template <class A, bool kFeedback>
-double largest_of(const Summands<A, kFeedback>& v, std::size_t n) {
-  const Lanes64<A> d;
-  const std::size_t lanes = hn::Lanes(d);
-  const std::size_t second = lanes == kBlockGroup ? 0 : lanes;  // twice the same, if a group is one vector
-  auto most0 = hn::Zero(d);
-  auto most1 = most0;
-  auto bad0 = most0;  // stay zero unless some value times zero is NaN
-  auto bad1 = most0;
-  for (std::size_t i = 0; i < n; i += lanes + second) {
-    const auto x = v.load(i);
-    const auto y = v.load(i + second);
-    most0 = hn::Max(most0, hn::Abs(x));
-    most1 = hn::Max(most1, hn::Abs(y));
-    bad0 = hn::Or(bad0, hn::Mul(x, hn::Zero(d)));
-    bad1 = hn::Or(bad1, hn::Mul(y, hn::Zero(d)));
-  }
-  if (!hn::AllTrue(d, hn::Eq(hn::Or(bad0, bad1), hn::Zero(d))))
-    return std::numeric_limits<double>::quiet_NaN();
-  return static_cast<double>(hn::GetLane(hn::MaxOfLanes(d, hn::Max(most0, most1))));
-}
-
-// Lanes that are whole numbers from -128 to 127, as bytes, and back.
-template <class D>
-HWY_INLINE void store_signed(D, hn::Vec<D> v, std::int8_t* p) {
-  const hn::Rebind<std::int32_t, D> i32;
-  const hn::Rebind<std::int8_t, D> i8;
-  if constexpr (sizeof(hn::TFromD<D>) == 4) {
-    hn::StoreU(hn::DemoteTo(i8, hn::ConvertTo(i32, v)), i8, p);
-  } else {
-    hn::StoreU(hn::DemoteTo(i8, hn::DemoteTo(i32, v)), i8, p);
-  }
-}
-
-template <class D>
-HWY_INLINE hn::Vec<D> load_signed(D d, const std::int8_t* p) {
-  const hn::Rebind<std::int32_t, D> i32;
-  const hn::Rebind<std::int8_t, D> i8;
-  const auto codes = hn::PromoteTo(i32, hn::LoadU(i8, p));
-  if constexpr (sizeof(hn::TFromD<D>) == 4) {
-    return hn::ConvertTo(d, codes);
-  } else {
-    return hn::PromoteTo(d, codes);
-  }
-}
 
 // 64 codes as 32 bytes, and back: byte k is code k + 16 * code 32 + k, modulo 256.
 HWY_INLINE void pack_nibbles(const std::int8_t* codes, std::uint8_t* out) {
@@ -99,7 +52,7 @@ void encode_groups(const Summands<A, kFeedback>& v, std::size_t n, const SumGrid
       const auto q = hn::Round(hn::Min(hn::Max(hn::Mul(x, inverse), least), most));
       v.leave(hn::Sub(x, hn::Mul(q, step)), begin + i);
       v.ask_for(begin + i + n);
-      store_signed(d, q, codes + i);
+      store_codes(d, q, codes + i);
     }
     if constexpr (kNibbles) pack_nibbles(unpacked, reinterpret_cast<std::uint8_t*>(out));
     out += kBlockGroup / (kNibbles ? 2 : 1);
@@ -125,7 +78,7 @@ int decode_groups(const std::byte* in, const SumGrid& grid, A* out, std::size_t 
     }
     for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
       A* to = out + begin + i;
-      auto v = hn::Mul(load_signed(d, codes + i), by);
+      auto v = hn::Mul(load_codes(d, codes + i), by);
       if constexpr (kAdds) v = hn::Add(hn::LoadU(d, to), v);
       hn::StoreU(v, d, to);
     }
@@ -139,7 +92,7 @@ int decode_groups(const std::byte* in, const SumGrid& grid, A* out, std::size_t 
 double largest(ConstView values, const void* residual) {
   // it is only read
   return with_summands(values, const_cast<void*>(residual),
-                       [&](auto v) { return largest_of(v, values.count); });
+                       [&](auto v) { return static_cast<double>(largest_of(v, values.count)); });
 }
 
 void encode(ConstView values, void* residual, const SumGrid& grid, std::byte* out) {

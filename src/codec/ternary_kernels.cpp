@@ -66,21 +66,6 @@ HWY_INLINE A sum_of_large(const Summands<A, kFeedback>& v, std::size_t n, A leas
   return add_tree(sums);
 }
 
-// The largest |v|; NaN where one is.
-template <class A, bool kFeedback>
-HWY_INLINE A largest_of(const Summands<A, kFeedback>& v, std::size_t n) {
-  const Lanes64<A> d;
-  auto most = hn::Zero(d);
-  auto bad = hn::Zero(d);
-  for (std::size_t i = 0; i < n; i += hn::Lanes(d)) {
-    const auto x = v.load(i);
-    most = hn::Max(most, hn::Abs(x));
-    bad = hn::Or(bad, hn::Mul(x, hn::Zero(d)));
-  }
-  if (!hn::AllTrue(d, hn::Eq(bad, hn::Zero(d)))) return std::numeric_limits<A>::quiet_NaN();
-  return hn::GetLane(hn::MaxOfLanes(d, most));
-}
-
 template <class A>
 struct Threshold {
   A scale = 0;

@@ -53,11 +53,6 @@ class Threshold final : public Sparse {
     return number_bytes(most) + most_index_bytes(count, most) + value_bytes(most, as);
   }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
-                                       std::span<std::byte> payload) const override {
-    return do_encode_feedback(values, {}, as, 1.0, occasion, payload);
-  }
-
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
                                                 const Occasion& occasion,
                                                 std::span<std::byte> payload) const override {

@@ -108,11 +108,6 @@ class Topk final : public Sparse {
     return count / block_ * block_bytes(block_, as) + (rest == 0 ? 0 : block_bytes(rest, as));
   }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
-                                       std::span<std::byte> payload) const override {
-    return do_encode_feedback(values, {}, as, 1.0, occasion, payload);
-  }
-
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
                                                 const Occasion& occasion,
                                                 std::span<std::byte> payload) const override {

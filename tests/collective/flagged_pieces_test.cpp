@@ -22,14 +22,6 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 const double kNan = std::nan("");
 
-/// One call whose inputs hold `spots`; all that this file promises of it.
-void check_flagged_call(Rig& rig, Rig::Matrix inputs, const std::vector<Spot>& spots, std::uint64_t seed) {
-  for (const Spot& spot : spots) inputs[static_cast<std::size_t>(spot.rank)][spot.element] = spot.value;
-  const Before before(rig);
-  const auto result = rig.call(inputs, {.seed = seed});
-  expect_flagged_call(rig, before, inputs, result, spots);
-}
-
 /// A clean call, one with the spots, and a clean one.
 void check_sequence(const Setting& setting, const std::vector<Spot>& spots, std::uint64_t seed) {
   Rig rig(setting);

@@ -78,14 +78,6 @@ TEST(Gather, AnyCountAndRanks) {
   }
 }
 
-void check_flagged(Rig& rig, std::uint64_t seed, const std::vector<Spot>& spots) {
-  Rig::Matrix inputs = normal_inputs(rig, seed);
-  for (const Spot& spot : spots) inputs[static_cast<std::size_t>(spot.rank)][spot.element] = spot.value;
-  const Before before(rig);
-  expect_flagged_call(rig, before, inputs, rig.call(inputs, {.seed = seed}), spots);
-}
-
-/// A clean call, one with values that are not finite, and a clean one.
 TEST(Gather, PiecesThatAreNotFiniteGoExactly) {
   constexpr const char* kSpecs[] = {"onebit:block=64", "topk:ratio=0.1", "topk:ratio=0.1,block=64",
                                     "randomk:ratio=0.1,block=64"};
@@ -104,14 +96,7 @@ TEST(Gather, PiecesThatAreNotFiniteGoExactly) {
           s.style = style_of(turn);
           Rig rig(s);
           SCOPED_TRACE(text_of(s));
-          const int other = ranks - 1;
-          check_call(rig, normal_inputs(rig, turn));
-          if (HasFatalFailure()) return;
-          check_flagged(rig, turn + 1, {{0, 3, kNan}, {other, s.count - 1, -kInfinity}});
-          if (HasFatalFailure()) return;
-          check_flagged(rig, turn + 2, {{other, 300, kInfinity}, {0, 301, -kInfinity}});
-          if (HasFatalFailure()) return;
-          check_call(rig, normal_inputs(rig, turn + 3));
+          check_calls_around_flagged(rig, turn);
           if (HasFatalFailure()) return;
         }
       }

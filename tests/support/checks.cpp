@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -520,6 +521,24 @@ Rig::Result check_call(Rig& rig, const Rig::Matrix& inputs, const ThreadOptions&
   Rig::Result result = rig.call(inputs, options);
   expect_call(rig, before, inputs, result);
   return result;
+}
+
+void check_flagged_call(Rig& rig, Rig::Matrix inputs, const std::vector<Spot>& spots, std::uint64_t seed) {
+  for (const Spot& spot : spots) inputs[static_cast<std::size_t>(spot.rank)][spot.element] = spot.value;
+  const Before before(rig);
+  expect_flagged_call(rig, before, inputs, rig.call(inputs, {.seed = seed}), spots);
+}
+
+void check_calls_around_flagged(Rig& rig, std::uint64_t seed) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const int last = rig.setting().ranks - 1;
+  const std::size_t end = rig.setting().count - 1;
+  ASSERT_NO_FATAL_FAILURE(check_call(rig, normal_inputs(rig, seed)));
+  ASSERT_NO_FATAL_FAILURE(check_flagged_call(rig, normal_inputs(rig, seed + 1),
+                                             {{0, 3, std::nan("")}, {last, end, -infinity}}, seed + 1));
+  ASSERT_NO_FATAL_FAILURE(check_flagged_call(rig, normal_inputs(rig, seed + 2),
+                                             {{last, 300, infinity}, {0, 301, -infinity}}, seed + 2));
+  check_call(rig, normal_inputs(rig, seed + 3));
 }
 
 }  // namespace terse::test

@@ -62,5 +62,10 @@ void expect_flagged_call(const Rig& rig, const Before& before, const Rig::Matrix
 
 /// Makes a call and expects all that expect_call does.
 Rig::Result check_call(Rig& rig, const Rig::Matrix& inputs, const ThreadOptions& options = {});
+/// Makes one whose inputs hold `spots`, and expects all that expect_flagged_call does.
+void check_flagged_call(Rig& rig, Rig::Matrix inputs, const std::vector<Spot>& spots, std::uint64_t seed);
+/// A clean call, two with values that are not finite on the first and the last rank, and a clean one. Of more
+/// than 301 elements.
+void check_calls_around_flagged(Rig& rig, std::uint64_t seed);
 
 }  // namespace terse::test
