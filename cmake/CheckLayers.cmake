@@ -7,6 +7,9 @@ cmake_minimum_required(VERSION 3.21)
 set(rooms core codec transport collective api)
 set(outsiders c_api optim interpose tools)
 set(tools_see_outsiders interpose)  # terse run is the drop-in's front end
+# Single headers of core that an outsider may include all the same, since it would write the same again.
+set(c_api_sees_headers core/thread_memory.hpp)
+set(interpose_sees_headers core/floating_point.hpp)  # needs nothing of the library's, which hides its symbols
 set(core_sees core)
 set(codec_sees codec core)
 set(transport_sees transport core)
@@ -66,7 +69,7 @@ macro(check_include)
   elseif(target MATCHES "^([a-z_]+)/" AND CMAKE_MATCH_1 IN_LIST all_rooms AND NOT CMAKE_MATCH_1 STREQUAL room)
     set(seen ${CMAKE_MATCH_1})
     if(room IN_LIST outsiders)
-      if(NOT seen IN_LIST ${room}_see_outsiders)
+      if(NOT seen IN_LIST ${room}_see_outsiders AND NOT target IN_LIST ${room}_sees_headers)
         complain("${room} may include only include/terse, not ${seen}")
       endif()
     elseif(NOT seen IN_LIST sees_rooms)
