@@ -216,8 +216,10 @@ class TERSE_API Plan {
 /// One thread at a time per Communicator, different ones concurrently under MPI_THREAD_MULTIPLE.
 class TERSE_API Communicator {
  public:
-  /// Duplicates `comm` (collective over it): any intracommunicator of any size. `defaults` override the
-  /// environment. Errors: invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for MPI_COMM_NULL
+  /// Makes a communicator of its own of the ranks of `comm`, an intracommunicator of any size, by
+  /// MPI_Comm_create, which is collective over `comm`. That is the only operation on `comm`, now or later: no
+  /// message travels there, and no callback of its attributes runs. `defaults` override the environment.
+  /// Errors: invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for MPI_COMM_NULL
   /// or an intercommunicator; on all ranks alike, invalid_argument where an environment variable makes no
   /// sense on some rank, mismatch where ranks have different defaults or variables, and `defaults.failure`.
   explicit Communicator(MPI_Comm comm, const AllreduceOptions& defaults = {});
@@ -226,8 +228,8 @@ class TERSE_API Communicator {
   /// As free(), except after MPI_Finalize or while an exception unwinds: then it does not communicate.
   ~Communicator();
 
-  /// Waits for calls that are under way, whose requests keep what became of them, and gives the duplicate
-  /// back; where a call failed half way that is left to MPI_Finalize, since messages may be left in it.
+  /// Waits for calls that are under way, whose requests keep what became of them, and frees the communicator
+  /// of its own; where a call failed half way that is left to MPI_Finalize, since messages may be left in it.
   /// Collective.
   void free();
 

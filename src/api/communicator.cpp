@@ -161,9 +161,9 @@ std::string_view name(Outcome::Reason reason) noexcept {
 }
 
 std::span<const AlgorithmInfo> algorithms() noexcept {
-  static const std::vector<AlgorithmInfo> infos = [] {
-    std::vector<AlgorithmInfo> made;
-    for (const Algorithm& row : algorithm_table()) made.push_back({row.name, row.summary});
+  static const auto& infos = *[] {
+    auto* made = new std::vector<AlgorithmInfo>;  // for calls while the process exits, too
+    for (const Algorithm& row : algorithm_table()) made->push_back({row.name, row.summary});
     return made;
   }();
   return infos;
@@ -243,8 +243,9 @@ struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
   std::span<const CallTensor> listed(std::span<const FusedTensor> tensors);
 };
 
-// Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays.
-// Says why in the call's terms, since that too must be the same on all ranks.
+// Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays,
+// which it never does on one rank. Says why in the call's terms, since that too must be the same on all
+// ranks.
 bool CommunicatorState::compression_pays(Call& call) {
   const auto because = [&](bool pays, std::string_view why) {
     call.found = why;
@@ -336,7 +337,8 @@ Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
     be_exact(Outcome::Reason::asked);
   } else if (small) {
     be_exact(Outcome::Reason::small);
-  } else if (automatic && trials && !call.failure && !broken && !compression_pays(call)) {
+  } else if (automatic && (trials || transport.size() == 1) && !call.failure && !broken &&
+             !compression_pays(call)) {
     be_exact(Outcome::Reason::slower);
   } else if (lossless) {
     outcome = {.result = Outcome::Result::exact, .reason = Outcome::Reason::asked};

@@ -177,10 +177,10 @@ AllreduceOptions options_from_environment() {
 }
 
 const AllreduceOptions& default_options() {
-  static const AllreduceOptions defaults = [] {
-    AllreduceOptions made;
-    for (const Row& row : kRows) row.set(made, row.info.default_value);
-    made.op = Op::sum;
+  static const AllreduceOptions& defaults = *[] {
+    auto* made = new AllreduceOptions;  // for calls while the process exits, too
+    for (const Row& row : kRows) row.set(*made, row.info.default_value);
+    made->op = Op::sum;
     return made;
   }();
   return defaults;

@@ -8,6 +8,7 @@
 #include "codec/elements.hpp"
 #include "codec/spec.hpp"
 #include "core/scratch.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -42,8 +43,8 @@ std::optional<std::size_t> BlockCodec::do_encode(ConstView values, DType as, con
 std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View residual, DType as,
                                                           double factor, const Occasion& occasion,
                                                           std::span<std::byte> payload) const {
-  thread_local Scratch values_memory;
-  thread_local Scratch residual_memory;
+  auto& values_memory = kept_by_thread<Scratch>([] {});
+  auto& residual_memory = kept_by_thread<Scratch>([] {});
   const DType accumulator = accumulator_of(as);
   const bool feedback = residual.data != nullptr;
   // what receivers hold is not what is decoded, but rounded, or beyond the range
@@ -83,7 +84,7 @@ std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View
 
 void BlockCodec::do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                            double factor) const {
-  thread_local Scratch memory;
+  auto& memory = kept_by_thread<Scratch>([] {});
   const auto corrupt = [&] {
     throw Error(ErrorCode::corrupt_data,
                 "corrupt message for codec " + spec() + ": its payload is not one of it");

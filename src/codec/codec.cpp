@@ -10,7 +10,9 @@
 #include "codec/elements.hpp"
 #include "codec/message.hpp"
 #include "core/device.hpp"
+#include "core/floating_point.hpp"
 #include "core/scratch.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -83,7 +85,7 @@ int device_of(const Codec& codec, const std::byte* message, std::initializer_lis
 // Calls work(desk), and waits for what it has queued, whatever happens.
 template <class Work>
 auto at_desk(int device, Work&& work) {
-  thread_local std::unique_ptr<DeviceDesk> desk;
+  auto& desk = kept_by_thread<std::unique_ptr<DeviceDesk>>([] {});
   if (!desk || desk->queue.device() != device) desk = std::make_unique<DeviceDesk>(device);
   try {
     desk->header.reserve(device, kHeaderBytes);
@@ -155,11 +157,13 @@ Codec::Codec(std::string name, std::string spec, CodecTraits traits)
 Codec::~Codec() = default;
 
 std::size_t Codec::max_bytes(std::size_t count, DType dtype) const {
+  const DefaultFloatingPoint mode;
   return kHeaderBytes + (count == 0 ? 0 : do_max_bytes(count, dtype));
 }
 
 std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> out, DType as, double factor,
                           const Occasion& occasion) const {
+  const DefaultFloatingPoint mode;
   if (!supports(as)) {
     refuse(*this, ErrorCode::unsupported, "it cannot encode " + std::string(terse::name(as)));
   }
@@ -195,6 +199,7 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
 }
 
 void Codec::decode(std::span<const std::byte> message, View out, Into into, double factor) const {
+  const DefaultFloatingPoint mode;
   if (out.memory == Memory::cuda) return decode_on_device(*this, message, out, into, factor);
   open_message(*this, out.count, out.dtype, message).decode(*this, out, into, factor);
 }
@@ -224,6 +229,7 @@ void Contents::require_values(const Codec& codec) const {
 
 std::size_t Codec::part(std::span<const std::byte> message, std::size_t count, DType dtype, std::size_t first,
                         std::size_t n, std::span<std::byte> out) const {
+  const DefaultFloatingPoint mode;
   if (!traits_.parts) {
     refuse(*this, ErrorCode::unsupported, "its messages are not taken apart");
   }
@@ -252,6 +258,7 @@ std::size_t Codec::do_part(std::span<const std::byte>, DType, std::size_t, std::
 }
 
 void Codec::undo(std::span<const std::byte> message, ConstView values, View residual) const {
+  const DefaultFloatingPoint mode;
   if (residual.data == nullptr || residual.empty() || traits_.lossless) return;
   require_host(*this, values.memory);
   const Contents contents = open_message(*this, values.count, values.dtype, message);
@@ -281,7 +288,7 @@ std::size_t Codec::run_elements(std::size_t count) const noexcept {
 
 bool Codec::decode_as_received(std::span<const std::byte> payload, DType as, DType values, double factor,
                                View out) const {
-  thread_local Scratch memory;
+  auto& memory = kept_by_thread<Scratch>([] {});
   do_decode(payload, as, out, Into::overwrite, factor);
   if (values == as && factor == 1.0) return true;  // on its way to a sum, which is kept in out's type
   const View received = memory.view(out.count, as);
@@ -293,8 +300,8 @@ bool Codec::decode_as_received(std::span<const std::byte> payload, DType as, DTy
 
 void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView values, View residual,
                      double factor) const {
-  thread_local Scratch sum_memory;
-  thread_local Scratch values_memory;
+  auto& sum_memory = kept_by_thread<Scratch>([] {});
+  auto& values_memory = kept_by_thread<Scratch>([] {});
   const DType accumulator = accumulator_of(as);
   const std::size_t run = run_elements(values.count);
   for (std::size_t begin = 0; begin < values.count; begin += run) {
@@ -320,8 +327,8 @@ std::optional<std::size_t> Codec::do_encode_feedback(ConstView values, View resi
 
 std::optional<std::size_t> Codec::encode_runs(ConstView values, View residual, DType as, double factor,
                                               const Occasion& occasion, std::span<std::byte> payload) const {
-  thread_local Scratch sum_memory;
-  thread_local Scratch decoded_memory;
+  auto& sum_memory = kept_by_thread<Scratch>([] {});
+  auto& decoded_memory = kept_by_thread<Scratch>([] {});
   const bool feedback = residual.data != nullptr;
   const DType accumulator = accumulator_of(as);
   const std::size_t run = run_elements(values.count);

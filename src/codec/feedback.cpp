@@ -9,6 +9,7 @@
 #include "codec/elements.hpp"
 #include "codec/feedback_state.hpp"
 #include "core/bytes.hpp"
+#include "core/floating_point.hpp"
 #include "core/hash.hpp"
 
 namespace terse::inline v0_1 {
@@ -319,6 +320,7 @@ void Feedback::load(std::span<const std::byte> saved) {
 }
 
 void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) {
+  const DefaultFloatingPoint mode;
   require_idle(state());
   FeedbackState sum;
   sum.residual_type = residual_type();

@@ -38,6 +38,7 @@
 #include "codec/philox.hpp"
 #include "codec/spec.hpp"
 #include "core/scratch.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -84,8 +85,8 @@ class Hadamard final : public Codec {
 
   std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
                                        std::span<std::byte> payload) const override {
-    thread_local Scratch memory;
-    thread_local Scratch decoded_memory;
+    auto& memory = kept_by_thread<Scratch>([] {});
+    auto& decoded_memory = kept_by_thread<Scratch>([] {});
     const DType accumulator = accumulator_of(as);
     const std::size_t run = elements_at_a_time(values.count);
     std::size_t written = 0;
@@ -113,7 +114,7 @@ class Hadamard final : public Codec {
 
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                  double factor) const override {
-    thread_local Scratch memory;
+    auto& memory = kept_by_thread<Scratch>([] {});
     if (payload.size() != inner().max_bytes(out.count, as)) corrupt();
     const DType accumulator = accumulator_of(as);
     const std::size_t run = elements_at_a_time(out.count);

@@ -34,6 +34,7 @@
 #include "codec/spec.hpp"
 #include "core/bytes.hpp"
 #include "core/scratch.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -53,30 +54,25 @@ std::span<std::byte> room_of(Scratch& scratch, std::size_t bytes) {
   return {static_cast<std::byte*>(words.data), bytes};
 }
 
-template <auto Free>
-struct Freeing {
-  template <class T>
-  void operator()(T* context) const noexcept {
-    Free(context);
+// One of zstd's contexts, which a thread uses again and again.
+template <auto Create, auto Free>
+struct Context {
+  Context() : handle(Create()) {
+    if (handle == nullptr) throw std::bad_alloc();
   }
+  ~Context() { Free(handle); }
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  decltype(Create()) handle;
 };
-
-ZSTD_CCtx* compressor() {
-  thread_local const std::unique_ptr<ZSTD_CCtx, Freeing<ZSTD_freeCCtx>> context(ZSTD_createCCtx());
-  if (!context) throw std::bad_alloc();
-  return context.get();
-}
-
-ZSTD_DCtx* decompressor() {
-  thread_local const std::unique_ptr<ZSTD_DCtx, Freeing<ZSTD_freeDCtx>> context(ZSTD_createDCtx());
-  if (!context) throw std::bad_alloc();
-  return context.get();
-}
+using Compressor = Context<ZSTD_createCCtx, ZSTD_freeCCtx>;
+using Decompressor = Context<ZSTD_createDCtx, ZSTD_freeDCtx>;
 
 // The frame's bytes; 0 where `to` does not hold it.
 std::size_t compress(std::span<const std::byte> plane, std::span<std::byte> to, int level) {
-  const std::size_t bytes =
-      ZSTD_compressCCtx(compressor(), to.data(), to.size(), plane.data(), plane.size(), level);
+  const std::size_t bytes = ZSTD_compressCCtx(kept_by_thread<Compressor>([] {}).handle, to.data(), to.size(),
+                                              plane.data(), plane.size(), level);
   if (ZSTD_isError(bytes) == 0) return bytes;
   const ZSTD_ErrorCode why = ZSTD_getErrorCode(bytes);
   if (why == ZSTD_error_dstSize_tooSmall) return 0;
@@ -90,14 +86,14 @@ bool decompress(std::span<const std::byte> frame, std::span<std::byte> plane) {
   if (frame.size() < sizeof kMagic || load<std::uint32_t>(frame.data()) != kMagic) return false;
   return ZSTD_getFrameContentSize(frame.data(), frame.size()) == plane.size() &&
          ZSTD_findFrameCompressedSize(frame.data(), frame.size()) == frame.size() &&
-         ZSTD_decompressDCtx(decompressor(), plane.data(), plane.size(), frame.data(), frame.size()) ==
-             plane.size();
+         ZSTD_decompressDCtx(kept_by_thread<Decompressor>([] {}).handle, plane.data(), plane.size(),
+                             frame.data(), frame.size()) == plane.size();
 }
 
 // Form and contents of a unit; `out` has room for its elements and one byte more. Returns the bytes written.
 std::size_t pack_unit(const std::byte* elements, std::size_t count, std::size_t width, int level,
                       std::byte* out) {
-  thread_local Scratch memory;
+  auto& memory = kept_by_thread<Scratch>([] {});
   const std::size_t plain = 1 + count * width;
   const std::span<std::byte> planes = room_of(memory, count * width);
   shuffle(elements, count, width, planes.data());
@@ -130,7 +126,7 @@ std::size_t pack_unit(const std::byte* elements, std::size_t count, std::size_t 
 // payload's front; says whether it was a unit.
 template <class Visit>
 bool unpack_unit(std::span<const std::byte>& payload, std::size_t count, std::size_t width, Visit&& visit) {
-  thread_local Scratch memory;
+  auto& memory = kept_by_thread<Scratch>([] {});
   if (payload.empty()) return false;
   const std::byte form = payload.front();
   payload = payload.subspan(1);
@@ -156,7 +152,7 @@ bool unpack_unit(std::span<const std::byte>& payload, std::size_t count, std::si
     }
     payload = payload.subspan(bytes);
   }
-  thread_local std::array<std::byte, kRun * kMostPlanes> elements;
+  auto& elements = kept_by_thread<std::array<std::byte, kRun * kMostPlanes>>([] {});
   for (std::size_t at = 0; at < count; at += kRun) {
     const std::size_t n = std::min(kRun, count - at);
     unshuffle(planes, n, width, elements.data());
@@ -206,7 +202,7 @@ class Lossless final : public Codec {
 
   std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion&,
                                        std::span<std::byte> payload) const override {
-    thread_local Scratch memory;
+    auto& memory = kept_by_thread<Scratch>([] {});
     std::size_t written = 0;
     for (std::size_t begin = 0; begin < values.count; begin += kUnit) {
       ConstView unit = values.slice(begin, std::min(kUnit, values.count - begin));
@@ -276,7 +272,7 @@ class Packed final : public Codec {
 
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                  double factor) const override {
-    thread_local Scratch memory;
+    auto& memory = kept_by_thread<Scratch>([] {});
     std::size_t bytes = inner().max_bytes(out.count, as);
     if (has_length()) {
       if (payload.size() < sizeof(std::uint64_t)) corrupt(*this);
@@ -297,7 +293,7 @@ class Packed final : public Codec {
   template <class Encode>
   std::optional<std::size_t> pack(std::size_t count, DType as, std::span<std::byte> payload,
                                   Encode&& encode) const {
-    thread_local Scratch memory;
+    auto& memory = kept_by_thread<Scratch>([] {});
     const std::span<std::byte> room = room_of(memory, inner().max_bytes(count, as));
     const std::optional<std::size_t> bytes = encode(room);
     if (!bytes) return std::nullopt;

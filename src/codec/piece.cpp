@@ -6,6 +6,7 @@
 #include "codec/elements.hpp"
 #include "core/bytes.hpp"
 #include "core/scratch.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -104,9 +105,9 @@ std::size_t count_of(const View& view) { return view.count; }
 template <class Elements, class Place, class Visit>
 void PieceCoder::for_each_sum(std::span<const Contents> messages, std::span<const Elements> fragments,
                               double divisor, std::size_t& reading, Place&& place, Visit&& visit) const {
-  thread_local std::vector<std::span<const std::byte>> rests;  // by message: the fragments to come
-  thread_local std::vector<std::span<const std::byte>>
-      own;  // by message: this fragment, from its next run on
+  using Payloads = std::vector<std::span<const std::byte>>;
+  Payloads& rests = kept_by_thread<Payloads>([] {});  // by message: the fragments to come
+  Payloads& own = kept_by_thread<Payloads>([] {});    // by message: this fragment, from its next run on
   rests.clear();
   for (const Contents& message : messages) rests.push_back(message.payload);
   own.resize(messages.size());
@@ -133,7 +134,7 @@ void PieceCoder::for_each_sum(std::span<const Contents> messages, std::span<cons
 
 void PieceCoder::sum(std::span<const Contents> messages, std::span<const View> to, double divisor,
                      std::size_t& reading) const {
-  thread_local Scratch memory;
+  auto& memory = kept_by_thread<Scratch>([] {});
   const DType accumulator = accumulator_of(as_);
   for_each_sum(
       messages, to, divisor, reading,
@@ -149,7 +150,7 @@ void PieceCoder::sum(std::span<const Contents> messages, std::span<const View> t
 std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<const Fragment> sums,
                                double divisor, double factor, std::size_t count, std::span<std::byte> out,
                                std::size_t& reading) const {
-  thread_local Scratch memory;
+  auto& memory = kept_by_thread<Scratch>([] {});
   const bool lengths = !codec_.traits().fixed_size && sums.size() > 1;
   const auto payload = out.subspan(kHeaderBytes);
   const auto place = [&](std::size_t, std::size_t, std::size_t n) {

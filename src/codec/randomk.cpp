@@ -35,6 +35,7 @@
 #include "codec/sparse.hpp"
 #include "codec/spec.hpp"
 #include "codec/summable.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -74,7 +75,7 @@ class Reception {
   // Whether a value of that magnitude, in bits, and all smaller ones can be sent.
   bool takes(std::int64_t magnitude) const {
     const A largest = std::bit_cast<A>(static_cast<typename MagnitudeOf<A>::Type>(magnitude));
-    return is_finite((*this)(rounded<T>(largest)));
+    return largest <= kMostSent<A> && is_finite((*this)(rounded<T>(largest)));
   }
 
  private:
@@ -100,8 +101,8 @@ class Randomk final : public Sparse, public SummableCodec {
   std::size_t shared_count(std::size_t) const noexcept override { return 0; }
 
   bool measure(ConstView values, View residual, DType as, View) const noexcept override {
-    return accumulator_of(as) == DType::f64 ? all_finite<double>(values, residual)
-                                            : all_finite<float>(values, residual);
+    return accumulator_of(as) == DType::f64 ? can_be_sent<double>(values, residual)
+                                            : can_be_sent<float>(values, residual);
   }
 
   void encode_addends(ConstView values, View residual, DType as, const Occasion& occasion, ConstView, int,
@@ -162,13 +163,14 @@ class Randomk final : public Sparse, public SummableCodec {
   }
 
   template <class A>
-  static bool all_finite(const ConstView& values, const View& residual) {
+  static bool can_be_sent(const ConstView& values, const View& residual) {
+    using Bits = typename MagnitudeOf<A>::Type;
     Stretch<A> stretch;
     for (std::size_t at = 0; at < values.count; at += kStretch) {
       const std::size_t n = std::min(kStretch, values.count - at);
       const std::int64_t largest =
           largest_of<A>(values.slice(at, n), part_of(residual, at, n), stretch.view(n), stretch.found.data());
-      if (largest >= MagnitudeOf<A>::kInfinite) return false;
+      if (largest > std::bit_cast<Bits>(kMostSent<A>)) return false;
     }
     return true;
   }
@@ -189,8 +191,8 @@ class Randomk final : public Sparse, public SummableCodec {
   std::size_t encode_kept(ConstView values, View residual, const Reception<T>& reception,
                           const Occasion& occasion, std::byte* out) const {
     using A = AccumulatorOf<T>;
-    thread_local Scratch memory;
-    thread_local std::vector<std::uint32_t> found;
+    auto& memory = kept_by_thread<Scratch>([] {});
+    auto& found = kept_by_thread<std::vector<std::uint32_t>>([] {});
     if (found.size() < run()) found.resize(run());
     for (std::size_t at = 0; at < values.count; at += run()) {
       const std::size_t n = std::min(run(), values.count - at);

@@ -19,6 +19,7 @@
 #include "codec/threshold.hpp"
 #include "codec/topk.hpp"
 #include "codec/zfp.hpp"
+#include "core/floating_point.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -55,7 +56,7 @@ struct Table {
 };
 
 Table& table() {
-  static Table instance;
+  static Table& instance = *new Table;  // for calls while the process exits, too
   return instance;
 }
 
@@ -90,6 +91,7 @@ void register_codec(CodecEntry entry) {
 }
 
 std::shared_ptr<const Codec> make_codec(std::string_view spec) {
+  const DefaultFloatingPoint mode;
   const std::vector<CodecEntry> rows = codecs();
   const auto row_of = [&](std::string_view part) -> const CodecEntry& {
     const std::string_view name = spec_name(part);

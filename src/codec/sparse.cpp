@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "codec/inner.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -137,6 +138,16 @@ std::size_t read_indices(std::span<const std::byte> in, std::size_t m, Indices& 
   return 1 + bitmap_bytes(m);
 }
 
+namespace {
+
+template <class A>
+bool can_be_sent(const View& values) {
+  const auto* v = static_cast<const A*>(values.data);
+  return std::all_of(v, v + values.count, [](A x) { return std::abs(x) <= kMostSent<A>; });
+}
+
+}  // namespace
+
 CodecTraits Sparse::traits_of(const Codec* inner) {
   CodecTraits traits;
   traits.contractive = inner == nullptr || inner->traits().contractive;
@@ -159,6 +170,9 @@ std::size_t Sparse::value_bytes(std::size_t k, DType as) const {
 std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const Occasion& occasion,
                                                  std::span<std::byte> out, DType values, double factor,
                                                  View received) const {
+  const bool sendable =
+      accumulator_of(as) == DType::f64 ? can_be_sent<double>(kept) : can_be_sent<float>(kept);
+  if (!sendable) return std::nullopt;
   std::size_t bytes = kept.count * size_of(as);
   if (inner_ == nullptr) {
     const View sent{out.data(), kept.count, as};
@@ -172,7 +186,7 @@ std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const Occa
   }
   const bool as_it_is = values == as && factor == 1.0;  // goes into a sum, which is kept in its type
   if (!as_it_is) {
-    thread_local Scratch memory;
+    auto& memory = kept_by_thread<Scratch>([] {});
     const View rounded = memory.view(kept.count, as);
     if (!round_to(received, rounded)) return std::nullopt;
     convert(rounded, received, Into::overwrite, 1.0);
@@ -183,7 +197,7 @@ std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const Occa
 
 void Sparse::decode_unit(std::span<const std::byte> payload, DType as, View out, Into into, double factor,
                          const Indices& indices) const {
-  thread_local Scratch memory;
+  auto& memory = kept_by_thread<Scratch>([] {});
   const View values = memory.view(indices.size(), accumulator_of(as));
   if (inner_ == nullptr) {
     convert({payload.data(), indices.size(), as}, values, Into::overwrite, 1.0);

@@ -22,6 +22,7 @@
 #include "codec/elements.hpp"
 #include "codec/topk_kernels.hpp"
 #include "core/scratch.hpp"
+#include "core/thread_memory.hpp"
 
 // What codecs that keep some elements of many have in common.
 
@@ -29,6 +30,12 @@ namespace terse::inline v0_1 {
 
 /// ceil(ratio m), one at least where there are any.
 std::size_t kept_of(std::size_t m, double ratio);
+
+/// Larger magnitudes are beyond the range of sparse codecs: sums of what 2^16 ranks send are within the
+/// type's. An element that is sent once in a while is the sum of what it was in the steps in between, and so
+/// larger than any that MPI would have added.
+template <class A>
+inline constexpr A kMostSent = std::numeric_limits<A>::max() / 65536;
 
 /// Positions of the kept elements, in order.
 using Indices = std::vector<std::size_t>;
@@ -144,7 +151,7 @@ inline constexpr std::size_t kSample = kSampleRun * kSampleRuns;
 template <class A, class Rank>
 std::int64_t sampled_magnitude(ConstView values, View residual, Rank&& rank_in) {
   using Magnitude = typename MagnitudeOf<A>::Type;
-  thread_local std::vector<Magnitude> magnitudes;
+  auto& magnitudes = kept_by_thread<std::vector<Magnitude>>([] {});
   magnitudes.clear();
   magnitudes.reserve(kSample);
   const std::size_t stride = values.count < kSample ? kSampleRun : values.count / kSampleRuns;
@@ -183,8 +190,7 @@ class Sparse : public Codec {
   };
   template <class A>
   static Desk<A>& desk() {
-    thread_local Desk<A> own;
-    return own;
+    return kept_by_thread<Desk<A>>([] {});
   }
   /// A residual that holds value + residual exactly is made at once; one that does not, at the end.
   static bool at_once(const View& residual, DType as) {

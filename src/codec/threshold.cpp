@@ -28,6 +28,7 @@
 
 #include "codec/sparse.hpp"
 #include "codec/spec.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -109,7 +110,7 @@ class Threshold final : public Sparse {
 
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                  double factor) const override {
-    thread_local Indices indices;
+    auto& indices = kept_by_thread<Indices>([] {});
     std::size_t kept = 0;
     const std::size_t number = read_number(payload, kept);
     if (number == 0 || kept > most_of(out.count)) corrupt();

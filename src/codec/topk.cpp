@@ -35,6 +35,7 @@
 
 #include "codec/sparse.hpp"
 #include "codec/spec.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -117,7 +118,7 @@ class Topk final : public Sparse {
 
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                  double factor) const override {
-    thread_local Indices indices;
+    auto& indices = kept_by_thread<Indices>([] {});
     const std::size_t unit = block_ == 0 ? out.count : block_;
     for (std::size_t at = 0; at < out.count; at += unit) {
       const std::size_t m = std::min(unit, out.count - at);

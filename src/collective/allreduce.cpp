@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "codec/message.hpp"
+#include "core/floating_point.hpp"
 #include "core/hash.hpp"
 
 namespace terse::inline v0_1 {
@@ -282,6 +283,7 @@ Problem Execution::problem_of(const Codec& codec) const {
 
 // Everything that may fail on one rank alone, done before anything is told to the others.
 void Execution::prepare() {
+  const DefaultFloatingPoint mode;  // sizes of messages and pieces are computed with fractions
   check_pair(transport_, call_);
   const bool compresses = call_.algorithm->compresses;
   const bool on_device = call_.device >= 0;
@@ -556,7 +558,9 @@ void Execution::after_pass(bool first) {
 
 // The flagged pieces once more, exactly: the same schedule with `identity`.
 void Execution::prepare_again() {
-  static const std::shared_ptr<const Codec> identity = make_codec("identity");
+  const DefaultFloatingPoint mode;
+  // never destroyed, for calls while the process exits
+  static const auto& identity = *new std::shared_ptr<const Codec>(make_codec("identity"));
   for (BoundTensor& tensor : bound_) tensor.worker = tensor.server = {};
   runner_.begin(std::make_shared<const Schedule>(call_.algorithm->build_pieces(
                     problem_of(*identity), regroup(flagged_, transport_.size()))),

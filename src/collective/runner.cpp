@@ -10,7 +10,9 @@
 
 #include "codec/elements.hpp"
 #include "codec/summable.hpp"
+#include "core/floating_point.hpp"
 #include "core/hash.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -242,6 +244,7 @@ std::span<const Fragment> Runner::sums_of(const Range& elements) const {
 }
 
 StepResult Runner::compute(std::uint32_t step_id) noexcept {
+  const DefaultFloatingPoint mode;
   const Step& step = (*schedule_)[step_id];
   StepResult result;
   switch (step.verb) {
@@ -364,7 +367,7 @@ std::optional<std::size_t> Runner::payload_due(const Step& step) const {
 }
 
 void Runner::reduce(const Step& step, StepResult& result) {
-  thread_local std::vector<Contents> messages;
+  auto& messages = kept_by_thread<std::vector<Contents>>([] {});
   const auto out = slot(step.message);
   std::uint8_t flags = open_all(step, messages, result, payload_due(step));
   std::size_t bytes = kHeaderBytes;
@@ -407,7 +410,7 @@ void Runner::decode(const Step& step, StepResult& result) {
 
 // Every rank looks at all messages of a piece, and so knows by itself what an owner would have told it.
 void Runner::sum(const Step& step, StepResult& result) {
-  thread_local std::vector<Contents> messages;
+  auto& messages = kept_by_thread<std::vector<Contents>>([] {});
   const std::uint8_t flags = open_all(step, messages, result, payload_due(step));
   for (const Contents& contents : messages) {
     result.told = result.told || (contents.flags & kSpoilt) != 0;
@@ -539,6 +542,7 @@ void Runner::settle() {
 
 void Runner::roll_back() {
   settle();
+  const DefaultFloatingPoint mode;
   for (const std::uint32_t i : encoded_behind_gate_) {
     const Step& step = (*schedule_)[i];
     try {

@@ -17,6 +17,7 @@
 #include "collective/step_pool.hpp"
 #include "core/buffer.hpp"
 #include "core/device.hpp"
+#include "core/thread_memory.hpp"
 #include "transport/transport.hpp"
 
 namespace terse::inline v0_1 {
@@ -125,7 +126,7 @@ class Runner {
   template <class Make>
   auto fragments_of(const Range& elements, Make&& make) const {
     using Made = decltype(make(binding_.tensors[0], elements, std::uint64_t{}));
-    thread_local std::vector<Made> made;
+    auto& made = kept_by_thread<std::vector<Made>>([] {});
     made.clear();
     for_each_fragment(binding_.layout, elements, [&](std::size_t t, const Range& own) {
       made.push_back(make(binding_.tensors[t], own, std::uint64_t{binding_.layout[t].offset + own.offset}));

@@ -12,6 +12,8 @@
 #include <utility>
 
 #include "collective/runner.hpp"
+#include "core/floating_point.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -85,6 +87,7 @@ bool Runner::poll_device() noexcept {
 
 // Takes a step as far as it can be taken without waiting; whether it is over.
 bool Runner::go_on(DeviceStep& work) noexcept {
+  const DefaultFloatingPoint mode;  // the host makes factors for kernels
   try {
     return try_to_go_on(work);
   } catch (...) {
@@ -161,7 +164,7 @@ bool Runner::try_to_go_on(DeviceStep& work) {
 
 // A message of these fragments.
 std::size_t Runner::bytes_of(std::span<const Fragment> fragments) const {
-  thread_local std::vector<std::size_t> counts;
+  auto& counts = kept_by_thread<std::vector<std::size_t>>([] {});
   counts.clear();
   for (const Fragment& fragment : fragments) counts.push_back(fragment.values.count);
   return PieceCoder(*binding_.codec, binding_.dtype).max_bytes(counts);
@@ -269,7 +272,7 @@ bool Runner::queue_reduce(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   const auto fragments = sums_of(step.elements);
   const std::size_t due = bytes_of(fragments) - kHeaderBytes;
-  thread_local std::vector<Contents> messages;
+  auto& messages = kept_by_thread<std::vector<Contents>>([] {});
   report_of(work) = {};
   work.flags = open_all(step, messages, work.result, due);
   if (work.flags != 0) return false;

@@ -100,12 +100,12 @@ class Builder {
                                                  .shared = segment.shared,
                                                  .elements = segment.range},
                                                 {{segment.last}});
-    segment.last =
-        schedule_.add({.verb = Verb::all_reduce,
-                       .message = segment.addends,
-                       .reduction = codec_.addend() == Addend::int8 ? Reduction::sum_int8
-                                                                    : sum_of(accumulator_of(problem_.dtype))},
-                      {{encoded}});
+    segment.last = schedule_.add(
+        {.verb = Verb::all_reduce,
+         .message = segment.addends,
+         .reduction = codec_.addend() == Addend::int8 ? Reduction::sum_int8
+                                                      : addends_of(accumulator_of(problem_.dtype))},
+        {{encoded}});
   }
 
   void decode(std::size_t k) {

@@ -22,6 +22,7 @@
 
 #include "codec/piece.hpp"
 #include "collective/algorithms.hpp"
+#include "core/floating_point.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -245,6 +246,7 @@ Schedule build_two_phase(const Problem& problem) {
 // each other; the root makes little of a wrong one.
 std::size_t model_segment_bytes(const Codec& codec, std::size_t count, DType dtype, int ranks,
                                 Memory memory) {
+  const DefaultFloatingPoint mode;
   constexpr std::size_t kUnit = 4096;
   if (count == 0) return kUnit;
   const auto bytes = static_cast<double>(count * size_of(dtype));

@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <cstring>
 #include <terse/error.hpp>
+#include <type_traits>
 #include <utility>
+
+#include "core/floating_point.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -35,12 +38,15 @@ MPI_Datatype large_type(std::size_t bytes) {
   return type;
 }
 
-// Sums of 16-bit elements, which MPI 3.1 has no type for: an element is added in f32 and rounded.
-template <class H>
-void add_halves(void* in, void* inout, int* count, MPI_Datatype*) {
-  const auto* a = static_cast<const H*>(in);
-  auto* b = static_cast<H*>(inout);
-  for (int i = 0; i < *count; ++i) b[i] = H(static_cast<float>(a[i]) + static_cast<float>(b[i]));
+// Sums of 16-bit elements, which MPI 3.1 has no type for: an element is added in f32 and rounded. And sums of
+// elements that MPI does add, but in the floating-point mode of whoever makes progress.
+template <class T>
+void add_elements(void* in, void* inout, int* count, MPI_Datatype*) {
+  using Wide = std::conditional_t<sizeof(T) == 2, float, T>;
+  const DefaultFloatingPoint mode;
+  const auto* a = static_cast<const T*>(in);
+  auto* b = static_cast<T*>(inout);
+  for (int i = 0; i < *count; ++i) b[i] = static_cast<T>(static_cast<Wide>(a[i]) + static_cast<Wide>(b[i]));
 }
 
 }  // namespace
@@ -76,7 +82,16 @@ MpiTransport::MpiTransport(MPI_Comm comm) {
         ErrorCode::invalid_argument,
         "a Communicator cannot be made of an intercommunicator: merge it first (MPI_Intercomm_merge)");
   }
-  check(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
+  // MPI_Comm_dup would copy the program's attributes, by the program's functions. MPI_Comm_create_group sends
+  // messages that a receive of the program's from any rank with any tag may take.
+  struct Ranks {
+    ~Ranks() {
+      if (group != MPI_GROUP_NULL) MPI_Group_free(&group);
+    }
+    MPI_Group group = MPI_GROUP_NULL;
+  } ranks;  // given back even where an error handler of the program throws
+  check(MPI_Comm_group(comm, &ranks.group), "MPI_Comm_group");
+  check(MPI_Comm_create(comm, ranks.group, &comm_), "MPI_Comm_create");
   check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   name_after(comm);
   check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
@@ -104,7 +119,7 @@ MpiTransport::~MpiTransport() { abandon(); }
 
 void MpiTransport::free() {
   if (comm_ == MPI_COMM_NULL) return;
-  for (MPI_Op& op : half_sums_) {
+  for (MPI_Op& op : own_sums_) {
     if (op != MPI_OP_NULL) MPI_Op_free(&op);
   }
   MPI_Comm_free(&comm_);
@@ -207,12 +222,10 @@ void MpiTransport::progress(Wait wait) {
   pending_.resize(kept);
 }
 
-MPI_Op MpiTransport::half_sum(Reduction what) {
-  const bool is_f16 = what == Reduction::sum_f16;
-  MPI_Op& op = half_sums_[is_f16 ? 0 : 1];
-  if (op == MPI_OP_NULL) {
-    check(MPI_Op_create(is_f16 ? add_halves<float16> : add_halves<bfloat16>, 1, &op), "MPI_Op_create");
-  }
+template <class T>
+MPI_Op MpiTransport::own_sum(std::size_t which) {
+  MPI_Op& op = own_sums_[which];
+  if (op == MPI_OP_NULL) check(MPI_Op_create(add_elements<T>, 1, &op), "MPI_Op_create");
   return op;
 }
 
@@ -229,18 +242,29 @@ void MpiTransport::reduce_in_parts(Reduction what, const void* in, void* out, st
       type = MPI_DOUBLE;
       break;
     case Reduction::sum_f16:
+      type = MPI_UINT16_T;
+      op = own_sum<float16>(0);
+      break;
     case Reduction::sum_bf16:
       type = MPI_UINT16_T;
-      op = half_sum(what);
+      op = own_sum<bfloat16>(1);
+      break;
+    case Reduction::addends_f32:
+      op = own_sum<float>(2);
+      break;
+    case Reduction::addends_f64:
+      type = MPI_DOUBLE;
+      op = own_sum<double>(3);
       break;
     case Reduction::sum_int8:
       type = MPI_INT8_T;
       break;
     case Reduction::max_f32:
+      type = MPI_INT32_T;
       op = MPI_MAX;
       break;
     case Reduction::max_f64:
-      type = MPI_DOUBLE;
+      type = MPI_INT64_T;
       op = MPI_MAX;
       break;
   }

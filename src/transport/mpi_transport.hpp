@@ -15,13 +15,14 @@
 
 namespace terse::inline v0_1 {
 
-/// Transport over a duplicate of an MPI communicator.
+/// Transport over a communicator of its own, of the same ranks as one of the program's, in the same order.
 class MpiTransport final : public Transport {
  public:
-  /// Collective over `comm`. Errors: invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for
-  /// what is no intracommunicator, communication.
+  /// Collective over `comm`, on which MPI_Comm_create is the only operation, here; it stays as it is. Errors:
+  /// invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for what is no intracommunicator,
+  /// communication; and what an error handler of `comm` throws.
   explicit MpiTransport(MPI_Comm comm);
-  /// Without free(), the duplicate is left to MPI_Finalize.
+  /// Without free(), the own communicator is left to MPI_Finalize.
   ~MpiTransport() override;
   MpiTransport(const MpiTransport&) = delete;
   MpiTransport& operator=(const MpiTransport&) = delete;
@@ -31,9 +32,9 @@ class MpiTransport final : public Transport {
   /// Whether several threads may call MPI at once.
   static bool serves_threads() noexcept;
 
-  /// Collective: gives the duplicate back. No operation may be on its way.
+  /// Collective: frees the own communicator. No operation may be on its way.
   void free();
-  /// Local: leaves the duplicate to MPI_Finalize, since messages may be left in it. Some MPI libraries would
+  /// Local: leaves the own communicator to MPI_Finalize, since messages may be left in it. Some MPI libraries would
   /// deliver those in the next communicator that gets its number.
   void leave() noexcept;
   bool freed() const noexcept { return comm_ == MPI_COMM_NULL; }
@@ -66,7 +67,8 @@ class MpiTransport final : public Transport {
   void add(MPI_Request request, Pending pending);
   template <class Reduce>
   void reduce_in_parts(Reduction what, const void* in, void* out, std::size_t count, Reduce&& reduce);
-  MPI_Op half_sum(Reduction what);
+  template <class T>
+  MPI_Op own_sum(std::size_t which);
 
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0;
@@ -74,7 +76,8 @@ class MpiTransport final : public Transport {
   int tag_limit_ = 32767;
   int next_tag_ = 0;
   std::atomic<bool> abandoned_ = false;                           // a progress thread may do it
-  std::array<MPI_Op, 2> half_sums_ = {MPI_OP_NULL, MPI_OP_NULL};  // for f16, bf16
+  // sums of f16, bf16, f32 and f64 in the default floating-point mode, made where they are needed
+  std::array<MPI_Op, 4> own_sums_ = {MPI_OP_NULL, MPI_OP_NULL, MPI_OP_NULL, MPI_OP_NULL};
 
   std::vector<MPI_Request> requests_;  // in an array of their own, as MPI wants them
   std::vector<Pending> pending_;

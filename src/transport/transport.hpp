@@ -15,9 +15,23 @@ struct Operation {
   std::size_t parts = 1;  ///< of what the transport did in parts: those not done
 };
 
-/// What the layer below reduces by itself, and of what elements. Sums of int8 stay
-/// within its range, whatever the order: what becomes of others differs from one MPI library to the next.
-enum class Reduction : std::uint8_t { sum_f32, sum_f64, sum_f16, sum_bf16, sum_int8, max_f32, max_f64 };
+/// What the layer below reduces by itself, and of what elements.
+enum class Reduction : std::uint8_t {
+  // the layer below adds as it does for everyone, in the caller's floating-point mode
+  sum_f32,
+  sum_f64,
+  // added in the default floating-point mode, whatever the caller's: f16 and bf16 in f32, then rounded
+  sum_f16,
+  sum_bf16,
+  addends_f32,
+  addends_f64,
+  /// Sums stay within its range, whatever the order: what becomes of others differs from one MPI library to the
+  /// next.
+  sum_int8,
+  // of numbers that are not negative: no floating-point mode changes their order, which is that of their bits
+  max_f32,
+  max_f64
+};
 
 constexpr Reduction sum_of(DType dtype) noexcept {
   return dtype == DType::f64   ? Reduction::sum_f64
@@ -29,13 +43,18 @@ constexpr Reduction sum_of(DType dtype) noexcept {
 constexpr Reduction max_of(DType dtype) noexcept {
   return dtype == DType::f64 ? Reduction::max_f64 : Reduction::max_f32;
 }
+constexpr Reduction addends_of(DType dtype) noexcept {
+  return dtype == DType::f64 ? Reduction::addends_f64 : Reduction::addends_f32;
+}
 /// Bytes of an element.
 constexpr std::size_t size_of(Reduction what) noexcept {
   switch (what) {
     case Reduction::sum_f64:
+    case Reduction::addends_f64:
     case Reduction::max_f64:
       return sizeof(double);
     case Reduction::sum_f32:
+    case Reduction::addends_f32:
     case Reduction::max_f32:
       return sizeof(float);
     case Reduction::sum_f16:

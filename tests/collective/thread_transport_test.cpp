@@ -78,15 +78,15 @@ TEST(ThreadTransport, BytesAndMaxima) {
     std::vector<std::int8_t> codes = {42, -42, 1};
     t.all_reduce(Reduction::sum_int8, codes.data(), codes.data(), codes.size());
     EXPECT_EQ(codes, (std::vector<std::int8_t>{126, -126, 3}));
-    std::vector<float> floats = {static_cast<float>(t.rank()), -1};
-    std::vector<double> doubles = {static_cast<double>(-t.rank())};
+    std::vector<float> floats = {static_cast<float>(t.rank()), 0x1p-149F};
+    std::vector<double> doubles = {static_cast<double>(2 - t.rank())};
     Operation first;
     Operation second;
     t.start_all_reduce(Reduction::max_f32, floats.data(), floats.data(), floats.size(), first);
     t.start_all_reduce(Reduction::max_f64, doubles.data(), doubles.data(), doubles.size(), second);
     finish(t, {&first, &second});
-    EXPECT_EQ(floats, (std::vector<float>{2, -1}));
-    EXPECT_EQ(doubles, std::vector<double>{0});
+    EXPECT_EQ(floats, (std::vector<float>{2, 0x1p-149F}));
+    EXPECT_EQ(doubles, std::vector<double>{2});
   });
 }
 

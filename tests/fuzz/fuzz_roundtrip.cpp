@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <string_view>
 
 #include "codec/message.hpp"
 #include "fuzz/fuzz.hpp"
@@ -20,12 +22,22 @@ enum : std::uint8_t { kResidual = 1, kOfSums = 2, kFactor = 4, kSameMagnitude = 
 
 // Numbers up to here are no codec's limit: f16 ends at 65504, and squares of f32 beyond 1e19.
 double moderate(DType dtype) { return dtype == DType::f16 ? 3e4 : 1e15; }
+// The error that zfp:accuracy=A promises.
+std::optional<double> accuracy_of(const Codec& codec) {
+  constexpr std::string_view kBegin = "zfp:accuracy=";
+  if (!codec.spec().starts_with(kBegin)) return std::nullopt;
+  return std::stod(codec.spec().substr(kBegin.size()));
+}
 // zfp's come out up to four times as large, natural's up to twice; hadamard adds those of a block.
 double moderate_for(const Codec& codec, DType dtype) {
   if (codec.spec() == "cast:f8e4m3") return 440;
   if (codec.spec() == "cast:f8e5m2") return std::min(moderate(dtype), 5e4);
   if (codec.name() == "natural") return moderate(dtype) / 2;
   if (codec.name() == "hadamard") return moderate(dtype) / (2.0 * static_cast<double>(codec.traits().block));
+  if (const auto accuracy = accuracy_of(codec)) {
+    const double resolved = *accuracy * (accumulator_of(dtype) == DType::f64 ? 0x1p44 : 0x1p16);
+    return std::min(moderate(dtype) / 4, resolved);
+  }
   return codec.name() == "zfp" ? moderate(dtype) / 4 : moderate(dtype);
 }
 // Whether what comes out is rounded to a 16-bit type there, and not in between.
@@ -131,8 +143,13 @@ void fuzz_roundtrip(std::span<const std::byte> bytes) {
     return;
   }
   require(finite, "what is not finite is flagged");
+  const auto accuracy = accuracy_of(*codec);
   for (std::size_t i = 0; i < count; ++i) {
     require(std::isfinite(out[i]), "finite numbers come out finite");
+    if (accuracy && factor == 1.0 && given == dtype) {
+      const double rounding = dtype == sums ? 0.0 : test::unit_roundoff(dtype) * (std::abs(v[i]) + *accuracy);
+      require(std::abs(out[i] - v[i]) <= *accuracy + 1.01 * rounding, "zfp keeps to its accuracy");
+    }
     if (!feedback) continue;
     const long double decoded = static_cast<long double>(out[i]) / factor;
     const long double off = static_cast<long double>(v[i]) - decoded - made.residual[i];

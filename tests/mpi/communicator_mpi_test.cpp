@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include <array>
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -111,6 +112,50 @@ TEST(Communicator, MovesAndIsFreed) {
   refused(c);
   c = Communicator(MPI_COMM_WORLD);
   check_use(c, MPI_COMM_WORLD, 5);
+}
+
+// Of what the program has on its communicator nothing is touched: no attribute is copied, a receive from any
+// rank with any tag takes no message of the library's, and what the program has under way there arrives.
+TEST(Communicator, LooksOnlyAtTheProgramsCommunicator) {
+  static int copied = 0;
+  static int deleted = 0;
+  const SubComm part(0, -world_rank());  // in another order than the world's
+  int key = MPI_KEYVAL_INVALID;
+  MPI_Comm_create_keyval(
+      [](MPI_Comm, int, void*, void*, void*, int* flag) {
+        ++copied;
+        *flag = 0;
+        return MPI_ERR_OTHER;
+      },
+      [](MPI_Comm, int, void*, void*) {
+        ++deleted;
+        return MPI_SUCCESS;
+      },
+      &key, nullptr);
+  copied = deleted = 0;
+  MPI_Comm_set_attr(part.get(), key, nullptr);
+  MPI_Errhandler handler = MPI_ERRHANDLER_NULL;
+  MPI_Comm_get_errhandler(part.get(), &handler);
+  const int next = (rank_of(part.get()) + 1) % size_of_comm(part.get());
+  std::array<int, 2> sent = {world_rank(), 17};
+  std::array<int, 2> received = {-1, -1};
+  std::array<MPI_Request, 2> requests{};
+  MPI_Irecv(received.data(), 2, MPI_INT, MPI_ANY_SOURCE, MPI_ANY_TAG, part.get(), &requests[0]);
+  {
+    Communicator comm(part.get());
+    check_use(comm, part.get(), 1);
+    MPI_Isend(sent.data(), 2, MPI_INT, next, 5, part.get(), &requests[1]);
+    check_use(comm, part.get(), 2);
+    comm.free();
+  }
+  MPI_Waitall(2, requests.data(), MPI_STATUSES_IGNORE);
+  EXPECT_EQ(received[1], 17);
+  EXPECT_EQ(copied, 0);
+  EXPECT_EQ(deleted, 0);
+  MPI_Errhandler after = MPI_ERRHANDLER_NULL;
+  MPI_Comm_get_errhandler(part.get(), &after);
+  EXPECT_EQ(after, handler);
+  MPI_Comm_free_keyval(&key);
 }
 
 TEST(Communicator, RefusesWhatIsNoIntracommunicator) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "support/caller_mode.hpp"
 #include "support/exact.hpp"
 #include "support/mpi_ranks.hpp"
 #include "support/tensor.hpp"
@@ -145,34 +146,48 @@ TEST(MpiTransport, PlainSums) {
   t.free();
 }
 
-/// Bytes, at the ends of what their sums may be, and maxima: in place, blocking or not, of many counts.
-TEST(MpiTransport, BytesAndMaxima) {
+/// Bytes, at the ends of what their sums may be, addends, and maxima, subnormal ones among them: in place,
+/// blocking or not, of many counts; and the same where a rank flushes subnormals to zero.
+TEST(MpiTransport, BytesAddendsAndMaxima) {
   MpiTransport t(MPI_COMM_WORLD);
   const int most = 127 / t.size();
-  for (const std::size_t count : {0u, 1u, 31u, 1000u, 70001u}) {
-    for (const bool blocks : {true, false}) {
-      std::vector<std::int8_t> codes(count);
-      std::vector<float> floats(count);
-      std::vector<double> doubles(count);
-      for (std::size_t i = 0; i < count; ++i) {
-        codes[i] = static_cast<std::int8_t>(i % 2 == 0 ? most : -most);
-        const int turn = (static_cast<int>(i % 8) + t.rank()) % t.size();
-        floats[i] = static_cast<float>(turn);
-        doubles[i] = -turn;
-      }
-      std::deque<Operation> operations;
-      const auto reduce = [&](Reduction what, void* data) {
-        if (blocks) return t.all_reduce(what, data, data, count);
-        t.start_all_reduce(what, data, data, count, operations.emplace_back());
-      };
-      reduce(Reduction::sum_int8, codes.data());
-      reduce(Reduction::max_f32, floats.data());
-      reduce(Reduction::max_f64, doubles.data());
-      finish(t, operations);
-      for (std::size_t i = 0; i < count; ++i) {
-        ASSERT_EQ(codes[i], (i % 2 == 0 ? most : -most) * t.size());
-        ASSERT_EQ(floats[i], static_cast<float>(t.size() - 1));
-        ASSERT_EQ(doubles[i], 0.0);
+  constexpr float kSubnormal = 0x1p-140F;
+  constexpr double kWideSubnormal = 0x1p-1070;
+  for (const bool flushes : {false, true}) {
+    for (const std::size_t count : {0u, 1u, 31u, 1000u, 70001u}) {
+      for (const bool blocks : {true, false}) {
+        std::vector<std::int8_t> codes(count);
+        std::vector<float> floats(count);
+        std::vector<double> doubles(count);
+        std::vector<float> addends(count, kSubnormal);
+        std::vector<double> wide_addends(count, kWideSubnormal);
+        for (std::size_t i = 0; i < count; ++i) {
+          codes[i] = static_cast<std::int8_t>(i % 2 == 0 ? most : -most);
+          const int turn = (static_cast<int>(i % 8) + t.rank()) % t.size();
+          floats[i] = kSubnormal * static_cast<float>(turn);
+          doubles[i] = i % 3 == 0 ? kWideSubnormal * turn : turn;
+        }
+        {
+          std::deque<Operation> operations;
+          const auto reduce = [&](Reduction what, void* data) {
+            if (blocks) return t.all_reduce(what, data, data, count);
+            t.start_all_reduce(what, data, data, count, operations.emplace_back());
+          };
+          const CallerModeScope caller(flushes && t.rank() == 0 ? CallerMode::flushes : CallerMode::plain);
+          reduce(Reduction::sum_int8, codes.data());
+          reduce(Reduction::max_f32, floats.data());
+          reduce(Reduction::max_f64, doubles.data());
+          reduce(Reduction::addends_f32, addends.data());
+          reduce(Reduction::addends_f64, wide_addends.data());
+          finish(t, operations);
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+          ASSERT_EQ(codes[i], (i % 2 == 0 ? most : -most) * t.size());
+          ASSERT_EQ(floats[i], kSubnormal * static_cast<float>(t.size() - 1));
+          ASSERT_EQ(doubles[i], (i % 3 == 0 ? kWideSubnormal : 1.0) * (t.size() - 1));
+          ASSERT_EQ(addends[i], kSubnormal * static_cast<float>(t.size()));
+          ASSERT_EQ(wide_addends[i], kWideSubnormal * t.size());
+        }
       }
     }
   }

@@ -163,9 +163,9 @@ void expect_hadamard(const Codec& codec, DType as, Expected& expected) {
   });
 }
 
-// How far zfp may be off, by its own paper's reasoning and no knowledge of its code: an error of `accuracy`
-// or of what bits a rate leaves for digits, and what integers of 30 (62) bits under a common exponent
-// resolve.
+// How far zfp may be off, by its own paper's reasoning and no knowledge of its code: an error of `accuracy`,
+// which is all that the codec allows; or of what bits a rate leaves for digits, and what integers of 30 (62)
+// bits under a common exponent resolve. And rounding to a 16-bit type.
 void expect_zfp(const Codec& codec, DType as, Expected& expected) {
   const auto number_behind = [&](const std::string& option) {
     const auto at = codec.spec().find(option);
@@ -180,12 +180,14 @@ void expect_zfp(const Codec& codec, DType as, Expected& expected) {
     for (std::size_t i = begin; i < end; ++i) largest = std::max(largest, std::abs(expected.values[i]));
     int exponent = 0;
     std::frexp(largest, &exponent);
-    double error = accuracy;
+    const double unit = 1.01 * unit_roundoff(as);  // what receivers hold
     // zero or exponent, then planes of four bits, three more in all to say where the first ones are
-    if (rate != 0) error = std::ldexp(16.0, exponent - static_cast<int>((4 * rate - (wide ? 15 : 12)) / 4));
+    const double error = std::ldexp(16.0, exponent - static_cast<int>((4 * rate - (wide ? 15 : 12)) / 4));
     for (std::size_t i = begin; i < end; ++i) {
-      const double unit = 1.01 * unit_roundoff(as);  // what receivers hold
-      expected.slack[i] = error + (wide ? 0x1p-53 : 0x1p-24) * largest + unit * (largest + error);
+      expected.slack[i] = rate != 0 ? error + (wide ? 0x1p-53 : 0x1p-24) * largest + unit * (largest + error)
+                          : as == accumulator_of(as)
+                              ? accuracy
+                              : accuracy + unit * (std::abs(expected.values[i]) + accuracy);
     }
   }
 }

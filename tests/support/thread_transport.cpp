@@ -10,6 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include "core/floating_point.hpp"
+
 namespace terse::test {
 namespace {
 
@@ -45,6 +47,14 @@ void reduce_parts(Reduction what, const std::vector<std::byte>& parts, int ranks
       return reduce_parts<float, float>(parts, ranks, out, count, sum);
     case Reduction::sum_f64:
       return reduce_parts<double, double>(parts, ranks, out, count, sum);
+    case Reduction::addends_f32: {
+      const DefaultFloatingPoint mode;
+      return reduce_parts<float, float>(parts, ranks, out, count, sum);
+    }
+    case Reduction::addends_f64: {
+      const DefaultFloatingPoint mode;
+      return reduce_parts<double, double>(parts, ranks, out, count, sum);
+    }
     case Reduction::sum_f16:
       return reduce_parts<float16, float>(parts, ranks, out, count, sum);
     case Reduction::sum_bf16:
