@@ -165,7 +165,7 @@ class Randomk final : public Sparse, public SummableCodec {
   template <class A>
   static bool can_be_sent(const ConstView& values, const View& residual) {
     using Bits = typename MagnitudeOf<A>::Type;
-    Stretch<A> stretch;
+    auto& stretch = kept_by_thread<Stretch<A>>([] {});
     for (std::size_t at = 0; at < values.count; at += kStretch) {
       const std::size_t n = std::min(kStretch, values.count - at);
       const std::int64_t largest =

@@ -130,7 +130,8 @@ class Selection {
   std::vector<Magnitude> magnitudes_;
 };
 
-// Values that are looked at a stretch at a time: value + residual.
+// Values that are looked at a stretch at a time: value + residual. Kept by the thread, whose stack may be
+// small.
 template <class A>
 struct Stretch {
   std::array<A, kStretch> v;
@@ -155,7 +156,7 @@ std::int64_t sampled_magnitude(ConstView values, View residual, Rank&& rank_in) 
   magnitudes.clear();
   magnitudes.reserve(kSample);
   const std::size_t stride = values.count < kSample ? kSampleRun : values.count / kSampleRuns;
-  Stretch<A> stretch;
+  auto& stretch = kept_by_thread<Stretch<A>>([] {});
   for (std::size_t at = 0; at < values.count && magnitudes.size() < kSample; at += stride) {
     const std::size_t n = std::min(kSampleRun, values.count - at);
     topk_collect(values.slice(at, n), part_of(residual, at, n), stretch.view(n),
@@ -201,7 +202,7 @@ class Sparse : public Codec {
   /// elements were looked at before one that is not finite.
   template <class A>
   static std::size_t look_at(ConstView values, View residual, Selection<A>& selection, bool leave) {
-    Stretch<A> stretch;
+    auto& stretch = kept_by_thread<Stretch<A>>([] {});
     for (std::size_t at = 0; at < values.count; at += kStretch) {
       const std::size_t n = std::min(kStretch, values.count - at);
       const View v = stretch.view(n);
@@ -217,7 +218,7 @@ class Sparse : public Codec {
   // residual = value + residual, as it is kept.
   template <class A>
   static void keep_sums(ConstView values, View residual) {
-    Stretch<A> stretch;
+    auto& stretch = kept_by_thread<Stretch<A>>([] {});
     for (std::size_t at = 0; at < values.count; at += kStretch) {
       const std::size_t n = std::min(kStretch, values.count - at);
       const View v = stretch.view(n);
@@ -230,7 +231,7 @@ class Sparse : public Codec {
   // residual = residual - value.
   template <class A>
   static void take_back(ConstView values, View residual) {
-    Stretch<A> stretch;
+    auto& stretch = kept_by_thread<Stretch<A>>([] {});
     for (std::size_t at = 0; at < values.count; at += kStretch) {
       const std::size_t n = std::min(kStretch, values.count - at);
       const View x = stretch.view(n);

@@ -20,7 +20,6 @@
 #include "codec/sum.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -31,6 +30,8 @@
 #include "codec/spec.hpp"
 #include "codec/sum_kernels.hpp"
 #include "codec/summable.hpp"
+#include "core/scratch.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -157,12 +158,15 @@ class Sum final : public BlockCodec, private SummableCodec {
     }
   }
 
-  // A stretch of values and residual in the accumulator's type and whole groups: where they are, or copies.
+  // A stretch of values and residual in the accumulator's type and whole groups: where they are, or copies in
+  // memory of this thread's, until the next stretch.
   class Stretch {
    public:
     Stretch(ConstView x, const View& e, DType accumulator) : x_(x), e_(e), original_(e) {
-      if (!fits(x, accumulator)) x_ = copy(x, accumulator, x_memory_);
-      if (e.data != nullptr && !fits(e, accumulator)) e_ = copy(e, accumulator, e_memory_);
+      if (!fits(x, accumulator)) x_ = copy(x, accumulator, kept_by_thread<Scratch>([] {}));
+      if (e.data != nullptr && !fits(e, accumulator)) {
+        e_ = copy(e, accumulator, kept_by_thread<Scratch>([] {}));
+      }
     }
     const ConstView& values() const { return x_; }
     void* residual() const { return e_.data; }
@@ -172,12 +176,11 @@ class Sum final : public BlockCodec, private SummableCodec {
     }
 
    private:
-    using Memory = std::array<double, kStretch>;
     static bool fits(const ConstView& view, DType accumulator) {
       return view.dtype == accumulator && view.count % kBlockGroup == 0;
     }
-    static View copy(const ConstView& view, DType accumulator, Memory& memory) {
-      const View all{memory.data(), groups_of(view.count) * kBlockGroup, accumulator};
+    static View copy(const ConstView& view, DType accumulator, Scratch& memory) {
+      const View all = memory.view(groups_of(view.count) * kBlockGroup, accumulator);
       const View behind = all.slice(view.count, all.count - view.count);
       convert(view, all.slice(0, view.count), Into::overwrite, 1.0);
       if (!behind.empty()) std::memset(behind.data, 0, behind.bytes());
@@ -187,8 +190,6 @@ class Sum final : public BlockCodec, private SummableCodec {
     ConstView x_;
     View e_;
     View original_;
-    Memory x_memory_;
-    Memory e_memory_;
   };
 
   static Stretch stretch_of(const ConstView& values, const View& residual, std::size_t at, std::size_t n,
@@ -224,14 +225,14 @@ class Sum final : public BlockCodec, private SummableCodec {
 
   void decode_addends(std::span<const std::byte> addends, DType, const Occasion&, ConstView shared,
                       int parties, View out, double factor) const noexcept override {
-    std::array<double, kStretch> memory;
+    auto& memory = kept_by_thread<Scratch>([] {});
     const std::byte* in = addends.data();
     SumGrid grid;
     for_each_stretch(out.count, [&](std::size_t at, std::size_t n, std::size_t block) {
       if (at % traits().block == 0) grid = shared_grid(shared, block, parties);
       const View to = out.slice(at, n);
       const bool direct = to.dtype == shared.dtype && n % kBlockGroup == 0;
-      const View all = direct ? to : View{memory.data(), groups_of(n) * kBlockGroup, shared.dtype};
+      const View all = direct ? to : memory.view(groups_of(n) * kBlockGroup, shared.dtype);
       sum_decode(in, grid, all, Into::overwrite, factor);
       if (!direct) convert(all.slice(0, n), to, Into::overwrite, 1.0);
       in += sum_code_bytes(n, bits_);

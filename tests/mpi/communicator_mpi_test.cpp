@@ -3,9 +3,11 @@
 // Communicators: of any communicator, many of them, moved, freed; options from all their sources.
 #include <gtest/gtest.h>
 #include <mpi.h>
+#include <pthread.h>
 
 #include <array>
 #include <cstdlib>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -161,6 +163,50 @@ TEST(Communicator, LooksOnlyAtTheProgramsCommunicator) {
 TEST(Communicator, RefusesWhatIsNoIntracommunicator) {
   EXPECT_TRUE(
       is_error(error_of([] { Communicator c(MPI_COMM_NULL); }), "invalid_argument", {"MPI_COMM_NULL"}));
+}
+
+/// Calls `work` on a thread whose stack has so many bytes, thread-local storage and all.
+void on_small_stack(std::size_t bytes, std::function<void()> work) {
+  pthread_attr_t attributes;
+  pthread_t thread{};
+  pthread_attr_init(&attributes);
+  ASSERT_EQ(pthread_attr_setstacksize(&attributes, bytes), 0);
+  const auto call = [](void* argument) -> void* {
+    (*static_cast<std::function<void()>*>(argument))();
+    return nullptr;
+  };
+  ASSERT_EQ(pthread_create(&thread, &attributes, call, &work), 0);
+  pthread_join(thread, nullptr);
+  pthread_attr_destroy(&attributes);
+}
+
+/// Fibres, Go's threads and musl's have stacks of 128 KiB and less.
+TEST(Communicator, IsUsedOnAThreadWithASmallStack) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need a larger stack";
+#endif
+  int provided = 0;
+  MPI_Query_thread(&provided);
+  if (provided < MPI_THREAD_SERIALIZED) GTEST_SKIP() << "this MPI does not provide MPI_THREAD_SERIALIZED";
+  on_small_stack(std::size_t{16} << 10, [] {});
+  std::string errors;
+  on_small_stack(std::size_t{48} << 10, [&] {
+    Communicator comm(MPI_COMM_WORLD);
+    for (const CodecEntry& row : codecs()) {
+      for (const std::string& spec : row.examples) {
+        for (const DType dtype : {DType::f32, DType::f64}) {
+          const auto codec = make_codec(spec);
+          if (!codec->supports(dtype)) continue;
+          Tensor data(std::vector<double>(5001, 1.0), dtype);
+          Feedback feedback;
+          const bool has_feedback = codec->traits().contractive;
+          errors += error_of(
+              [&] { comm.allreduce(data.view(), compressing(codec, has_feedback ? &feedback : nullptr)); });
+        }
+      }
+    }
+  });
+  EXPECT_EQ(errors, "");
 }
 
 /// Different Communicators in different threads at once, with a codec in common.
