@@ -54,6 +54,10 @@ typedef struct Terse_Feedback_s* Terse_Feedback;
 /// else goes to MPI_Allreduce as it is: other types and operations, derived types, intercommunicators. A
 /// 16-bit type with another operation and the average of another type are errors (TERSE_ERR_UNSUPPORTED).
 ///
+/// One buffer as `sendbuf` and `recvbuf`, of one element or more, is an error (TERSE_ERR_INVALID_ARGUMENT)
+/// whatever the size and the options, as MPI has it: pass MPI_IN_PLACE as `sendbuf`. So are two that overlap
+/// in part.
+///
 /// Without a Terse_Feedback, what a lossy codec leaves out is lost: right for a single reduction, wrong for
 /// training, which wants Terse_Allreduce_feedback.
 ///

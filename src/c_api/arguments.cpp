@@ -71,6 +71,12 @@ std::optional<Error> wrong_argument(std::span<const Tensor> tensors) {
       return Error(ErrorCode::invalid_argument,
                    which + "recvbuf is MPI_IN_PLACE: pass that as sendbuf, the data as recvbuf");
     }
+    if (tensors[t].count > 0 && tensors[t].sendbuf == tensors[t].recvbuf && tensors[t].recvbuf != nullptr) {
+      return Error(ErrorCode::invalid_argument,
+                   which +
+                       "sendbuf and recvbuf are the same buffer: pass MPI_IN_PLACE as sendbuf where the data "
+                       "in recvbuf are to be reduced in place");
+    }
   }
   return std::nullopt;
 }
