@@ -218,8 +218,9 @@ TERSE_API int Terse_Feedback_load_all(Terse_Feedback feedback, const void* const
 ///
 /// The next call has the new options, calls under way are waited for; what was learnt about the communicator
 /// (algorithm=auto) is forgotten. A duplicate (MPI_Comm_dup) inherits the options that its original has then.
-/// After an error, which all ranks get alike, the options are as before. After TERSE_ERR_COMMUNICATION this
-/// makes the communicator usable again, if MPI is.
+/// After an error, which all ranks get alike, the options are as before; where MPI cannot read `info` on one
+/// rank, that rank gets MPI's own error and the others TERSE_ERR_INVALID_ARGUMENT. After
+/// TERSE_ERR_COMMUNICATION this makes the communicator usable again, if MPI is.
 TERSE_API int Terse_Comm_set_info(MPI_Comm comm, MPI_Info info);
 /// A cudaStream_t after whose work, at that time, calls on this communicator begin where their buffers are in
 /// the memory of a CUDA device; null, at first: the legacy default stream. Local, for calls that begin, and
@@ -274,6 +275,14 @@ static inline int Terse_Get_outcome(MPI_Comm comm, Terse_Outcome* outcome) {
 // Terse's error codes belong to one MPI error class; MPI_Error_string has a short text for each. Calls
 // outside MPI_Init ... MPI_Finalize return MPI_ERR_OTHER and call no handler. Where a communicator has
 // MPI_ERRORS_ARE_FATAL, MPI's default, the sentence is printed to stderr before MPI ends the program.
+//
+// A handler of a C++ program may throw: what it throws comes out of the call that returns the code otherwise,
+// of any function here, unchanged. The sentence is remembered before the handler is called, which is once for
+// an error, and the call is over: requests are what they are after an error that is returned, and the other
+// ranks have been told. Where MPI finds the error, in a call of its own that Terse makes on the program's
+// handles, MPI calls the handler, and what that throws passes through MPI: so the state that MPI itself is in
+// afterwards is MPI's affair. (MPICH keeps a lock then if it was initialised with MPI_THREAD_MULTIPLE.) Of
+// several requests of Terse_Waitall with errors, the first in the list calls the handler, when all are over.
 
 /// What kinds there are: those of terse::ErrorCode (terse/error.hpp).
 typedef enum Terse_Errcode {

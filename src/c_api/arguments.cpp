@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <string>
 
@@ -27,29 +28,72 @@ std::optional<Op> op_of(MPI_Op op, const Handles& own) {
   return std::nullopt;
 }
 
-std::string name_of(MPI_Datatype type) {
-  if (type == MPI_DATATYPE_NULL) return "MPI_DATATYPE_NULL";
-  char name[MPI_MAX_OBJECT_NAME] = {};
-  int length = 0;
-  MPI_Type_get_name(type, name, &length);
-  return length == 0 ? "a derived type" : std::string(name, static_cast<std::size_t>(length));
+// Without MPI_Type_get_name, which calls the program's error handler for what is no type, before the other
+// ranks have been told of it.
+std::string name_of(MPI_Datatype type, const Handles& own) {
+  struct Named {
+    MPI_Datatype type;
+    const char* name;
+  };
+  const Named known[] = {
+#define TERSE_NAMED(type) {type, #type}
+      TERSE_NAMED(MPI_DATATYPE_NULL),
+      TERSE_NAMED(MPI_FLOAT),
+      TERSE_NAMED(MPI_DOUBLE),
+      TERSE_NAMED(MPI_LONG_DOUBLE),
+      TERSE_NAMED(MPI_CHAR),
+      TERSE_NAMED(MPI_SIGNED_CHAR),
+      TERSE_NAMED(MPI_UNSIGNED_CHAR),
+      TERSE_NAMED(MPI_WCHAR),
+      TERSE_NAMED(MPI_SHORT),
+      TERSE_NAMED(MPI_UNSIGNED_SHORT),
+      TERSE_NAMED(MPI_INT),
+      TERSE_NAMED(MPI_UNSIGNED),
+      TERSE_NAMED(MPI_LONG),
+      TERSE_NAMED(MPI_UNSIGNED_LONG),
+      TERSE_NAMED(MPI_LONG_LONG),
+      TERSE_NAMED(MPI_UNSIGNED_LONG_LONG),
+      TERSE_NAMED(MPI_INT8_T),
+      TERSE_NAMED(MPI_UINT8_T),
+      TERSE_NAMED(MPI_INT16_T),
+      TERSE_NAMED(MPI_UINT16_T),
+      TERSE_NAMED(MPI_INT32_T),
+      TERSE_NAMED(MPI_UINT32_T),
+      TERSE_NAMED(MPI_INT64_T),
+      TERSE_NAMED(MPI_UINT64_T),
+      TERSE_NAMED(MPI_AINT),
+      TERSE_NAMED(MPI_COUNT),
+      TERSE_NAMED(MPI_OFFSET),
+      TERSE_NAMED(MPI_BYTE),
+      TERSE_NAMED(MPI_PACKED),
+      TERSE_NAMED(MPI_C_BOOL),
+      TERSE_NAMED(MPI_C_FLOAT_COMPLEX),
+      TERSE_NAMED(MPI_C_DOUBLE_COMPLEX),
+      TERSE_NAMED(MPI_C_LONG_DOUBLE_COMPLEX),
+#undef TERSE_NAMED
+      {own.float16, "Terse_Type_float16"},
+      {own.bfloat16, "Terse_Type_bfloat16"},
+  };
+  const auto* found =
+      std::find_if(std::begin(known), std::end(known), [&](const Named& one) { return one.type == type; });
+  return found == std::end(known) ? "another type" : found->name;
 }
 
 // What Terse has that MPI lacks, for something else.
 std::optional<Error> misuse(const Arguments& call, std::optional<DType> dtype, std::optional<Op> op,
-                            bool inter) {
+                            bool inter, const Handles& own) {
   const bool half = dtype && size_of(*dtype) == 2;
   const auto unsupported = [](const std::string& what) { return Error(ErrorCode::unsupported, what); };
   if (half && !op) {
     return unsupported(
-        "elements of " + name_of(call.datatype) +
+        "elements of " + name_of(call.datatype, own) +
         " have MPI_SUM and Terse_Op_average() only: convert them to MPI_FLOAT for other operations");
   }
   if (!dtype && op == Op::average) {
     return unsupported(
         "Terse_Op_average() is for MPI_FLOAT, MPI_DOUBLE, Terse_Type_float16() and "
         "Terse_Type_bfloat16(); this call has " +
-        name_of(call.datatype));
+        name_of(call.datatype, own));
   }
   if (inter && (half || op == Op::average)) {
     return unsupported(
@@ -106,7 +150,7 @@ Meaning meaning_of(const Arguments& call, const State& state) {
   const auto dtype = dtype_of(call.datatype, own);
   const auto op = op_of(call.op, own);
   Meaning meaning;
-  std::optional<Error>& failure = meaning.options.failure = misuse(call, dtype, op, state.inter);
+  std::optional<Error>& failure = meaning.options.failure = misuse(call, dtype, op, state.inter, own);
   meaning.passes_on = !failure && (!dtype || !op || state.inter);
   if (!failure) failure = call.failure;
   if (failure && (meaning.passes_on || state.inter)) throw *failure;

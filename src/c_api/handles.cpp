@@ -13,6 +13,7 @@ namespace terse::c_api {
 namespace {
 
 Handles made;
+int at_finalize_key = MPI_KEYVAL_INVALID;
 std::atomic<bool> complete = false;
 std::atomic<bool> finalizing = false;
 std::mutex making;
@@ -40,7 +41,9 @@ void refuse_average(void*, void*, int*, MPI_Datatype*) {
 }
 
 void release() noexcept {
-  if (made.state_key != MPI_KEYVAL_INVALID) MPI_Comm_free_keyval(&made.state_key);  // attributes stay
+  for (int* key : {&made.state_key, &at_finalize_key}) {
+    if (*key != MPI_KEYVAL_INVALID) MPI_Comm_free_keyval(key);  // attributes stay
+  }
   if (made.average != MPI_OP_NULL) MPI_Op_free(&made.average);
   if (made.bfloat16 != MPI_DATATYPE_NULL) MPI_Type_free(&made.bfloat16);
   if (made.float16 != MPI_DATATYPE_NULL) MPI_Type_free(&made.float16);
@@ -53,29 +56,27 @@ int at_finalize(MPI_Comm, int, void*, void*) {
   return MPI_SUCCESS;
 }
 
-MPI_Datatype two_bytes(const char* name) {
-  MPI_Datatype type = MPI_DATATYPE_NULL;
-  check(MPI_Type_contiguous(2, MPI_BYTE, &type));
-  check(MPI_Type_set_name(type, name));
-  check(MPI_Type_commit(&type));
-  return type;
+void make_two_bytes(const char* name, MPI_Datatype& type) {
+  check([&] { return MPI_Type_contiguous(2, MPI_BYTE, &type); });
+  check([&] { return MPI_Type_set_name(type, name); });
+  check([&] { return MPI_Type_commit(&type); });
 }
 
 void make() {
   try {
-    made.float16 = two_bytes("Terse_Type_float16");
-    made.bfloat16 = two_bytes("Terse_Type_bfloat16");
-    check(MPI_Op_create(refuse_average, 1, &made.average));
-    check(MPI_Add_error_class(&made.error_class));
+    make_two_bytes("Terse_Type_float16", made.float16);
+    make_two_bytes("Terse_Type_bfloat16", made.bfloat16);
+    check([] { return MPI_Op_create(refuse_average, 1, &made.average); });
+    check([] { return MPI_Add_error_class(&made.error_class); });
     for (std::size_t i = 0; i < kErrorCodes; ++i) {
-      check(MPI_Add_error_code(made.error_class, &made.error_codes[i]));
-      check(MPI_Add_error_string(made.error_codes[i], kShortTexts[i]));
+      check([&] { return MPI_Add_error_code(made.error_class, &made.error_codes[i]); });
+      check([&] { return MPI_Add_error_string(made.error_codes[i], kShortTexts[i]); });
     }
-    check(MPI_Comm_create_keyval(copy_state, delete_state, &made.state_key, nullptr));
-    int key = MPI_KEYVAL_INVALID;
-    check(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, at_finalize, &key, nullptr));
-    check(MPI_Comm_set_attr(MPI_COMM_SELF, key, nullptr));
-    check(MPI_Comm_free_keyval(&key));
+    check([] { return MPI_Comm_create_keyval(copy_state, delete_state, &made.state_key, nullptr); });
+    check(
+        [] { return MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, at_finalize, &at_finalize_key, nullptr); });
+    check([] { return MPI_Comm_set_attr(MPI_COMM_SELF, at_finalize_key, nullptr); });
+    check([] { return MPI_Comm_free_keyval(&at_finalize_key); });
   } catch (...) {
     release();
     throw;
@@ -115,13 +116,18 @@ using namespace terse::c_api;
 
 namespace {
 
+// Errors: what an error handler of the program throws.
 template <class T>
-T handle_or(T Handles::*handle, T none) noexcept {
+T handle_or(T Handles::*handle, T none) {
+  std::exception_ptr thrown;
   try {
     return mpi_is_up() ? handles().*handle : none;
-  } catch (...) {
+  } catch (const HandlerThrew& handler) {
+    thrown = handler.what;
+  } catch (const MpiFailure&) {
     return none;
   }
+  std::rethrow_exception(thrown);
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
 #include <mpi.h>
 
 #include <array>
+#include <exception>
 #include <terse/error.hpp>
+#include <utility>
 
 namespace terse::c_api {
 
@@ -24,14 +26,28 @@ struct Handles {
 struct MpiFailure {
   int code;
 };
-inline void check(int code) {
+/// An MPI call failed and has called the program's error handler, which has thrown `what`. In a type of its
+/// own, since a handler may throw whatever it likes, a terse::Error too.
+struct HandlerThrew {
+  std::exception_ptr what;
+};
+/// Makes an MPI call; every one that may call an error handler of the program is made here. Errors:
+/// MpiFailure, HandlerThrew.
+template <class Call>
+void check(Call&& call) {
+  int code = MPI_SUCCESS;
+  try {
+    code = std::forward<Call>(call)();
+  } catch (...) {
+    throw HandlerThrew{std::current_exception()};
+  }
   if (code != MPI_SUCCESS) throw MpiFailure{code};
 }
 
 /// Whether MPI may be called: after MPI_Init and before MPI_Finalize has begun. Thread-safe.
 bool mpi_is_up() noexcept;
 
-/// Made at the first call. Thread-safe. Errors: invalid_state where MPI is not up; MpiFailure.
+/// Made at the first call. Thread-safe. Errors: invalid_state where MPI is not up; those of check().
 const Handles& handles();
 /// The same without making them: nullptr if they never were. Error codes keep their meaning after
 /// MPI_Finalize.

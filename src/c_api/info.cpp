@@ -6,6 +6,7 @@
 #include <mpi.h>
 #include <terse/terse.h>
 
+#include <exception>
 #include <string>
 #include <string_view>
 #include <terse/communicator.hpp>
@@ -22,9 +23,9 @@ constexpr std::string_view kPrefix = "terse_";
 std::string value_of(MPI_Info info, const char* key) {
   int length = 0;
   int found = 0;
-  check(MPI_Info_get_valuelen(info, key, &length, &found));
+  check([&] { return MPI_Info_get_valuelen(info, key, &length, &found); });
   std::string value(static_cast<std::size_t>(length) + 1, '\0');
-  check(MPI_Info_get(info, key, length, value.data(), &found));
+  check([&] { return MPI_Info_get(info, key, length, value.data(), &found); });
   value.resize(static_cast<std::size_t>(length));
   return value;
 }
@@ -32,10 +33,10 @@ std::string value_of(MPI_Info info, const char* key) {
 void read(MPI_Info info, AllreduceOptions& options) {
   if (info == MPI_INFO_NULL) return;
   int keys = 0;
-  check(MPI_Info_get_nkeys(info, &keys));
+  check([&] { return MPI_Info_get_nkeys(info, &keys); });
   for (int i = 0; i < keys; ++i) {
     char key[MPI_MAX_INFO_KEY + 1] = {};
-    check(MPI_Info_get_nthkey(info, i, key));
+    check([&] { return MPI_Info_get_nthkey(info, i, key); });
     const std::string_view name = key;
     if (name.substr(0, kPrefix.size()) != kPrefix) continue;
     try {
@@ -60,14 +61,21 @@ std::string in_force(const State& state, const AllreduceOptions& environment, co
 
 }  // namespace
 
-void read_info(MPI_Info info, AllreduceOptions& options) {
+std::exception_ptr read_info(MPI_Info info, AllreduceOptions& options) {
+  const auto unreadable = [&] {
+    options.failure = Error(ErrorCode::invalid_argument, "MPI cannot read the info");
+    return std::current_exception();
+  };
   try {
     read(info, options);
   } catch (const MpiFailure&) {
-    options.failure = Error(ErrorCode::invalid_argument, "MPI cannot read the info");
-  } catch (...) {
+    return unreadable();
+  } catch (const HandlerThrew&) {
+    return unreadable();
+  } catch (const std::exception&) {
     options.failure = current_error();
   }
+  return nullptr;
 }
 
 }  // namespace terse::c_api
@@ -78,8 +86,8 @@ int Terse_Comm_set_info(MPI_Comm comm, MPI_Info info) {
   return run("Terse_Comm_set_info", comm, [&] {
     State& state = state_of(comm);
     terse::AllreduceOptions wanted = state.options;
-    read_info(info, wanted);  // where this rank alone is wrong, the others hear of it in what follows
-    state.make_communicator(wanted);
+    const std::exception_ptr found_by_mpi = read_info(info, wanted);
+    telling_others(found_by_mpi, [&] { state.make_communicator(wanted); });
     return MPI_SUCCESS;
   });
 }
@@ -101,11 +109,12 @@ int Terse_Comm_get_info(MPI_Comm comm, MPI_Info* info_used) {
     const terse::AllreduceOptions environment =
         state.communicator ? terse::AllreduceOptions{} : terse::options_from_environment();
     MPI_Info info = MPI_INFO_NULL;
-    check(MPI_Info_create(&info));
+    check([&] { return MPI_Info_create(&info); });
     try {
       for (const terse::OptionInfo& option : terse::options()) {
         const std::string key = std::string(kPrefix) + std::string(option.name);
-        check(MPI_Info_set(info, key.c_str(), in_force(state, environment, option).c_str()));
+        const std::string value = in_force(state, environment, option);
+        check([&] { return MPI_Info_set(info, key.c_str(), value.c_str()); });
       }
     } catch (...) {
       MPI_Info_free(&info);

@@ -10,19 +10,32 @@
 #include <iterator>
 #include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <terse/error.hpp>
+#include <utility>
+
+#include "core/thread_memory.hpp"
 
 namespace terse::c_api {
 namespace {
 
-// This thread's last error.
+// A thread's last error.
 struct Last {
   std::optional<ErrorCode> kind;
   int code = MPI_SUCCESS;
   std::string sentence;
 };
-thread_local Last last;
+
+// This thread's; null where there is no memory for it.
+Last* last() noexcept {
+  try {
+    return &kept_by_thread<Last>([] {});
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 
 bool is_fatal(MPI_Errhandler handler) {
 #ifdef MPI_ERRORS_ABORT
@@ -31,13 +44,45 @@ bool is_fatal(MPI_Errhandler handler) {
   return handler == MPI_ERRORS_ARE_FATAL;
 }
 
-// MPI is about to end the program and knows only a short text.
-void print_if_fatal(MPI_Comm comm, const char* sentence) {
-  if (!errors_are_fatal(comm)) return;
+// MPI_Comm_get_errhandler and whether the handler ends the program; returns MPI's code.
+int find_whether_fatal(MPI_Comm comm, bool& fatal) {
+  MPI_Errhandler handler = MPI_ERRHANDLER_NULL;
+  const int code = MPI_Comm_get_errhandler(comm, &handler);
+  if (code != MPI_SUCCESS) return code;
+  fatal = is_fatal(handler);
+  if (fatal || handler == MPI_ERRORS_RETURN) return MPI_SUCCESS;
+  return MPI_Errhandler_free(&handler);  // a user's: this gives back what get_errhandler took
+}
+
+// For MPI that is about to end the program, and knows only a short text.
+void print(MPI_Comm comm, const char* sentence) {
   int rank = 0;
   MPI_Comm_rank(comm, &rank);
   std::fprintf(stderr, "Terse: rank %d: %s\n", rank, sentence);
   std::fflush(stderr);
+}
+
+// The sentence's memory is taken over: to remember it cannot fail, but for a thread that has no Last yet.
+const char* remember(ErrorCode kind, int code, std::string sentence) noexcept {
+  Last* kept = last();
+  if (kept == nullptr) return "no memory";
+  kept->kind = kind;
+  kept->code = code;
+  kept->sentence = std::move(sentence);
+  return kept->sentence.c_str();
+}
+
+// In a catch block.
+Failure error_of_terse(const char* where) {
+  Failure failure{.kind = ErrorCode::out_of_memory};
+  try {
+    const Error error = current_error(where);
+    failure.kind = error.code();
+    failure.sentence = error.what();
+  } catch (const std::bad_alloc&) {
+    // there is no memory for a sentence either
+  }
+  return failure;
 }
 
 std::optional<ErrorCode> kind_of(int code) {
@@ -46,8 +91,9 @@ std::optional<ErrorCode> kind_of(int code) {
     if (at != known->error_codes.end()) return static_cast<ErrorCode>(at - known->error_codes.begin());
   }
   // MPI has no codes to give outside its life
-  if (!mpi_is_up() && code == last.code) return last.kind;
-  return std::nullopt;
+  if (mpi_is_up()) return std::nullopt;
+  const Last* known = last();
+  return known != nullptr && code == known->code ? known->kind : std::nullopt;
 }
 
 void copy_text(std::string_view text, char* string, int* length) {
@@ -62,36 +108,54 @@ void copy_text(std::string_view text, char* string, int* length) {
 
 }  // namespace
 
-bool errors_are_fatal(MPI_Comm comm) noexcept {
-  MPI_Errhandler handler = MPI_ERRHANDLER_NULL;
-  if (MPI_Comm_get_errhandler(comm, &handler) != MPI_SUCCESS) return false;
-  const bool fatal = is_fatal(handler);
-  if (!fatal && handler != MPI_ERRORS_RETURN) {
-    MPI_Errhandler_free(&handler);  // a user's: this gives back what get_errhandler took
-  }
+bool errors_are_fatal(MPI_Comm comm) {
+  bool fatal = false;
+  check([&] { return find_whether_fatal(comm, fatal); });
   return fatal;
 }
 
-int raise(const char* where, MPI_Comm comm) noexcept {
-  last.code = MPI_ERR_OTHER;
+Failure current_failure(const char* where) {
   try {
-    const Error error = current_error(where);
-    last.kind = error.code();
-    last.sentence = error.what();
-  } catch (...) {  // there is no memory for a sentence either
-    last.kind = ErrorCode::out_of_memory;
-    last.sentence.clear();
+    throw;
+  } catch (const HandlerThrew& handler) {
+    return {.thrown = handler.what};
+  } catch (const MpiFailure& failure) {
+    return {.code = failure.code};
+  } catch (const Error&) {
+    return error_of_terse(where);
+  } catch (const std::bad_alloc&) {
+    return error_of_terse(where);
+  } catch (const std::length_error&) {  // a container of more elements than there can be
+    return error_of_terse(where);
   }
-  try {
-    last.code = handles().error_codes[static_cast<std::size_t>(*last.kind)];
-  } catch (...) {
-    return last.code;  // outside MPI's life there is no handler to call
+}
+
+int report(Failure failure, MPI_Comm comm) {
+  const char* sentence = nullptr;
+  if (failure.kind) {
+    bool has_handler = false;
+    try {
+      failure.code = handles().error_codes[static_cast<std::size_t>(*failure.kind)];
+      has_handler = true;
+    } catch (const HandlerThrew& handler) {
+      failure.thrown = handler.what;
+    } catch (const MpiFailure& mpi) {
+      failure.code = mpi.code;
+    } catch (const Error&) {
+      failure.code = MPI_ERR_OTHER;  // outside MPI's life there is no code of Terse's, and no handler
+    }
+    const char* remembered = remember(*failure.kind, failure.code, std::move(failure.sentence));
+    if (has_handler) sentence = remembered;
   }
-  const int code = last.code;  // the handler may call Terse
+  if (failure.thrown) std::rethrow_exception(failure.thrown);
+  if (sentence == nullptr) return failure.code;
   const MPI_Comm whose = comm == MPI_COMM_NULL ? MPI_COMM_WORLD : comm;
-  print_if_fatal(whose, last.sentence.c_str());
-  MPI_Comm_call_errhandler(whose, code);
-  return code;
+  bool fatal = false;
+  const int code = find_whether_fatal(whose, fatal);
+  if (code != MPI_SUCCESS) return code;  // it is no communicator, and MPI has called a handler for that
+  if (fatal) print(whose, sentence);
+  MPI_Comm_call_errhandler(whose, failure.code);  // which may call Terse, and may throw
+  return failure.code;
 }
 
 }  // namespace terse::c_api
@@ -114,8 +178,15 @@ Terse_Errcode Terse_Error_code(int errorcode) {
 }
 
 int Terse_Error_string(int errorcode, char* string, int* resultlen) {
-  if (kind_of(errorcode) && errorcode == last.code && !last.sentence.empty()) {
-    copy_text(last.sentence, string, resultlen);
+  if (string == nullptr || resultlen == nullptr) {
+    return run("Terse_Error_string", MPI_COMM_NULL, []() -> int {
+      throw terse::Error(terse::ErrorCode::invalid_argument,
+                         "there is nowhere to put the text or its length: a pointer is null");
+    });
+  }
+  const Last* known = last();
+  if (known != nullptr && kind_of(errorcode) && errorcode == known->code && !known->sentence.empty()) {
+    copy_text(known->sentence, string, resultlen);
     return MPI_SUCCESS;
   }
   if (!mpi_is_up()) {

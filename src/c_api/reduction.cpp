@@ -18,7 +18,7 @@ namespace {
 
 int allreduce(const Arguments& call) {
   handles();
-  if (call.comm == MPI_COMM_NULL) {
+  if (call.comm == MPI_COMM_NULL && !call.tensors.empty()) {
     pass_on(call);  // MPI refuses it
     return MPI_SUCCESS;
   }

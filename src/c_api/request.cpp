@@ -166,7 +166,7 @@ auto beginning(State& state, F&& begin) {
 
 int iallreduce(Arguments call, Terse_Request* request) {
   handles();
-  if (call.comm == MPI_COMM_NULL) {
+  if (call.comm == MPI_COMM_NULL && !call.tensors.empty()) {
     Passed{}.begin(call);  // MPI refuses it
     return MPI_SUCCESS;
   }
@@ -191,18 +191,20 @@ int allreduce_init(const char* where, const Tensor& tensor, MPI_Datatype datatyp
   return run(where, comm, [&] {
     State& state = state_of(comm);
     terse::AllreduceOptions options;
-    read_info(info, options);
+    const std::exception_ptr found_by_mpi = read_info(info, options);
     if (request == nullptr && !options.failure) options.failure = no_room();
-    auto made = std::make_unique<Terse_Request_s>(
-        state, Arguments{{&tensor, 1}, datatype, op, comm, options.failure}, options);
-    *request = made.release();
+    telling_others(found_by_mpi, [&] {
+      auto made = std::make_unique<Terse_Request_s>(
+          state, Arguments{{&tensor, 1}, datatype, op, comm, options.failure}, options);
+      *request = made.release();
+    });
     return MPI_SUCCESS;
   });
 }
 
 // Calls work(residuals).
 template <class F>
-int with_residuals(const char* where, Terse_Request request, F&& work) noexcept {
+int with_residuals(const char* where, Terse_Request request, F&& work) {
   return run(where, comm_of(&request), [&] {
     if (request == TERSE_REQUEST_NULL) throw wrong("the request is TERSE_REQUEST_NULL: it has no residuals");
     work(request->residuals());

@@ -16,7 +16,7 @@
 
 /// What a Terse_Request points to: a call under way, or a persistent one, which begins again and again.
 struct Terse_Request_s {
-  /// Begins a nonblocking call. Errors: what cannot be told to other ranks, MpiFailure.
+  /// Begins a nonblocking call. Errors: what cannot be told to other ranks, those of check().
   Terse_Request_s(terse::c_api::State& state, const terse::c_api::Arguments& call);
   /// Makes a persistent one of the only tensor. Collective. Errors: those of Communicator::allreduce_init.
   Terse_Request_s(terse::c_api::State& state, const terse::c_api::Arguments& call,

@@ -65,7 +65,7 @@ terse::Feedback& feedback_of(Terse_Feedback handle) {
 }
 
 template <class F>
-int local(const char* where, F&& work) noexcept {
+int local(const char* where, F&& work) {
   return run(where, MPI_COMM_NULL, [&] {
     work();
     return MPI_SUCCESS;

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <new>
 #include <thread>
+#include <utility>
 
 #include "c_api/handles.hpp"
 #include "c_api/request.hpp"
@@ -13,9 +14,6 @@ namespace {
 
 // What the attribute points to.
 using Held = std::shared_ptr<State>;
-
-// Whether this thread makes a Communicator: the duplicate that this takes needs no State.
-thread_local bool duplicating = false;
 
 // States that MPI_Finalize deletes: to free their communicators would be to communicate. MPI frees those;
 // here they stay in reach, so that no tool takes them for lost.
@@ -29,21 +27,11 @@ void leave_behind(Held* state) {
 }  // namespace
 
 void State::make_communicator(const AllreduceOptions& wanted) {
-  struct Duplicating {
-    Duplicating() { duplicating = true; }
-    ~Duplicating() { duplicating = false; }
-    Duplicating(const Duplicating&) = delete;
-    Duplicating& operator=(const Duplicating&) = delete;
-  };
   drain();
   AllreduceOptions kept = wanted;
-  std::optional<Communicator> made;
-  {
-    const Duplicating here;
-    AllreduceOptions lasting = wanted;
-    lasting.stream = nullptr;  // each call says it, since it may be gone when a later one comes
-    made.emplace(comm, lasting);
-  }
+  AllreduceOptions lasting = wanted;
+  lasting.stream = nullptr;  // each call says it, since it may be gone when a later one comes
+  std::optional<Communicator> made(std::in_place, comm, lasting);
   if (communicator) communicator->free();
   communicator = std::move(made);
   ++communicators_made;
@@ -72,7 +60,7 @@ State& state_of(MPI_Comm comm) {
   }
   void* value = nullptr;
   int found = 0;
-  check(MPI_Comm_get_attr(comm, key, &value, &found));
+  check([&] { return MPI_Comm_get_attr(comm, key, &value, &found); });
   if (found) {
     State& state = **static_cast<Held*>(value);
     state.comm = comm;  // which MPI did not tell when it copied the attribute
@@ -81,17 +69,16 @@ State& state_of(MPI_Comm comm) {
   auto held = std::make_unique<Held>(std::make_shared<State>());
   State& state = **held;
   int inter = 0;
-  check(MPI_Comm_test_inter(comm, &inter));
+  check([&] { return MPI_Comm_test_inter(comm, &inter); });
   state.inter = inter != 0;
   state.comm = comm;
-  check(MPI_Comm_set_attr(comm, key, held.get()));
+  check([&] { return MPI_Comm_set_attr(comm, key, held.get()); });
   static_cast<void>(held.release());
   return state;
 }
 
 int copy_state(MPI_Comm, int, void*, void* value, void* copy, int* copied) noexcept {
   *copied = 0;
-  if (duplicating) return MPI_SUCCESS;
   const State& original = **static_cast<const Held*>(value);
   try {
     auto held = std::make_unique<Held>(std::make_shared<State>());
@@ -108,8 +95,12 @@ int copy_state(MPI_Comm, int, void*, void* value, void* copy, int* copied) noexc
 int delete_state(MPI_Comm, int, void* value, void*) noexcept {
   auto* held = static_cast<Held*>(value);
   if (mpi_is_up()) {
-    (*held)->comm = MPI_COMM_NULL;
-    (*held)->communicator.reset();  // waits for calls under way, whose requests keep what became of them
+    State& state = **held;
+    state.comm = MPI_COMM_NULL;
+    // Waits for calls under way, whose requests keep what became of them. By name: to free the user's
+    // communicator is collective, also where an exception unwinds.
+    if (state.communicator) state.communicator->free();
+    state.communicator.reset();
     delete held;
   } else {
     leave_behind(held);

@@ -36,7 +36,7 @@ struct State : std::enable_shared_from_this<State> {
 };
 
 /// Adds an empty one where there is none. Local. Errors: invalid_state where MPI is not up, invalid_argument
-/// for MPI_COMM_NULL, MpiFailure.
+/// for MPI_COMM_NULL, those of check().
 State& state_of(MPI_Comm comm);
 
 /// The attribute's callbacks. A duplicate inherits the options.
