@@ -16,11 +16,12 @@ namespace {
 
 // A text of the algorithm table that ends with a zero.
 const char* lasting_name(std::string_view algorithm) {
-  static const std::vector<std::string> names = [] {
+  // never destroyed, since calls may be made as the process ends
+  static const auto& names = *new auto([] {
     std::vector<std::string> made;
     for (const AlgorithmInfo& row : algorithms()) made.emplace_back(row.name);
     return made;
-  }();
+  }());
   const auto name = std::find(names.begin(), names.end(), algorithm);
   return name == names.end() ? "" : name->c_str();
 }
