@@ -50,7 +50,8 @@ typedef struct Terse_Feedback_s* Terse_Feedback;
 ///
 /// MPI_FLOAT, MPI_DOUBLE, Terse_Type_float16() and Terse_Type_bfloat16() with MPI_SUM or Terse_Op_average()
 /// are reduced as the communicator's options say (Terse_Comm_set_info, then TERSE_ variables in the
-/// environment, then defaults, which lose nothing). The first such call on a communicator duplicates it. All
+/// environment, then defaults, which lose nothing). The first such call on a communicator makes one of the
+/// same ranks for Terse's messages, by MPI_Comm_create, which runs no callback of anybody's attributes. All
 /// else goes to MPI_Allreduce as it is: other types and operations, derived types, intercommunicators. A
 /// 16-bit type with another operation and the average of another type are errors (TERSE_ERR_UNSUPPORTED).
 ///
@@ -111,8 +112,8 @@ typedef struct Terse_Request_s* Terse_Request;
 #define TERSE_REQUEST_NULL ((Terse_Request)0)
 
 /// MPI_Iallreduce, with MPI_Iallreduce's arguments: Terse_Allreduce, begun. What is passed on goes to
-/// MPI_Iallreduce, in a request of Terse's all the same. The first call on a communicator, which duplicates
-/// it, is collective, and so is one for which terse_algorithm=auto makes a trial.
+/// MPI_Iallreduce, in a request of Terse's all the same. The first call on a communicator, which makes one
+/// of the same ranks, is collective, and so is one for which terse_algorithm=auto makes a trial.
 ///
 /// Errors: here, those of MPI_Iallreduce, what cannot be told to other ranks, those of a trial of
 /// terse_algorithm=auto, on all ranks alike, and TERSE_ERR_INVALID_ARGUMENT for a null `request`, where the

@@ -49,14 +49,15 @@ static void expect_refusals(void) {
   CHECK_INT(Terse_Feedback_free(&feedback), MPI_SUCCESS);
 }
 
-static int live_copies = 0;
+static int live_copies = 0, copies_made = 0;
 
-// A user's attribute, handed on to every duplicate, Terse's own among them.
+// A user's attribute, handed on to every duplicate that the user makes: Terse runs nobody's callbacks.
 static int copy(MPI_Comm comm, int key, void* extra, void* value, void* copied, int* flag) {
   (void)comm, (void)key, (void)extra;
   *(void**)copied = value;
   *flag = 1;
   ++live_copies;
+  ++copies_made;
   return MPI_SUCCESS;
 }
 static int drop(MPI_Comm comm, int key, void* value, void* extra) {
@@ -81,10 +82,13 @@ static void attributes_of_the_user(void) {
   MPI_Comm_set_attr(comm, key, &marked);
   CHECK_INT(set_onebit(comm), MPI_SUCCESS);
   check_call(comm, world_size);
+  CHECK_INT(copies_made, 0);
   MPI_Comm_dup(comm, &other);
   check_call(other, world_size);
-  CHECK(live_copies >= 2);
+  CHECK_INT(copies_made, 1);
+  CHECK_INT(live_copies, 2);
   MPI_Comm_free(&comm);
+  CHECK_INT(live_copies, 1);
   check_call(other, world_size);
   MPI_Comm_disconnect(&other);
   CHECK_INT(live_copies, 0);
