@@ -59,6 +59,10 @@ typedef struct Terse_Feedback_s* Terse_Feedback;
 /// whatever the size and the options, as MPI has it: pass MPI_IN_PLACE as `sendbuf`. So are two that overlap
 /// in part.
 ///
+/// On one rank terse_algorithm=auto is exact, whatever terse_min_bytes is: nothing is sent, so nothing need
+/// be left out (TERSE_REASON_SLOWER). An algorithm that is named does there, too, what it says:
+/// terse_algorithm=two_phase encodes and decodes.
+///
 /// Without a Terse_Feedback, what a lossy codec leaves out is lost: right for a single reduction, wrong for
 /// training, which wants Terse_Allreduce_feedback.
 ///
