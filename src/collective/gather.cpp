@@ -15,7 +15,8 @@
 // the same bits on all ranks, and again on every run; segments change nothing.
 //
 // A piece that any rank has flagged is not summed, and goes again exactly, by the two phases: each rank sums
-// a share of it. A sum of finite values beyond the type's range is infinite, as it is for MPI.
+// a share of it. A sum of finite values beyond the type's range is infinite, as it is for MPI; sparse codecs flag
+// what might add up to that only since it was owed for long.
 #include <algorithm>
 
 #include "codec/piece.hpp"

@@ -240,7 +240,8 @@ TEST(Outcome, SaysWhyACallWasExact) {
   options = {.codec = "onebit", .algorithm = "auto", .min_bytes = 4001};
   EXPECT_EQ(reduce(options), "exact/small");
   options.min_bytes = 4000;
-  EXPECT_EQ(reduce(options), "compressed/none");
+  // on one rank nothing is sent, so nothing is left out
+  EXPECT_EQ(reduce(options), world_size() == 1 ? "exact/slower" : "compressed/none");
 }
 
 /// auto may decide either way, but all ranks alike, with a reason, and always the same.
