@@ -72,6 +72,8 @@ std::span<const SettingInfo> setting_infos();
 /// Reads the environment and the file. Errors: invalid_argument, naming variable, or file and line, and what
 /// is allowed.
 Settings read_settings();
+/// Whether the environment asks for rules at all, sound or not.
+bool rules_are_asked_for();
 /// The rules of a file's text. `file` is what the sentences call it. Errors: as read_settings.
 std::vector<Rule> parse_rules(const std::string& text, const std::string& file);
 
