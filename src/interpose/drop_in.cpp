@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <new>
 #include <terse/error.hpp>
 #include <utility>
@@ -283,7 +282,10 @@ std::atomic<DropIn*> DropIn::active_{nullptr};
 
 DropIn::DropIn(Settings settings) : settings_(std::move(settings)) {
   threshold_ = std::numeric_limits<std::uint64_t>::max();
-  for (const Rule& rule : settings_.rules) threshold_ = std::min(threshold_, threshold(rule));
+  for (const Rule& rule : settings_.rules) {
+    threshold_ = std::min(threshold_, threshold(rule));
+    feedback_ = feedback_ || (rule.feedback && !rule.passes);
+  }
   const auto add = [&](MPI_Datatype type) {
     int size = 0;
     if (type == MPI_DATATYPE_NULL || PMPI_Type_size(type, &size) != MPI_SUCCESS) return;
@@ -549,6 +551,20 @@ int DropIn::compress(const Arguments& call, CommState& state, std::size_t at, DT
   return pass_on(call);
 }
 
+// The next tensor is of the same ordinal on all ranks. Returns whether they mean one of the same rule, type
+// and count now. Collective over the state's ranks.
+bool DropIn::agree_on_ordinals(CommState& state, const TensorKey& key) const {
+  const std::uint64_t h =
+      hash_of(std::to_string(key.rule) + " " + std::to_string(static_cast<int>(key.dtype)) + " " +
+              std::to_string(key.count));
+  std::array<std::uint64_t, 3> words = {state.tensors.next_ordinal(), h, ~h};
+  require(PMPI_Allreduce(MPI_IN_PLACE, words.data(), static_cast<int>(words.size()), MPI_UINT64_T, MPI_MAX,
+                         state.talk),
+          "MPI_Allreduce");
+  state.tensors.go_on_from(words[0]);
+  return words[1] == ~words[2];
+}
+
 // False where all ranks are to pass the call on.
 bool DropIn::try_compress(const Arguments& call, CommState& state, std::size_t at, DType dtype,
                           Entry& entry) {
@@ -581,11 +597,14 @@ bool DropIn::try_compress(const Arguments& call, CommState& state, std::size_t a
     } catch (const Error& error) {
       // both are found, and thrown on all ranks, before anything is written
       if (error.code() == ErrorCode::unsupported) return false;
-      if (error.code() != ErrorCode::mismatch || !rule.feedback || again) throw;
-      // perhaps it was about residuals alone: once more, with fresh ones
-      std::uint64_t ordinal = state.tensors.next_ordinal();
-      require(PMPI_Allreduce(MPI_IN_PLACE, &ordinal, 1, MPI_UINT64_T, MPI_MAX, state.talk), "MPI_Allreduce");
-      state.tensors.go_on_from(ordinal);
+      if (error.code() != ErrorCode::mismatch || !feedback_ || again) throw;
+      // perhaps it was about residuals alone: once more, with fresh ones. Not where ranks make different
+      // calls, which other rules may take on other ranks
+      if (!agree_on_ordinals(state, key)) {
+        if (entry.fresh != 0) state.tensors.drop(key);
+        throw;
+      }
+      if (!rule.feedback) throw;
       tensor = make_tensor(state, key);
       entry.fresh = 1;
       entry.started_over = 1;

@@ -87,6 +87,7 @@ class DropIn {
   bool try_compress(const Arguments& call, CommState& state, std::size_t rule, DType dtype, Entry& entry);
   Tensor* find_tensor(const Arguments& call, CommState& state, TensorKey& key, Entry& entry) const;
   Tensor* make_tensor(CommState& state, const TensorKey& key) const;
+  bool agree_on_ordinals(CommState& state, const TensorKey& key) const;
   std::string word();
   void report();
 
@@ -94,6 +95,7 @@ class DropIn {
 
   Settings settings_;
   std::uint64_t threshold_ = 0;  // calls of fewer bytes are no rule's
+  bool feedback_ = false;        // of any rule: on all ranks alike
   int key_ = MPI_KEYVAL_INVALID;
   std::vector<std::pair<MPI_Datatype, DType>> types_;
   std::size_t feedback_bytes_ = 0;

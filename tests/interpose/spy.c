@@ -2,7 +2,8 @@
 //
 // Stands before the MPI library and looks at what Terse's two libraries ask of it: whether they communicate
 // on a communicator of the program's. To make one of their own of it, by MPI_Comm_create, is all that they
-// may do.
+// may do. Where SPY_REFUSES names a function, it fails once for them, on the communicator of the name
+// "refused".
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <mpi.h>
@@ -39,6 +40,18 @@ static void look(const char* what, MPI_Comm comm, const void* caller) {
   }
 }
 
+static int refuses(const char* what, MPI_Comm comm, const void* caller) {
+  static atomic_int done;
+  char name[MPI_MAX_OBJECT_NAME] = {0};
+  int length = 0;
+  const char* asked = getenv("SPY_REFUSES");
+  if (asked == NULL || strcmp(asked, what) != 0 || !is_terse(caller)) return 0;
+  PMPI_Comm_get_name(comm, name, &length);
+  if (strcmp(name, "refused") != 0 || done++ != 0) return 0;
+  PMPI_Comm_call_errhandler(comm, MPI_ERR_COMM);
+  return 1;
+}
+
 #define LOOK(function) look(#function, comm, __builtin_return_address(0))
 #define CALL(function, ...) ((__typeof__(&function))real(#function))(__VA_ARGS__)
 
@@ -65,6 +78,16 @@ int PMPI_Gatherv(const void* sendbuf, int sendcount, MPI_Datatype sendtype, void
 int PMPI_Comm_split_type(MPI_Comm comm, int type, int key, MPI_Info info, MPI_Comm* made) {
   LOOK(PMPI_Comm_split_type);
   return CALL(PMPI_Comm_split_type, comm, type, key, info, made);
+}
+
+int PMPI_Comm_get_attr(MPI_Comm comm, int key, void* value, int* found) {
+  if (refuses("PMPI_Comm_get_attr", comm, __builtin_return_address(0))) return MPI_ERR_COMM;
+  return CALL(PMPI_Comm_get_attr, comm, key, value, found);
+}
+
+int PMPI_Comm_create(MPI_Comm comm, MPI_Group group, MPI_Comm* made) {
+  if (refuses("PMPI_Comm_create", comm, __builtin_return_address(0))) return MPI_ERR_COMM;
+  return CALL(PMPI_Comm_create, comm, group, made);
 }
 
 int MPI_Comm_dup(MPI_Comm comm, MPI_Comm* made) {
