@@ -31,9 +31,10 @@ struct Rule {
   // which calls
   bool f32 = true;
   bool f64 = true;
-  Interval bytes{};         ///< of the tensor
-  Interval comm_size{};     ///< ranks
-  std::string comm_name{};  ///< as MPI_Comm_get_name has it at the communicator's first call; empty: any
+  Interval bytes{};      ///< of the tensor
+  Interval comm_size{};  ///< ranks
+  std::string
+      comm_name{};  ///< as MPI_Comm_get_name has it when the first call may be this rule's; empty: any
   std::uint64_t after = 0;  ///< matching calls of a communicator that go exactly first
   // how
   bool passes = false;  ///< codec=none: they are passed on

@@ -217,7 +217,7 @@ macro(terse_drop_in_cases)
   terse_drop_in_test(no_residual_of_f64 ${mistakes} SETTINGS --codec onebit --datatype f64 --residual bf16
     SAYS "rule TERSE_CODEC has residual=bf16, which f64 tensors do not take")
   terse_drop_in_test(no_contraction ${mistakes} SETTINGS --codec quant:bits=2,rounding=stochastic
-    SAYS "Terse: rank 0: TERSE_CODEC: rule TERSE_CODEC.*is no contraction.*by --feedback off of `terse run` or TERSE_FEEDBACK=off")
+    SAYS "Terse: rank 0: TERSE_CODEC: rule TERSE_CODEC.*no contraction.*by --feedback off of `terse run` or TERSE_FEEDBACK=off")
   terse_drop_in_test(no_contraction.file ${mistakes}
     SETTINGS --config "${CMAKE_CURRENT_SOURCE_DIR}/no_contraction.ini"
     SAYS "no_contraction.ini:3: rule averages.*is no contraction.*by feedback = off in its section")
