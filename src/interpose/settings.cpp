@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <boost/program_options.hpp>
-#include <cctype>
 #include <charconv>
 #include <cstdlib>
 #include <fstream>
 #include <set>
 #include <sstream>
 #include <terse/error.hpp>
+
+#include "core/floating_point.hpp"
 
 namespace terse::interpose {
 namespace {
@@ -185,14 +186,40 @@ void set(Rule& rule, std::string_view name, std::string_view value) {
   refuse("a rule has no setting '" + std::string(name) + "': the settings are " + list);
 }
 
-// What is not set gets the table's default, and what no rule can do without is there.
-void complete(Rule& rule) {
+// Every setting once, in the order of the help. Constant, since calls from destructors and handlers of atexit
+// must find it.
+constexpr auto kAllRows = [] {
+  std::array<SettingInfo, kLibraryRows.size() + kRuleRows.size() + kProcessRows.size()> all{};
+  std::size_t at = 0;
+  for (const SettingInfo& info : kLibraryRows) all[at++] = info;
+  for (const Row& row : kRuleRows) all[at++] = row.info;
+  for (const SettingInfo& info : kProcessRows) all[at++] = info;
+  return all;
+}();
+
+// Error feedback is sound only with a codec that leaves out less than it was given. An algorithm for parts is
+// there to do as others do, whether or not that is sound.
+bool may_keep_residuals(const Rule& rule) {
+  const CodecTraits& traits = rule.options.codec.codec()->traits();
+  return traits.contractive || traits.parts || rule.options.algorithm == "exact";
+}
+
+// What is not set gets the table's default, and what no rule can do without is there. `without_feedback` says
+// how to turn feedback off where the rule was written.
+void complete(Rule& rule, std::string_view without_feedback) {
   if (rule.passes) return;
   if (!rule.options.codec.chosen()) {
     refuse("rule " + rule.name + " names no codec: add codec=..., such as onebit, or none");
   }
   const auto& codec = rule.options.codec.codec();
   if (codec->traits().lossless) rule.feedback = false;
+  if (rule.feedback && !may_keep_residuals(rule)) {
+    refuse("rule " + rule.name + " adds what a call leaves out to the tensor's next one, which codec " +
+           codec->spec() +
+           " does not allow: it is no contraction, so that residuals may grow without bound. Turn that off, "
+           "by " +
+           std::string(without_feedback) + ", or choose a codec that is one (see `terse codecs`)");
+  }
   if (rule.options.residual == ResidualType::bf16 && !rule.f32) {
     refuse("rule " + rule.name +
            " has residual=bf16, which f64 tensors do not take, and serves no others: leave "
@@ -232,21 +259,17 @@ std::string trimmed(const std::string& text) {
 
 std::string variable_of(std::string_view name) {
   std::string variable = "TERSE_";
-  for (const char c : name) variable += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  // not std::toupper, which in a Turkish locale has no capital for i
+  for (const char c : name) variable += c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
   return variable;
 }
 
-std::span<const SettingInfo> setting_infos() {
-  static const std::vector<SettingInfo> all = [] {
-    std::vector<SettingInfo> made(kLibraryRows.begin(), kLibraryRows.end());
-    for (const Row& row : kRuleRows) made.push_back(row.info);
-    made.insert(made.end(), kProcessRows.begin(), kProcessRows.end());
-    return made;
-  }();
-  return all;
-}
+std::span<const SettingInfo> setting_infos() { return kAllRows; }
+
+bool rules_are_asked_for() { return variable("codec") || variable("config"); }
 
 std::vector<Rule> parse_rules(const std::string& text, const std::string& file) {
+  const DefaultFloatingPoint here;  // codecs have options that are fractions
   std::vector<Rule> rules;
   std::vector<std::string> headers;  // by rule: where it begins
   std::set<std::string> names;
@@ -288,11 +311,14 @@ std::vector<Rule> parse_rules(const std::string& text, const std::string& file) 
       }
     });
   }
-  for (std::size_t i = 0; i < rules.size(); ++i) at(headers[i], [&] { complete(rules[i]); });
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    at(headers[i], [&] { complete(rules[i], "feedback = off in its section"); });
+  }
   return rules;
 }
 
 Settings read_settings() {
+  const DefaultFloatingPoint here;
   Settings settings;
   if (const auto file = variable("config")) {
     std::ifstream in(*file);
@@ -308,7 +334,8 @@ Settings read_settings() {
       const auto value = variable(info.name);
       if (info.of_a_rule && value) at(variable_of(info.name), [&] { set(rule, info.name, *value); });
     }
-    at("TERSE_CODEC", [&] { complete(rule); });
+    at("TERSE_CODEC",
+       [&] { complete(rule, "--feedback off of `terse run` or TERSE_FEEDBACK=off in the environment"); });
     settings.rules.push_back(std::move(rule));
   }
   // what the library would look for at the first call
@@ -331,6 +358,7 @@ std::uint64_t threshold(const Rule& rule) {
 }
 
 std::string describe(const Settings& settings) {
+  const DefaultFloatingPoint here;  // codecs' options that are fractions are printed
   std::string text;
   const auto interval = [](const Interval& i) {
     return std::to_string(i.least) + ":" + std::to_string(i.most);

@@ -31,9 +31,10 @@ struct Rule {
   // which calls
   bool f32 = true;
   bool f64 = true;
-  Interval bytes{};         ///< of the tensor
-  Interval comm_size{};     ///< ranks
-  std::string comm_name{};  ///< as MPI_Comm_get_name has it at the communicator's first call; empty: any
+  Interval bytes{};      ///< of the tensor
+  Interval comm_size{};  ///< ranks
+  std::string
+      comm_name{};  ///< as MPI_Comm_get_name has it when the first call may be this rule's; empty: any
   std::uint64_t after = 0;  ///< matching calls of a communicator that go exactly first
   // how
   bool passes = false;  ///< codec=none: they are passed on
@@ -72,6 +73,8 @@ std::span<const SettingInfo> setting_infos();
 /// Reads the environment and the file. Errors: invalid_argument, naming variable, or file and line, and what
 /// is allowed.
 Settings read_settings();
+/// Whether the environment asks for rules at all, sound or not.
+bool rules_are_asked_for();
 /// The rules of a file's text. `file` is what the sentences call it. Errors: as read_settings.
 std::vector<Rule> parse_rules(const std::string& text, const std::string& file);
 

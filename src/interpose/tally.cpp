@@ -7,72 +7,79 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
 
+#include "core/floating_point.hpp"
+
 namespace terse::interpose {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// One row a number of an Entry: how those of ranks, or of sites, become one.
-struct Counter {
+// One row a number of an Entry. Over ranks, bytes add up; of counts and times the largest one is the job's.
+struct Number {
   const char* name;
   std::uint64_t Entry::*of;
 };
-struct Amount {
-  const char* name;
-  double Entry::*of;
-  bool adds;  // over ranks; else the largest counts
-};
-constexpr std::array<Counter, 11> kCounters = {{{"calls", &Entry::calls},
-                                                {"compressed", &Entry::compressed},
-                                                {"warm_up", &Entry::warm_up},
-                                                {"sampled", &Entry::sampled},
-                                                {"compared", &Entry::compared},
-                                                {"slower", &Entry::slower},
-                                                {"other_exact", &Entry::other_exact},
-                                                {"non_finite", &Entry::non_finite},
-                                                {"non_finite_elements", &Entry::elements_again},
-                                                {"fresh_residuals", &Entry::fresh},
-                                                {"started_over", &Entry::started_over}}};
-constexpr std::array<Amount, 6> kAmounts = {{{"bytes_before", &Entry::bytes_before, true},
-                                             {"bytes_after", &Entry::bytes_after, true},
-                                             {"timed_bytes", &Entry::timed_bytes, true},
-                                             {"seconds", &Entry::seconds, false},
-                                             {"sampled_bytes", &Entry::sampled_bytes, true},
-                                             {"sampled_seconds", &Entry::sampled_seconds, false}}};
+constexpr std::array<Number, 11> kCounts = {{{"calls", &Entry::calls},
+                                             {"compressed", &Entry::compressed},
+                                             {"warm_up", &Entry::warm_up},
+                                             {"sampled", &Entry::sampled},
+                                             {"compared", &Entry::compared},
+                                             {"slower", &Entry::slower},
+                                             {"other_exact", &Entry::other_exact},
+                                             {"non_finite", &Entry::non_finite},
+                                             {"non_finite_elements", &Entry::elements_again},
+                                             {"fresh_residuals", &Entry::fresh},
+                                             {"started_over", &Entry::started_over}}};
+constexpr std::array<Number, 4> kBytes = {{{"bytes_before", &Entry::bytes_before},
+                                           {"bytes_after", &Entry::bytes_after},
+                                           {"timed_bytes", &Entry::timed_bytes},
+                                           {"sampled_bytes", &Entry::sampled_bytes}}};
+// Between ranks in nanoseconds, in the report in seconds.
+constexpr std::array<Number, 2> kTimes = {
+    {{"seconds", &Entry::nanoseconds}, {"sampled_seconds", &Entry::sampled_nanoseconds}}};
+
+template <class F>
+void for_all_numbers(F&& visit) {
+  for (const Number& number : kCounts) visit(number);
+  for (const Number& number : kBytes) visit(number);
+  for (const Number& number : kTimes) visit(number);
+}
+
+double in_seconds(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e9; }
 
 Json to_json(const Entry& entry) {
   Json json;
-  for (const Counter& counter : kCounters) json[counter.name] = entry.*counter.of;
-  for (const Amount& amount : kAmounts) json[amount.name] = entry.*amount.of;
+  for_all_numbers([&](const Number& number) { json[number.name] = entry.*number.of; });
   return json;
 }
 
 Entry entry_of(const Json& json) {
   Entry entry;
-  for (const Counter& counter : kCounters) entry.*counter.of = json.at(counter.name).get<std::uint64_t>();
-  for (const Amount& amount : kAmounts) entry.*amount.of = json.at(amount.name).get<double>();
+  for_all_numbers(
+      [&](const Number& number) { entry.*number.of = json.at(number.name).get<std::uint64_t>(); });
   return entry;
 }
 
 // The same calls, of another rank.
 void merge(Entry& into, const Entry& rank) {
-  for (const Counter& counter : kCounters) into.*counter.of = std::max(into.*counter.of, rank.*counter.of);
-  for (const Amount& amount : kAmounts) {
-    double& mine = into.*amount.of;
-    mine = amount.adds ? mine + rank.*amount.of : std::max(mine, rank.*amount.of);
-  }
+  const auto larger = [&](const Number& number) {
+    into.*number.of = std::max(into.*number.of, rank.*number.of);
+  };
+  for (const Number& count : kCounts) larger(count);
+  for (const Number& bytes : kBytes) into.*bytes.of += rank.*bytes.of;
+  for (const Number& time : kTimes) larger(time);
 }
 
 // Other calls.
 void add(Entry& into, const Entry& more) {
-  for (const Counter& counter : kCounters) into.*counter.of += more.*counter.of;
-  for (const Amount& amount : kAmounts) into.*amount.of += more.*amount.of;
+  for_all_numbers([&](const Number& number) { into.*number.of += more.*number.of; });
 }
 
 // Calls of several sizes, and what they have saved by those of their size that went exactly.
@@ -82,8 +89,10 @@ struct Sum {
 
   void add(const Entry& of_a_size) {
     if (of_a_size.timed_bytes > 0 && of_a_size.sampled_bytes > 0) {
-      saved = saved.value_or(0) +
-              of_a_size.sampled_seconds / of_a_size.sampled_bytes * of_a_size.timed_bytes - of_a_size.seconds;
+      const double exact_seconds_a_byte =
+          in_seconds(of_a_size.sampled_nanoseconds) / static_cast<double>(of_a_size.sampled_bytes);
+      saved = saved.value_or(0) + exact_seconds_a_byte * static_cast<double>(of_a_size.timed_bytes) -
+              in_seconds(of_a_size.nanoseconds);
     }
     interpose::add(entry, of_a_size);
   }
@@ -93,23 +102,35 @@ struct Sum {
   }
   Json to_json() const {
     Json json = interpose::to_json(entry);
-    json["ratio"] = entry.bytes_after > 0 ? Json(entry.bytes_before / entry.bytes_after) : Json();
+    for (const Number& time : kTimes) json[time.name] = in_seconds(entry.*time.of);
+    json["ratio"] =
+        entry.bytes_after > 0
+            ? Json(static_cast<double>(entry.bytes_before) / static_cast<double>(entry.bytes_after))
+            : Json();
     json["seconds_saved"] = saved ? Json(*saved) : Json();
     return json;
   }
 };
 
-std::string format(const char* pattern, double value) {
+// A number with so many significant digits, as printf's %g has it in the locale "C".
+std::string digits(double value, int count) {
   std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), pattern, value);
-  return text.data();
+  return {
+      text.data(),
+      std::to_chars(text.data(), text.data() + text.size(), value, std::chars_format::general, count).ptr};
+}
+// With so many decimals, as %f. `value` has not many digits before those.
+std::string decimals(double value, int count) {
+  std::array<char, 512> text{};
+  return {text.data(),
+          std::to_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed, count).ptr};
 }
 
 std::string bytes_in_words(double bytes) {
   constexpr std::array<const char*, 5> kUnits = {"bytes", "KB", "MB", "GB", "TB"};
   std::size_t unit = 0;
   for (; bytes >= 1000 && unit + 1 < kUnits.size(); ++unit) bytes /= 1000;
-  return format(unit == 0 ? "%.0f " : "%.3g ", bytes) + kUnits[unit];
+  return (unit == 0 ? decimals(bytes, 0) : digits(bytes, 3)) + " " + kUnits[unit];
 }
 
 std::string plural(std::uint64_t n, const char* one) {
@@ -140,15 +161,15 @@ std::string numbers_in_words(const Json& json) {
                      exact_in_words(json);
   if (!json.at("ratio").is_null()) {
     text += "; " + bytes_in_words(json.at("bytes_before")) + " -> " + bytes_in_words(json.at("bytes_after")) +
-            ", " + format("1/%.1f", json.at("ratio"));
+            ", " + "1/" + decimals(json.at("ratio"), 1);
   }
   if (!json.at("seconds_saved").is_null()) {
     const double saved = json.at("seconds_saved");
-    text += format("; %.3g s", json.at("seconds")) + ", " + format("%.3g s ", std::abs(saved)) +
+    text += "; " + digits(json.at("seconds"), 3) + " s, " + digits(std::abs(saved), 3) + " s " +
             (saved >= 0 ? "less than" : "MORE than") + " plain MPI by " +
             plural(json.at("compared"), "timed call");
   } else if (json.at("seconds").get<double>() > 0) {
-    text += format("; %.3g s", json.at("seconds"));
+    text += "; " + digits(json.at("seconds"), 3) + " s";
   }
   return text;
 }
@@ -196,6 +217,7 @@ Json Tally::to_json(const Settings& settings, const std::map<std::size_t, double
 }
 
 Json merge(const std::vector<Json>& of_ranks, const Settings& settings) {
+  const DefaultFloatingPoint here;
   Json rules = Json::array();
   Json warnings = Json::array();
   std::uint64_t taken = 0;
@@ -247,11 +269,17 @@ Json merge(const std::vector<Json>& of_ranks, const Settings& settings) {
   }
   std::uint64_t passed = 0;
   for (const Json& rank : of_ranks) passed = std::max(passed, rank.at("passed_on").get<std::uint64_t>());
+  if (taken == 0 && passed == 0) {
+    warnings.push_back(
+        "no call of MPI_Allreduce by the program was seen: it makes none, or makes them past the "
+        "drop-in, by functions that it takes from the MPI library itself (dlopen and dlsym)");
+  }
   return {{"version", 1},        {"ranks", of_ranks.size()}, {"calls", taken},
           {"passed_on", passed}, {"rules", rules},           {"warnings", warnings}};
 }
 
 std::string in_words(const Json& report) {
+  const DefaultFloatingPoint here;
   std::string text = "Terse: " + calls_in_words(report.at("calls")) + " of MPI_Allreduce taken, " +
                      calls_in_words(report.at("passed_on")) + " passed on; " +
                      plural(report.at("ranks"), "rank") + "\n";
@@ -265,7 +293,7 @@ std::string in_words(const Json& report) {
               plural(rule.at("non_finite_elements"), "element") + " around them\n";
     }
     if (rule.at("residual_norm").get<double>() > 0) {
-      text += format("    residuals at the end, over all ranks: norm %.4g\n", rule.at("residual_norm"));
+      text += "    residuals at the end, over all ranks: norm " + digits(rule.at("residual_norm"), 4) + "\n";
     }
     if (rule.at("sites").size() > 1) {
       for (const Json& site : rule.at("sites")) {

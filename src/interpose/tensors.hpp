@@ -42,6 +42,9 @@ class Tensors {
   Tensor* make(const TensorKey& key, std::size_t bytes, std::size_t cap,
                ResidualType residual = ResidualType::full);
 
+  /// Gives the tensor's residuals up, if it has any. Its ordinal is not used again.
+  void drop(const TensorKey& key);
+
   std::uint64_t next_ordinal() const noexcept { return next_; }
   /// Where ranks have made different numbers of tensors: all go on from the same one.
   void go_on_from(std::uint64_t ordinal) noexcept { next_ = ordinal; }
@@ -50,7 +53,6 @@ class Tensors {
   std::map<std::size_t, double> squares() const;
 
  private:
-  void drop(const TensorKey& key);
   TensorKey to_drop() const;
 
   std::map<TensorKey, Tensor> tensors_;

@@ -5,13 +5,15 @@
 
 #include "interpose/chain.hpp"
 #include "interpose/drop_in.hpp"
+#include "interpose/unseen.hpp"
 
 using terse::interpose::chain;
 using terse::interpose::DropIn;
+using terse::interpose::note_init;
 
 namespace terse::interpose {
 
-int allreduce(const Arguments& call) noexcept {
+int allreduce(const Arguments& call) {
   if (DropIn* drop_in = DropIn::active()) {
     if (drop_in->concerns(call.count, call.datatype, call.op)) {
       if (const auto code = drop_in->allreduce(call)) return *code;
@@ -27,12 +29,14 @@ int allreduce(const Arguments& call) noexcept {
 extern "C" {
 
 [[gnu::visibility("default")]] int MPI_Init(int* argc, char*** argv) {
+  note_init();
   const int code = chain().init(argc, argv);
   if (code == MPI_SUCCESS) DropIn::start();
   return code;
 }
 
 [[gnu::visibility("default")]] int MPI_Init_thread(int* argc, char*** argv, int required, int* provided) {
+  note_init();
   const int code = chain().init_thread(argc, argv, required, provided);
   if (code == MPI_SUCCESS) DropIn::start();
   return code;

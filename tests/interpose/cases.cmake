@@ -34,8 +34,12 @@ macro(terse_drop_in_cases)
   if(NOT terse_mpi STREQUAL "MPICH")  # it may be built without looking at arguments, and then crashes by itself
     terse_drop_in_test(errors 2 0 RUN ${program} errors SETTINGS ${onebit} ${fine} NUMBERS "1 rules 0 compressed")
   endif()
-  terse_drop_in_test(mismatch 3 0 RUN ${program} mismatch SETTINGS ${onebit}
-    SAYS "Terse: rank [0-2]: MPI_Allreduce: ranks make different calls: count is 4000 on rank 0, 8000 on ranks 1, 2")
+  # Different calls are no reason to start over: who has residuals keeps them. Also where ranks' calls are different rules'.
+  set(different "Terse: rank [0-2]: MPI_Allreduce: ranks make different calls: count is 4000 on rank 0, 8000 on ranks 1, 2")
+  terse_drop_in_test(mismatch 3 0 RUN ${program} mismatch SETTINGS ${onebit} SAYS "all checks hold" "${different}"
+    NUMBERS "6 rules 0 compressed" "2 rules 0 fresh_residuals" "0 rules 0 started_over")
+  terse_drop_in_test(mismatch.rules 3 0 RUN ${program} mismatch SETTINGS --config "${CMAKE_CURRENT_SOURCE_DIR}/sizes.ini"
+    SAYS "all checks hold" "${different}" NUMBERS "4 rules 0 compressed" "2 rules 1 compressed" "0 rules 1 started_over")
 
   if(NOT terse_mpi STREQUAL "MPICH")  # which may be built without MPI_Comm_spawn
     terse_drop_in_test(spawned 2 0 RUN ${program} spawned SETTINGS ${onebit} ${fine}
@@ -47,6 +51,101 @@ macro(terse_drop_in_cases)
 
   terse_drop_in_test(device 3 0 RUN ${program} device $<TARGET_FILE:drop_in_fake_cuda> SETTINGS ${onebit} ${fine}
     NUMBERS "3 rules 0 compressed" "3 rules 0 other_exact")
+
+  # The program's communicators are only looked at: what the drop-in has to say to other ranks, at any time, goes over
+  # communicators of its own. Without a report there is nothing to say at the end.
+  terse_drop_in_test(left 4 0 RUN ${program} left SETTINGS ${onebit} ${fine} NUMBERS "40 rules 0 compressed")
+  terse_drop_in_test(left.no_report 4 0 RUN ${program} left SETTINGS ${onebit} --report off ${fine})
+  terse_drop_in_test(left.nothing_asked 4 0 RUN ${program} left ${fine})
+  set(spy ENVIRONMENT LD_PRELOAD=$<TARGET_FILE:drop_in_spy>)
+  set(two_names --config "${CMAKE_CURRENT_SOURCE_DIR}/names.ini")
+  foreach(report stderr off)
+    set(gathers 2)
+    if(report STREQUAL off)
+      set(gathers 0)
+    endif()
+    set(seen SAYS "all checks hold" "spy: calls on Terse's own communicators, 0 calls on the program's, ${gathers} gathers")
+    foreach(scene lossy names crossed communicators aliases)
+      if(scene STREQUAL names)
+        set(asked ${two_names})
+      else()
+        set(asked ${onebit})
+      endif()
+      terse_drop_in_test(spied.${scene}.report_${report} 3 0 RUN ${program} ${scene} SETTINGS ${asked} --report ${report}
+        ${seen} ${spy})
+    endforeach()
+  endforeach()
+  foreach(function PMPI_Comm_get_attr PMPI_Comm_create)
+    terse_drop_in_test(refused.${function} 3 0 RUN ${program} refused SETTINGS ${onebit} ${fine} ${spy} SPY_REFUSES=${function}
+      NUMBERS "3 rules 0 compressed")
+  endforeach()
+  terse_drop_in_test(refused.name 3 0 RUN ${program} refused SETTINGS ${onebit} --comm-name refused ${fine} ${spy}
+    SPY_REFUSES=PMPI_Comm_create NUMBERS "3 rules 0 compressed")
+  terse_drop_in_test(attributes 3 0 RUN ${program} attributes SETTINGS ${onebit} ${fine} NUMBERS "3 rules 0 compressed")
+  terse_drop_in_test(at_exit 3 0 RUN ${program} at_exit SETTINGS ${onebit}
+    SAYS "all checks hold" "finished at exit" "20 calls: 20 compressed")
+  terse_drop_in_test(at_exit.no_report 3 0 RUN ${program} at_exit SETTINGS ${onebit} --report off
+    SAYS "all checks hold" "finished at exit")
+  terse_drop_in_test(no_call 2 0 RUN ${program} nothing SETTINGS ${onebit}
+    SAYS "0 calls of MPI_Allreduce taken, 0 calls passed on"
+         "WARNING: no call of MPI_Allreduce by the program was seen")
+
+  # Error handlers that throw, with a rule that takes the calls, one that takes them with a warm-up or as a sample, one
+  # for another communicator's name, and with none.
+  set(throwing $<TARGET_FILE:drop_in_throwing> buffers)
+  set(throwing_threads $<TARGET_FILE:drop_in_throwing> mismatch threads)
+  if(NOT terse_mpi STREQUAL "MPICH")  # see above
+    list(APPEND throwing counts)
+    list(APPEND throwing_threads counts)
+  endif()
+  terse_drop_in_test(throwing 3 0 RUN ${throwing} mismatch SETTINGS ${onebit} --sample 0 ${fine}
+    NUMBERS "1 rules 0 fresh_residuals" "0 rules 0 started_over")
+  terse_drop_in_test(throwing.warm_up 2 0 RUN ${throwing} SETTINGS ${onebit} --after 1000 --sample 0 ${fine}
+    NUMBERS "0 rules 0 compressed" "24:1000 rules 0 warm_up" "8:1000 passed_on")
+  terse_drop_in_test(throwing.samples 2 0 RUN ${throwing} SETTINGS ${onebit} --sample 4 ${fine})
+  terse_drop_in_test(throwing.names 2 0 RUN ${throwing} SETTINGS ${onebit} --comm-name train ${fine})
+  terse_drop_in_test(throwing.nothing_asked 3 0 RUN ${throwing} ${fine})
+  terse_drop_in_test(throwing.threads 2 0 RUN ${throwing_threads} SETTINGS ${onebit} ${fine})
+
+  # One buffer as both, and none: as without the drop-in. Two side by side are compressed, and what is right.
+  terse_drop_in_test(aliases 3 0 RUN ${program} aliases SETTINGS ${onebit} --sample 0 ${fine}
+    NUMBERS "10 rules 0 compressed" "0 rules 0 other_exact")
+  terse_drop_in_test(aliases.auto 2 0 RUN ${program} aliases SETTINGS --codec onebit --min-bytes auto ${fine})
+  terse_drop_in_test(aliases.exact 2 0 RUN ${program} aliases SETTINGS --codec identity --min-bytes 2K ${fine})
+  terse_drop_in_test(aliases.nothing_asked 3 0 RUN ${program} aliases ${fine})
+  if(terse_mpi STREQUAL "MPICH")  # each crashes by itself where it meets what the other one finds
+    terse_drop_in_test(no_buffers 2 0 RUN ${program} no_buffers SETTINGS ${onebit} --sample 0 ${fine}
+      NUMBERS "3 rules 0 compressed")
+  else()
+    terse_drop_in_test(overlaps 2 0 RUN ${program} overlaps SETTINGS ${onebit} --sample 0 ${fine}
+      NUMBERS "3 rules 0 compressed" "4 rules 0 other_exact")
+  endif()
+
+  # The program's floating-point mode, flags and traps.
+  terse_drop_in_test(floating_point 2 0 RUN ${program} floating_point
+    SETTINGS --codec identity --segment-bytes 4M ${fine} NUMBERS "6 rules 0 other_exact")
+  terse_drop_in_test(floating_point.modelled_segments 2 0 RUN ${program} floating_point SETTINGS --codec identity ${fine}
+    NUMBERS "6 rules 0 other_exact")
+  terse_drop_in_test(floating_point.samples 2 0 RUN ${program} floating_point SETTINGS ${onebit} --after 6 ${fine}
+    NUMBERS "6 rules 0 warm_up")
+  terse_drop_in_test(floating_point.compressed 2 0 RUN ${program} floating_point SETTINGS ${onebit} --sample 0 ${fine}
+    NUMBERS "6 rules 0 compressed")
+  terse_drop_in_test(floating_point.nothing_asked 2 0 RUN ${program} floating_point ${fine})
+
+  # Programs that take MPI's functions from its library by name: those calls do not come by. Rank 0 says so, once.
+  if(mpi_library_file)
+    set(loads $<TARGET_FILE:drop_in_loads_mpi> ${mpi_library_file})
+    foreach(how local global)
+      terse_drop_in_test(loads_mpi.${how} 2 0 RUN ${loads} ${how} SETTINGS ${onebit} --report off
+        SAYS "all checks hold" "Terse: rules are set.*called MPI without passing through the drop-in" ONCE "Terse: ")
+    endforeach()
+    terse_drop_in_test(loads_mpi.default 2 0 RUN ${loads} default SETTINGS ${onebit} ${fine} NEVER "Terse: "
+      NUMBERS "3 rules 0 compressed")
+    terse_drop_in_test(loads_mpi.nothing_asked 2 0 RUN ${loads} local SAYS "all checks hold" NEVER "Terse: ")
+    terse_drop_in_test(loads_mpi.alone 0 0 RUN ${loads} local SETTINGS ${onebit}
+      SAYS "Terse: rules are set.*called MPI without passing through the drop-in")
+  endif()
+  terse_drop_in_test(no_mpi 2 0 RUN sh -c "echo done" SETTINGS ${onebit} SAYS "done" NEVER "Terse")
 
   # Which tensor is which.
   terse_drop_in_test(moving.address 3 0 RUN ${program} moving SETTINGS ${onebit}
@@ -76,6 +175,8 @@ macro(terse_drop_in_cases)
     NUMBERS "5 rules 0 warm_up" "8 rules 0 sampled" "7 rules 0 compressed")
   terse_drop_in_test(names 2 0 RUN ${program} names SETTINGS ${onebit} --comm-name train ${fine}
     NUMBERS "3 rules 0 compressed" "3 passed_on")
+  terse_drop_in_test(names.two 3 0 RUN ${program} names SETTINGS ${two_names} ${fine}
+    NUMBERS "0 rules 0 calls" "3 rules 1 compressed" "3 rules 2 compressed")
   terse_drop_in_test(too_small 2 0 RUN ${program} one SETTINGS ${onebit} --bytes 1M: ${fine}
     NUMBERS "0 rules 0 calls" "20 passed_on")
   terse_drop_in_test(rules 3 0 RUN ${program} constants
@@ -115,6 +216,13 @@ macro(terse_drop_in_cases)
     SAYS "Terse: rank 0: TERSE_RESIDUAL: residual=half makes no sense: use full or bf16")
   terse_drop_in_test(no_residual_of_f64 ${mistakes} SETTINGS --codec onebit --datatype f64 --residual bf16
     SAYS "rule TERSE_CODEC has residual=bf16, which f64 tensors do not take")
+  terse_drop_in_test(no_contraction ${mistakes} SETTINGS --codec quant:bits=2,rounding=stochastic
+    SAYS "Terse: rank 0: TERSE_CODEC: rule TERSE_CODEC.*no contraction.*by --feedback off of `terse run` or TERSE_FEEDBACK=off")
+  terse_drop_in_test(no_contraction.file ${mistakes}
+    SETTINGS --config "${CMAKE_CURRENT_SOURCE_DIR}/no_contraction.ini"
+    SAYS "no_contraction.ini:3: rule averages.*is no contraction.*by feedback = off in its section")
+  terse_drop_in_test(no_contraction.without_feedback 2 0 RUN ${program} one
+    SETTINGS --codec quant:bits=2,rounding=stochastic --min-bytes 2K --feedback off SAYS "20 calls: 20 compressed")
   terse_drop_in_test(no_such_file ${mistakes} SETTINGS --config /nowhere/at/all.ini
     SAYS "TERSE_CONFIG: the file /nowhere/at/all.ini cannot be read")
   terse_drop_in_test(bad_file ${mistakes} SETTINGS --config "${CMAKE_CURRENT_SOURCE_DIR}/bad_rules.ini"
@@ -130,6 +238,12 @@ macro(terse_drop_in_cases)
   terse_drop_in_test(run.dry 0 0 RUN ${program} one SETTINGS --codec onebit --dry-run
     SAYS "program +.*drop_in_program" "preload +.*libterse_mpi" "TERSE_CODEC=onebit" "rule +TERSE_CODEC: onebit:block=2048")
   terse_drop_in_test(run.no_rule 0 0 RUN ${program} one SETTINGS --dry-run SAYS "no rule: nothing would be compressed")
+  terse_drop_in_test(run.no_contraction 0 2 RUN ${program} one
+    SETTINGS --codec quant:bits=2,rounding=stochastic --dry-run
+    SAYS "terse run: TERSE_CODEC: rule TERSE_CODEC.*by --feedback off of `terse run` or TERSE_FEEDBACK=off")
+  terse_drop_in_test(run.no_contraction.file 0 2 RUN ${program} one
+    SETTINGS --config "${CMAKE_CURRENT_SOURCE_DIR}/no_contraction.ini" --dry-run
+    SAYS "terse run: .*no_contraction.ini:3: rule averages.*by feedback = off in its section")
   terse_drop_in_test(run.static 0 126 RUN $<TARGET_FILE:drop_in_static> SETTINGS --codec onebit
     SAYS "drop_in_static is linked statically")
   terse_drop_in_test(run.no_program 0 127 RUN ./no_such_program SETTINGS --codec onebit

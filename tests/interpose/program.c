@@ -2,7 +2,9 @@
 //
 // A program that knows MPI and nothing else, in scenes: what the drop-in makes of them is checked here by the
 // results, and by who runs it from the report.
+#define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fenv.h>
 #include <math.h>
 #include <mpi.h>
 #include <pthread.h>
@@ -319,8 +321,13 @@ static void errors(void) {
 static void mismatch(void) {
   float* x = constant(8000, 0);
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  const int count = rank == 0 ? 4000 : 8000;
-  CHECK(MPI_Allreduce(MPI_IN_PLACE, x, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) != MPI_SUCCESS);
+  sum_constant(x, 4000, MPI_COMM_WORLD);
+  for (int k = 0; k < 2; ++k) {
+    const int count = rank == 0 ? 4000 : 8000;
+    sum_constant(x, 4000, MPI_COMM_WORLD);
+    CHECK(MPI_Allreduce(MPI_IN_PLACE, x, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) != MPI_SUCCESS);
+    sum_constant(x, k == 0 ? 4000 : 8000, MPI_COMM_WORLD);
+  }
   sum_constant(x, 8000, MPI_COMM_WORLD);
   free(x);
 }
@@ -377,6 +384,171 @@ static void device(void) {
   free(buffers[1]);
 }
 
+// A gather that fails on its root leaves the other ranks' messages behind. Nothing that comes after it, up to
+// MPI_Finalize, may take them for its own.
+static void left(void) {
+  int mine[10] = {0};
+  int* all = allocate((size_t)ranks * 10 * sizeof *all);
+  one();
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  const int code = MPI_Gather(mine, rank == 0 ? 1 : 10, MPI_INT, all, 1, MPI_INT, 0, MPI_COMM_WORLD);
+  CHECK(rank != 0 || code != MPI_SUCCESS);
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
+  one();
+  free(all);
+}
+
+static int class_of(int code) {
+  int class = MPI_SUCCESS;
+  if (code != MPI_SUCCESS) MPI_Error_class(code, &class);
+  return class;
+}
+
+// The buffers of a sum are made twice, once for MPI and once for whatever stands before it: both say the
+// same, and where they sum, it is the same.
+static void compare(int count, int send_from, int receive_at, int comparable) {
+  const size_t bytes = 2 * (size_t)count * sizeof(float);
+  float* want = constant(2 * count, (float)(rank + 1));
+  float* got = constant(2 * count, (float)(rank + 1));
+  const float* const send_want = send_from < 0 ? NULL : want + send_from;
+  const float* const send_got = send_from < 0 ? NULL : got + send_from;
+  float* const receive_want = receive_at < 0 ? NULL : want + receive_at;
+  float* const receive_got = receive_at < 0 ? NULL : got + receive_at;
+  const int right = PMPI_Allreduce(send_want, receive_want, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  const int code = MPI_Allreduce(send_got, receive_got, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  CHECK(class_of(code) == class_of(right));
+  if (comparable) CHECK(memcmp(want, got, bytes) == 0);
+  free(want);
+  free(got);
+}
+
+// One buffer as both, or two side by side: what MPI makes of it, whatever the size, again and again.
+static void aliases(void) {
+  const int counts[] = {16, 4000, 100003};
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  float* x = constant(4000, 0);
+  for (int round = 0; round < 2; ++round) {
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; ++c) {
+      compare(counts[c], 0, 0, 1);
+      compare(counts[c], 0, counts[c], 1);
+      sum_constant(x, 4000, MPI_COMM_WORLD);
+    }
+  }
+  free(x);
+}
+
+// Buffers that overlap in part, for an MPI library that survives it. What it sums then depends on the moment.
+static void overlaps(void) {
+  const int counts[] = {16, 4000, 100003};
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  float* x = constant(4000, 0);
+  for (size_t c = 0; c < sizeof counts / sizeof *counts; ++c) {
+    compare(counts[c], 0, 1, 0);
+    compare(counts[c], counts[c] / 2, 0, 0);
+    sum_constant(x, 4000, MPI_COMM_WORLD);
+  }
+  free(x);
+}
+
+// Null where there is something to send, for an MPI library that survives it.
+static void no_buffers(void) {
+  const int counts[] = {16, 4000, 100003};
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  float* x = constant(4000, 0);
+  for (size_t c = 0; c < sizeof counts / sizeof *counts; ++c) {
+    compare(counts[c], -1, 0, 1);
+    compare(counts[c], 0, -1, 1);
+    sum_constant(x, 4000, MPI_COMM_WORLD);
+  }
+  free(x);
+}
+
+// The program's floating-point mode: rounding upwards, and with traps. Sums of whole numbers need no
+// rounding, so that plain MPI raises no flag: nobody else may, nor change the mode.
+static void floating_point(void) {
+  enum { kTraps = FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW | FE_UNDERFLOW | FE_INEXACT };
+  float* x = constant(100003, 0);
+  // MPI itself may compute as it likes when it is first used
+  PMPI_Allreduce(MPI_IN_PLACE, x, 100003, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+  for (int k = 0; k < 6; ++k) {
+    for (int i = 0; i < 100003; ++i) x[i] = (float)(rank + 1);
+    fesetround(FE_UPWARD);
+    feclearexcept(FE_ALL_EXCEPT);
+    if (k % 2 == 1) feenableexcept(kTraps);
+    MPI_Allreduce(MPI_IN_PLACE, x, 100003, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    CHECK(fegetexcept() == (k % 2 == 1 ? kTraps : 0));
+    CHECK(fetestexcept(FE_ALL_EXCEPT) == 0);
+    CHECK(fegetround() == FE_UPWARD);
+    fedisableexcept(FE_ALL_EXCEPT);
+    fesetround(FE_TONEAREST);
+    check_all(x, 100003, (float)(ranks * (ranks + 1)) / 2);
+  }
+  free(x);
+}
+
+static void nothing(void) {}
+
+// What MPI refuses in the first call on a communicator (the spy sees to that) is this call's error: it is
+// returned, the handler is called once, and the data is as it was. The next call is right.
+static int handled = 0;
+static void count_error(MPI_Comm* comm, int* code, ...) {
+  (void)comm, (void)code;
+  ++handled;
+}
+static void refused(void) {
+  MPI_Comm comm;
+  MPI_Errhandler handler;
+  float* x = constant(4000, 7);
+  MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+  MPI_Comm_set_name(comm, "refused");
+  MPI_Comm_create_errhandler(count_error, &handler);
+  MPI_Comm_set_errhandler(comm, handler);
+  CHECK(class_of(MPI_Allreduce(MPI_IN_PLACE, x, 4000, MPI_FLOAT, MPI_SUM, comm)) == MPI_ERR_COMM);
+  CHECK(handled == 1);
+  check_all(x, 4000, 7);
+  for (int k = 0; k < 3; ++k) sum_constant(x, 4000, comm);
+  CHECK(handled == 1);
+  MPI_Errhandler_free(&handler);
+  MPI_Comm_free(&comm);
+  free(x);
+}
+
+// Attributes of a communicator are the program's: none is copied, though communicators are made behind its
+// back.
+static int copies = 0;
+static int deletions = 0;
+static int count_copy(MPI_Comm comm, int key, void* extra, void* value, void* copy, int* copied) {
+  (void)comm, (void)key, (void)extra;
+  ++copies;
+  *(void**)copy = value;
+  *copied = 1;
+  return MPI_SUCCESS;
+}
+static int count_deletion(MPI_Comm comm, int key, void* value, void* extra) {
+  (void)comm, (void)key, (void)value, (void)extra;
+  ++deletions;
+  return MPI_SUCCESS;
+}
+static void attributes(void) {
+  int key = MPI_KEYVAL_INVALID;
+  MPI_Comm comm;
+  float* x = constant(4000, 0);
+  MPI_Comm_split(MPI_COMM_WORLD, 0, rank, &comm);
+  MPI_Comm_create_keyval(count_copy, count_deletion, &key, NULL);
+  MPI_Comm_set_attr(comm, key, x);
+  for (int k = 0; k < 3; ++k) sum_constant(x, 4000, comm);
+  MPI_Comm_free(&comm);
+  MPI_Comm_free_keyval(&key);
+  CHECK(copies == 0);
+  CHECK(deletions == 1);
+  free(x);
+}
+
+static void finish(void) {
+  MPI_Finalize();
+  if (rank == 0) printf("finished at exit\n");
+}
+
 int main(int argc, char** argv) {
   int provided = 0;
   own_path = argv[0];
@@ -409,7 +581,16 @@ int main(int argc, char** argv) {
                 {"spawned", spawned},
                 {"child", child},
                 {"late", late},
-                {"device", device}};
+                {"device", device},
+                {"left", left},
+                {"aliases", aliases},
+                {"overlaps", overlaps},
+                {"no_buffers", no_buffers},
+                {"floating_point", floating_point},
+                {"attributes", attributes},
+                {"nothing", nothing},
+                {"refused", refused},
+                {"at_exit", one}};
   int played = 0;
   for (size_t i = 0; i < sizeof scenes / sizeof *scenes; ++i) {
     if (strcmp(scene, scenes[i].name) == 0) {
@@ -424,6 +605,10 @@ int main(int argc, char** argv) {
   CHECK(played == 1);
   PMPI_Allreduce(MPI_IN_PLACE, &failures, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
   if (rank == 0) printf("%s\n", failures == 0 ? "all checks hold" : "SOME CHECKS FAILED");
-  MPI_Finalize();
+  if (strcmp(scene, "at_exit") == 0) {
+    atexit(finish);
+  } else {
+    MPI_Finalize();
+  }
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

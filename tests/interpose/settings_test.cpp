@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cfenv>
 #include <cstdlib>
+#include <locale>
 #include <string>
+#include <terse/codec.hpp>
 #include <terse/error.hpp>
 #include <vector>
 
@@ -77,6 +80,38 @@ TEST(Settings, ARuleServesWhatItsCodecEncodes) {
   const auto rules = parse_rules("[one]\ncodec=onebit:deepspeed\n", "FILE");
   EXPECT_TRUE(rules[0].serves(DType::f32));
   EXPECT_FALSE(rules[0].serves(DType::f64));
+}
+
+/// What to do is said in the words of the place where the rule was written.
+TEST(Settings, FeedbackNeedsAContraction) {
+  const std::string quant = "codec=quant:bits=2,rounding=stochastic\n";
+  const std::string sentence = refusal_of("[field]\nfeedback=on\n" + quant);
+  EXPECT_EQ(
+      sentence.find("FILE:1: rule field adds what a call leaves out to the tensor's next one, which codec "
+                    "quant:"),
+      0u)
+      << sentence;
+  EXPECT_NE(
+      sentence.find("does not allow: it is no contraction, so that residuals may grow without bound. Turn "
+                    "that off, by feedback = off in its section, or choose a codec that is one"),
+      std::string::npos)
+      << sentence;
+  EXPECT_EQ(refusal_of("[field]\nfeedback=off\n" + quant), "none");
+  EXPECT_EQ(refusal_of("[field]\nalgorithm=exact\n" + quant), "none") << "leaves nothing out";
+  EXPECT_EQ(refusal_of("[field]\ncodec=onebit:deepspeed\n"), "none") << "does as others do";
+  // every codec of the table that is refused is so in these words, and taken without feedback
+  std::size_t refused = 0;
+  for (const CodecEntry& row : codecs()) {
+    for (const auto& example : row.examples) {
+      const std::string section = "[r]\ncodec=" + std::string(example) + "\n";
+      const std::string said = refusal_of(section);
+      if (said == "none") continue;
+      ++refused;
+      EXPECT_NE(said.find("feedback = off in its section"), std::string::npos) << said;
+      EXPECT_EQ(refusal_of(section + "feedback = off\n"), "none") << example;
+    }
+  }
+  EXPECT_GT(refused, 0u);
 }
 
 TEST(Settings, IntervalsAreOpenWhereNothingIsSaid) {
@@ -160,6 +195,49 @@ TEST(Settings, TheEnvironmentIsARule) {
   EXPECT_EQ(threshold(settings.rules[0]), 64u << 10);
   EXPECT_EQ(settings.feedback_bytes, std::size_t{3} << 20);
   EXPECT_EQ(settings.report, "off");
+}
+
+TEST(Settings, FeedbackOfTheEnvironmentSRule) {
+  const Variables set({{"TERSE_CODEC", "quant:bits=2,rounding=stochastic"}, {"TERSE_REPORT", "off"}});
+  try {
+    read_settings();
+    ADD_FAILURE() << "not refused";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("--feedback off of `terse run` or TERSE_FEEDBACK=off"),
+              std::string::npos)
+        << error.what();
+  }
+  const Variables without({{"TERSE_FEEDBACK", "off"}, {"TERSE_KEY", "site"}});
+  EXPECT_EQ(read_settings().rules.size(), 1u);
+}
+
+/// Numbers are read as they are written in the documents, whatever the program has made its locale, and in
+/// its floating-point mode.
+TEST(Settings, LocalesAndRoundingHaveNoPart) {
+  class Commas : public std::numpunct<char> {
+    char do_decimal_point() const override { return ','; }
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  const auto described = [] {
+    Settings settings;
+    settings.rules =
+        parse_rules("[a]\ncodec=topk:ratio=0.0125\nbytes=12345:1234567\nafter=1000\nmin_bytes=64K\n", "FILE");
+    return describe(settings);
+  };
+  const std::string want = described();
+  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new Commas));
+  EXPECT_EQ(described(), want);
+  std::locale::global(before);
+  const int mode = std::fegetround();
+  std::fesetround(FE_DOWNWARD);
+  std::feclearexcept(FE_ALL_EXCEPT);
+  const std::string downward = described();
+  const int raised = std::fetestexcept(FE_ALL_EXCEPT);
+  std::fesetround(mode);
+  EXPECT_EQ(raised, 0);
+  EXPECT_EQ(downward, want);
+  EXPECT_EQ(variable_of("min_bytes"), "TERSE_MIN_BYTES");
 }
 
 TEST(Settings, DescriptionsTellRulesApart) {

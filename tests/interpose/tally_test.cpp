@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cfenv>
+#include <clocale>
+#include <locale>
+#include <string>
 #include <vector>
 
 namespace terse::interpose {
@@ -19,6 +23,8 @@ Settings one_rule() {
 const void* const kHere = reinterpret_cast<const void*>(&one_rule);
 const void* const kThere = reinterpret_cast<const void*>(&parse_rules);
 
+std::uint64_t in_nanoseconds(double seconds) { return static_cast<std::uint64_t>(seconds * 1e9); }
+
 // One rank's word: `calls` calls at each of two places, of 1000 bytes, of which the last is exact, to compare
 // with.
 Json word_of(std::uint64_t calls, double seconds, double exact_seconds, double squares) {
@@ -31,7 +37,7 @@ Json word_of(std::uint64_t calls, double seconds, double exact_seconds, double s
                  .bytes_before = 1000,
                  .bytes_after = 50,
                  .timed_bytes = 1000,
-                 .seconds = seconds});
+                 .nanoseconds = in_nanoseconds(seconds)});
     }
     tally.add(0, site, 1000,
               {.calls = 1,
@@ -40,7 +46,7 @@ Json word_of(std::uint64_t calls, double seconds, double exact_seconds, double s
                .bytes_before = 1000,
                .bytes_after = 1000,
                .sampled_bytes = 1000,
-               .sampled_seconds = exact_seconds});
+               .sampled_nanoseconds = in_nanoseconds(exact_seconds)});
   }
   return {{"passed_on", calls}, {"rules", tally.to_json(one_rule(), {{0, squares}})}};
 }
@@ -76,9 +82,15 @@ TEST(Tally, RanksBecomeOneReport) {
 TEST(Tally, CallsAreComparedWithThoseOfTheirSize) {
   Tally tally;
   tally.add(0, kHere, 1000,
-            {.calls = 1, .sampled = 1, .compared = 1, .sampled_bytes = 1000, .sampled_seconds = 1});
-  tally.add(0, kHere, 1000, {.calls = 1, .compressed = 1, .timed_bytes = 1000, .seconds = 0.5});
-  tally.add(0, kHere, 100000, {.calls = 1, .compressed = 1, .timed_bytes = 100000, .seconds = 2});
+            {.calls = 1,
+             .sampled = 1,
+             .compared = 1,
+             .sampled_bytes = 1000,
+             .sampled_nanoseconds = in_nanoseconds(1)});
+  tally.add(0, kHere, 1000,
+            {.calls = 1, .compressed = 1, .timed_bytes = 1000, .nanoseconds = in_nanoseconds(0.5)});
+  tally.add(0, kHere, 100000,
+            {.calls = 1, .compressed = 1, .timed_bytes = 100000, .nanoseconds = in_nanoseconds(2)});
   const Json word = {{"passed_on", 0}, {"rules", tally.to_json(one_rule(), {})}};
   const Json report = merge({word}, one_rule());
   EXPECT_EQ(report["rules"][0]["seconds_saved"], 0.5);
@@ -109,6 +121,80 @@ TEST(Tally, ARuleThatTookNothingSaysSo) {
   EXPECT_TRUE(report["rules"][0]["ratio"].is_null());
   EXPECT_TRUE(report["rules"][0]["seconds_saved"].is_null());
   EXPECT_NE(in_words(report).find("0 calls: 0 compressed\n"), std::string::npos) << in_words(report);
+  EXPECT_TRUE(report["warnings"].empty()) << "other calls went by";
+}
+
+/// A program whose calls do not come by is told so: else a report of zeros looks as if all were well.
+TEST(Tally, WhereNoCallWasSeenTheReportSaysSo) {
+  const Json nothing = {{"passed_on", 0}, {"rules", Tally().to_json(one_rule(), {})}};
+  const std::string words = in_words(merge({nothing, nothing}, one_rule()));
+  EXPECT_NE(words.find("WARNING: no call of MPI_Allreduce by the program was seen"), std::string::npos)
+      << words;
+}
+
+/// Groups digits in twos with an apostrophe and has a semicolon before decimals, as no locale does.
+class OddNumbers : public std::numpunct<char> {
+  char do_decimal_point() const override { return ';'; }
+  char do_thousands_sep() const override { return '\''; }
+  std::string do_grouping() const override { return "\2"; }
+};
+
+/// The C locale of some language that is installed here and has a decimal comma; null where there is none.
+const char* set_locale_with_comma() {
+  for (const char* name :
+       {"de_DE.UTF-8", "de_DE.utf8", "de_DE", "fr_FR.UTF-8", "fr_FR.utf8", "tr_TR.UTF-8"}) {
+    if (std::setlocale(LC_ALL, name) != nullptr && *std::localeconv()->decimal_point == ',') return name;
+  }
+  return nullptr;
+}
+
+// All that comes of a run: the ranks' words as they travel, the report as JSON and in words.
+std::vector<std::string> texts_of_a_run() {
+  std::vector<Json> words;
+  for (const double squares : {9.25, 1600000.0}) {
+    words.push_back(Json::parse(word_of(12345, 0.25, 1234.5, squares).dump()));
+  }
+  Settings settings;
+  settings.rules = parse_rules("[gradients]\ncodec=topk:ratio=0.0125\n", "FILE");
+  const Json report = merge(words, settings);
+  return {words[0].dump(), report.dump(), in_words(report), describe(settings)};
+}
+
+TEST(Tally, NumbersAreTheSameInAnyLocale) {
+  const std::vector<std::string> want = texts_of_a_run();
+  EXPECT_NE(want[2].find("24690 calls: 24688 compressed, 2 exact (2 to compare with); 49.4 MB -> "),
+            std::string::npos)
+      << want[2];
+  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new OddNumbers));
+  const std::vector<std::string> odd = texts_of_a_run();
+  std::locale::global(before);
+  EXPECT_EQ(odd, want);
+  if (set_locale_with_comma() != nullptr) {
+    const std::vector<std::string> commas = texts_of_a_run();
+    std::setlocale(LC_ALL, "C");
+    EXPECT_EQ(commas, want);
+  }
+}
+
+/// What the program has asked of the processor is its own affair: no flag is raised, no trap is taken and the
+/// rounding does not show.
+TEST(Tally, TheFloatingPointModeIsTheProgramS) {
+  const std::vector<std::string> want = texts_of_a_run();
+  std::feclearexcept(FE_ALL_EXCEPT);
+  const int mode = std::fegetround();
+  std::fesetround(FE_UPWARD);
+  Tally tally;
+  const Settings settings = one_rule();
+  tally.add(0, kHere, 1000, {.calls = 3, .compressed = 3, .bytes_before = 1000, .bytes_after = 3});
+  const Json report = merge({{{"passed_on", 0}, {"rules", tally.to_json(settings, {{0, 3.0}})}}}, settings);
+  const std::string words = in_words(report);
+  const int raised = std::fetestexcept(FE_ALL_EXCEPT);
+  const std::vector<std::string> upward = texts_of_a_run();
+  EXPECT_EQ(std::fegetround(), FE_UPWARD);
+  std::fesetround(mode);
+  EXPECT_EQ(raised, 0);
+  EXPECT_EQ(upward, want);
+  EXPECT_NE(words.find("norm 1.732\n"), std::string::npos) << words;
 }
 
 TEST(Tally, SitesHaveNames) {

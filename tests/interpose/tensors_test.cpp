@@ -21,6 +21,18 @@ TEST(Tensors, OrdinalsCountWhatIsMade) {
   EXPECT_EQ(tensors.next_ordinal(), 10u);
 }
 
+TEST(Tensors, WhatIsDroppedMakesRoomAndLeavesItsOrdinal) {
+  Tensors tensors;
+  tensors.make(key(1), 60, 100);
+  tensors.drop(key(2));
+  EXPECT_NE(tensors.find(key(1)), nullptr) << "another one was dropped, which there is none of";
+  tensors.drop(key(1));
+  EXPECT_EQ(tensors.find(key(1)), nullptr);
+  EXPECT_EQ(tensors.make(key(2), 60, 100)->ordinal, 2u);
+  EXPECT_EQ(tensors.make(key(3), 40, 100)->ordinal, 3u);
+  EXPECT_NE(tensors.find(key(2)), nullptr) << "there was room for both";
+}
+
 TEST(Tensors, ResidualsAreOfTheTypeAskedFor) {
   Tensors tensors;
   EXPECT_EQ(tensors.make(key(1), 40, 100)->feedback.residual_type(), ResidualType::full);
