@@ -65,6 +65,7 @@ struct CodecTraits {
 /// or pieces of tensors that begin at a multiple of traits().block.
 ///
 /// To write a codec, derive, override the private do_... functions and pass a CodecEntry to register_codec.
+/// They are called in the default floating-point mode, whatever the caller's.
 class TERSE_API Codec {
  public:
   virtual ~Codec();
