@@ -73,7 +73,7 @@ int main(int argc, char** argv) {
   for (int c = 0; c < 3; ++c) {
     automatic(codecs[c], "0");
     automatic(codecs[c], "auto");
-    named(codecs[c], "two_phase");
+    named(codecs[c], strcmp(codecs[c], "topk") == 0 ? "gather" : "two_phase");
   }
   named("onebit", "gather");
   return check_end();

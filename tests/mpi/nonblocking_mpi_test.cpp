@@ -247,6 +247,7 @@ TEST(Requests, MayBeLeftOrOutliveTheirCommunicator) {
     Communicator world(MPI_COMM_WORLD);
     AllreduceOptions options;
     options.codec = "onebit:block=64";
+    options.algorithm = "two_phase";
     options.min_bytes = 0;
     {
       const Request left = world.iallreduce(view(a), options);  // its destructor waits
@@ -326,6 +327,7 @@ TEST(Plans, OfListsKeepResidualsOfEach) {
   Communicator world(MPI_COMM_WORLD);
   AllreduceOptions options;
   options.codec = "onebit:block=64";
+  options.algorithm = "two_phase";
   options.min_bytes = 0;
   options.op = Op::average;
   std::vector<std::vector<float>> data = {std::vector<float>(100), std::vector<float>(0),
@@ -360,6 +362,7 @@ TEST(Plans, AndBucketsKeepResidualsAsTold) {
   for (const bool by_communicator : {false, true}) {
     AllreduceOptions options;
     options.codec = "onebit";
+    options.algorithm = "two_phase";
     options.min_bytes = 0;
     AllreduceOptions defaults;
     (by_communicator ? defaults : options).residual = ResidualType::bf16;

@@ -144,7 +144,7 @@ std::unique_ptr<Subject> random_subject(Random& random, int ranks) {
       break;
     case 1:
       options.algorithm = "auto";
-      if (codec->traits().lossless) s.algorithm = "exact";
+      if (codec->traits().lossless || s.ranks == 1) s.algorithm = "exact";
       break;
     case 2:
       options.min_bytes = random.below(2 * bytes + 1);
