@@ -70,4 +70,12 @@ std::unique_ptr<const DeviceCodec> make_device_onebit(std::size_t block, OnebitS
 /// values /= divisor, as divide() on the host. Errors: unsupported in a build without CUDA.
 void divide_on_device(DeviceQueue& queue, View values, double divisor);
 
+/// The same four, of the module that DeviceTable tells of.
+struct DeviceCodecTable {
+  decltype(&make_device_identity) identity;
+  decltype(&make_device_cast) cast;
+  decltype(&make_device_onebit) onebit;
+  decltype(&divide_on_device) divide;
+};
+
 }  // namespace terse::inline v0_1

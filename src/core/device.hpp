@@ -11,8 +11,13 @@
 // CUDA devices, for all rooms: memory, and work that a device does by itself in order. Without CUDA in this
 // build everything here that would need a device throws Error(unsupported). CUDA's own errors are thrown as
 // out_of_memory where that is what they say, else as Error(device).
+//
+// What constructors and destructors do is in functions of their own, so that a table can point to them
+// (core/device_table.hpp).
 
 namespace terse::inline v0_1 {
+
+struct DeviceTable;
 
 /// Devices that there are; 0 without a driver.
 int device_count() noexcept;
@@ -37,12 +42,15 @@ bool has_context(int device) noexcept;
 /// context on it: to go back there would make one, which takes hundreds of megabytes.
 class OnDevice {
  public:
-  explicit OnDevice(int device);
-  ~OnDevice();
+  explicit OnDevice(int device) { enter(device); }
+  ~OnDevice() { leave(); }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
 
  private:
+  friend struct DeviceTable;
+  void enter(int device);
+  void leave() noexcept;
   int before_ = 0;
   bool changed_ = false;
 };
@@ -53,7 +61,9 @@ class OnDevice {
 class DeviceMemory {
  public:
   DeviceMemory() = default;
-  ~DeviceMemory();
+  ~DeviceMemory() {
+    if (!blocks_.empty()) release();
+  }
   DeviceMemory(DeviceMemory&& other) noexcept { *this = std::move(other); }
   DeviceMemory& operator=(DeviceMemory&& other) noexcept {
     std::swap(blocks_, other.blocks_);
@@ -67,6 +77,8 @@ class DeviceMemory {
   std::size_t size() const noexcept { return size_; }
 
  private:
+  friend struct DeviceTable;
+  void release() noexcept;
   struct Block {
     std::byte* data;
     int device;
@@ -79,7 +91,9 @@ class DeviceMemory {
 class PinnedMemory {
  public:
   PinnedMemory() = default;
-  ~PinnedMemory();
+  ~PinnedMemory() {
+    if (data_ != nullptr) release();
+  }
   PinnedMemory(PinnedMemory&& other) noexcept { *this = std::move(other); }
   PinnedMemory& operator=(PinnedMemory&& other) noexcept {
     std::swap(data_, other.data_);
@@ -95,6 +109,7 @@ class PinnedMemory {
   std::size_t size() const noexcept { return size_; }
 
  private:
+  friend struct DeviceTable;
   void release() noexcept;
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
@@ -105,9 +120,9 @@ class PinnedMemory {
 /// one thread at a time.
 class DeviceQueue {
  public:
-  explicit DeviceQueue(int device);
+  explicit DeviceQueue(int device) : device_(device) { open(); }
   /// Waits for what is queued.
-  ~DeviceQueue();
+  ~DeviceQueue() { close(); }
   DeviceQueue(const DeviceQueue&) = delete;
   DeviceQueue& operator=(const DeviceQueue&) = delete;
 
@@ -134,6 +149,9 @@ class DeviceQueue {
   std::byte* scratch(std::size_t bytes) { return scratch_.reserve(device_, bytes); }
 
  private:
+  friend struct DeviceTable;
+  void open();
+  void close() noexcept;
   int device_;
   void* stream_ = nullptr;
   std::vector<void*> events_;  // by mark
@@ -145,10 +163,15 @@ class DeviceQueue {
 /// A stretch of work that a profiler shows by name.
 class DeviceRange {
  public:
-  explicit DeviceRange(const char* name) noexcept;
-  ~DeviceRange();
+  explicit DeviceRange(const char* name) noexcept { begin(name); }
+  ~DeviceRange() { end(); }
   DeviceRange(const DeviceRange&) = delete;
   DeviceRange& operator=(const DeviceRange&) = delete;
+
+ private:
+  friend struct DeviceTable;
+  static void begin(const char* name) noexcept;
+  static void end() noexcept;
 };
 
 }  // namespace terse::inline v0_1

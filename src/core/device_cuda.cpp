@@ -45,18 +45,18 @@ int device_count() noexcept {
   return 0;
 }
 
-OnDevice::OnDevice(int device) {
+void OnDevice::enter(int device) {
   check(cudaGetDevice(&before_), "cudaGetDevice");
   if (before_ == device) return;
   check(cudaSetDevice(device), "cudaSetDevice");
   changed_ = true;
 }
 
-OnDevice::~OnDevice() {
+void OnDevice::leave() noexcept {
   if (changed_ && has_context(before_)) cudaSetDevice(before_);
 }
 
-DeviceMemory::~DeviceMemory() {
+void DeviceMemory::release() noexcept {
   for (const Block& block : blocks_) {
     try {
       const OnDevice current(block.device);
@@ -79,8 +79,6 @@ std::byte* DeviceMemory::reserve(int device, std::size_t bytes) {
   size_ = bytes;
   return blocks_.back().data;
 }
-
-PinnedMemory::~PinnedMemory() { release(); }
 
 void PinnedMemory::release() noexcept {
   if (data_ == nullptr) return;
@@ -108,14 +106,14 @@ std::span<std::byte> PinnedMemory::reserve(int device, std::size_t bytes) {
   return {data_, bytes};
 }
 
-DeviceQueue::DeviceQueue(int device) : device_(device) {
-  const OnDevice current(device);
+void DeviceQueue::open() {
+  const OnDevice current(device_);
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   stream_ = stream;
 }
 
-DeviceQueue::~DeviceQueue() {
+void DeviceQueue::close() noexcept {
   try {
     const OnDevice current(device_);
     cudaStreamSynchronize(stream_of(stream_));
@@ -179,11 +177,11 @@ void DeviceQueue::wait() {
 }
 
 #ifdef TERSE_HAS_NVTX
-DeviceRange::DeviceRange(const char* name) noexcept { nvtxRangePushA(name); }
-DeviceRange::~DeviceRange() { nvtxRangePop(); }
+void DeviceRange::begin(const char* name) noexcept { nvtxRangePushA(name); }
+void DeviceRange::end() noexcept { nvtxRangePop(); }
 #else
-DeviceRange::DeviceRange(const char*) noexcept {}
-DeviceRange::~DeviceRange() = default;
+void DeviceRange::begin(const char*) noexcept {}
+void DeviceRange::end() noexcept {}
 #endif
 
 }  // namespace terse::inline v0_1

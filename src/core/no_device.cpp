@@ -18,21 +18,21 @@ namespace {
 bool has_cuda() noexcept { return false; }
 int device_count() noexcept { return 0; }
 
-OnDevice::OnDevice(int) { refuse(); }
-OnDevice::~OnDevice() = default;
-DeviceMemory::~DeviceMemory() = default;
+void OnDevice::enter(int) { refuse(); }
+void OnDevice::leave() noexcept {}
+void DeviceMemory::release() noexcept {}
 std::byte* DeviceMemory::reserve(int, std::size_t) { refuse(); }
-PinnedMemory::~PinnedMemory() = default;
+void PinnedMemory::release() noexcept {}
 std::span<std::byte> PinnedMemory::reserve(int, std::size_t) { refuse(); }
-DeviceQueue::DeviceQueue(int device) : device_(device) { refuse(); }
-DeviceQueue::~DeviceQueue() = default;
+void DeviceQueue::open() { refuse(); }
+void DeviceQueue::close() noexcept {}
 void DeviceQueue::follow(void*) { refuse(); }
 void DeviceQueue::copy(void*, const void*, std::size_t) { refuse(); }
 void DeviceQueue::clear(void*, std::size_t) { refuse(); }
 DeviceQueue::Mark DeviceQueue::mark() { refuse(); }
 bool DeviceQueue::reached(Mark) { refuse(); }
 void DeviceQueue::wait() { refuse(); }
-DeviceRange::DeviceRange(const char*) noexcept {}
-DeviceRange::~DeviceRange() = default;
+void DeviceRange::begin(const char*) noexcept {}
+void DeviceRange::end() noexcept {}
 
 }  // namespace terse::inline v0_1

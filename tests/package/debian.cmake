@@ -71,7 +71,11 @@ endforeach()
 expect_field(${library} Section "^libs$")
 expect_field(${library} Depends "libc6 .*libhwy")
 expect_field(${library} Depends "lib(open)?mpi[a-z]*[0-9]")
-expect_files(${library} "usr/${LIBDIR}/libterse\\.so\\.${minor}" "usr/${LIBDIR}/libterse\\.so\\.${version}"
+set(module "")
+if(DEVICE_MODULE)
+  set(module "usr/${LIBDIR}/libterse_cuda\\.so\\.${minor}" "usr/${LIBDIR}/libterse_cuda\\.so\\.${version}")
+endif()
+expect_files(${library} "usr/${LIBDIR}/libterse\\.so\\.${minor}" "usr/${LIBDIR}/libterse\\.so\\.${version}" ${module}
              "usr/share/doc/${library}/copyright")
 deb_file(${library} file)
 execute_process(COMMAND "${DPKG_DEB}" --info "${file}" shlibs OUTPUT_VARIABLE shlibs COMMAND_ERROR_IS_FATAL ANY)

@@ -53,6 +53,19 @@ set(system "ld-linux[a-z0-9_-]*|libc|libm|libpthread|libgcc_s|libstdc\\+\\+|libc
 set(allowed "${system}|libmpi|libmpich|libhwy|libzstd|libzfp")
 expect_needs_only("${library}" "${allowed}")
 
+# --- what calls CUDA, which the library loads where it is needed ---
+if(DEVICE_MODULE)
+  set(module "${prefix}/${LIBDIR}/libterse_cuda.so.${VERSION}")
+  dynamic_section("${module}" SONAME soname)
+  expect("SONAME" "${soname}" "libterse_cuda.so.${minor}")
+  dynamic_section("${module}" RUNPATH paths)
+  expect("RUNPATH of the module" "${paths}" "$ORIGIN")
+  expect_needs_only("${module}" "${system}|libmpi|libmpich|libterse|libdl|librt")
+  execute_process(COMMAND "${CMAKE_NM}" --dynamic --defined-only "${module}" OUTPUT_VARIABLE said COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX REPLACE "[^\n]* T terse_device_(table|codecs)\n" "" alien "${said}")
+  expect("what the module exports beside its tables" "${alien}" "")
+endif()
+
 # --- the tools ---
 if(TOOLS)
   string(REGEX REPLACE "[^/]+" ".." up "bin")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the libraries keep in the process: little thread-local storage, which the C library takes out of the stack of each
-# thread that the program starts; and nothing that ends before the process does, since calls may come while it exits.
+# thread that the program starts (but for the module with CUDA's runtime, which is loaded later); and nothing that ends before the process does, since calls may come while it exits.
 #   -DLIBRARIES, -DOBJECTS: files, with | between them; -DREADELF, -DNM
 cmake_minimum_required(VERSION 3.21)
 set(most_bytes 256)
