@@ -96,15 +96,14 @@ reasons() {
     { line[++lines] = $0 }' "$1"
 }
 
-# The thread sanitizer wants its memory map where it expects it, and libFuzzer learns from the numbers that the program
-# compares, addresses among them: no address randomization for these, where that may be turned off.
+# The thread sanitizer wants its memory map where it expects it: no address randomization, where that may be turned off.
 plain_addresses=()
 if setarch "$(uname -m)" -R true 2>/dev/null; then plain_addresses=(setarch "$(uname -m)" -R); fi
 
 run_tests() {  # PRESET CTEST_OPTIONS...
   local preset=$1 before=() status=0
   shift
-  case $preset in tsan | fuzz) before=("${plain_addresses[@]}") ;; esac
+  [[ $preset != tsan ]] || before=("${plain_addresses[@]}")
   "${before[@]}" ctest --preset "$preset" -j "$jobs" "$@" || status=$?
   reasons "build/$preset/Testing/Temporary/LastTest.log" | sort -u | sed "s/^/$preset\t/" >>"$left_out"
   return "$status"
