@@ -8,10 +8,13 @@ usage() {
   cat <<'TEXT'
 usage: scripts/fuzz.sh [--seconds N] [--jobs N] [TARGET...]
 
-Builds the targets of tests/fuzz with clang++ (build/fuzz) and runs each for N seconds (600): fuzz_decode and
-fuzz_roundtrip once for each example of the codec table. Prints a line a run: inputs tried, coverage, what was found.
-What targets have learnt is kept in build/fuzz/learnt for the next run. Exits with 1 when something was found, and says
-where the input lies that shows it: fix what it shows, and put it into tests/fuzz/regressions/TARGET.
+The open-ended search, each night say: builds the targets of tests/fuzz with clang++ (build/fuzz) and runs each for N
+seconds (600), fuzz_decode and fuzz_roundtrip once for each example of the codec table. Prints a line a run: inputs tried,
+coverage, what was found. What targets have learnt is kept in build/fuzz/learnt for the next run. Exits with 1 when
+something was found, and says where the input lies that shows it: fix what it shows, and put it into
+tests/fuzz/regressions/TARGET under a name that says what it is. From then on every build's test fuzz.replay runs it, and
+so does the preset fuzz (ctest --preset fuzz), which tries a fixed number of inputs from fixed seeds and so gives the same
+answer each time.
   --seconds N   how long each runs
   --jobs N      how many run at once (as many as there are cores)
   TARGET        only these, such as fuzz_spec, or fuzz_decode=onebit:block=64
@@ -47,7 +50,7 @@ mkdir -p "$found"
 # Runs: TARGET, or TARGET=SPEC where the codec is fixed.
 mapfile -t specs < <("$bin/write_seeds" --specs)
 all=()
-for directory in "$build/seeds"/*; do
+for directory in "$build/seeds"/*/; do
   target=$(basename "$directory")
   case $target in
     fuzz_decode | fuzz_roundtrip) for spec in "${specs[@]}"; do all+=("$target=$spec"); done ;;

@@ -21,7 +21,7 @@ constexpr std::uint64_t kMagic = 0x31626665'65737274;  // "trseefb1"
 constexpr std::uint32_t kSaveVersion = 3;
 // The algorithm of a save without residuals: `auto` chose plain MPI.
 constexpr std::string_view kDeclined = "exact";
-// The algorithm whose padding depends on the ranks.
+// The one algorithm that pads the tensor, by how much depends on the ranks.
 constexpr std::string_view kBoundToRanks = "deepspeed";
 
 std::size_t bytes_of(std::uint64_t count, DType dtype, ResidualType type) {
@@ -111,8 +111,14 @@ FeedbackState read_save(std::span<const std::byte> saved, ResidualType type_of_n
   shape.server_begin = reader.number<std::uint64_t>();
   shape.server_count = reader.number<std::uint64_t>();
   state.calls = reader.number<std::uint64_t>();
-  if (shape.rank >= shape.ranks || shape.worker_count > body.size() ||
-      shape.worker_count < (shape.algorithm == kDeclined ? 0 : shape.count) ||
+  // Only that one algorithm pads the tensor, and what auto left to MPI has no residuals. Everywhere else the
+  // worker residual has the tensor's elements and no others: one beyond the end belongs to no element of the
+  // tensor, so no call could take it up, and load() of all saves would lose it.
+  const bool declined = shape.algorithm == kDeclined;
+  const std::uint64_t elements = declined ? 0 : shape.count;
+  const bool fits =
+      shape.algorithm == kBoundToRanks ? shape.worker_count >= elements : shape.worker_count == elements;
+  if (shape.rank >= shape.ranks || shape.worker_count > body.size() || !fits ||
       shape.server_begin > shape.worker_count ||
       shape.server_count > shape.worker_count - shape.server_begin) {
     throw corrupt("its numbers make no sense");
@@ -126,8 +132,8 @@ FeedbackState read_save(std::span<const std::byte> saved, ResidualType type_of_n
   if (!reader.empty()) throw corrupt("it is too long");
   state.worker.assign(worker.begin(), worker.end());
   state.server.assign(server.begin(), server.end());
-  state.declined = shape.algorithm == kDeclined;
-  state.bound = !state.declined;
+  state.declined = declined;
+  state.bound = !declined;
   return state;
 }
 

@@ -205,7 +205,8 @@ void check_all(bool checksum) {
   }
   for (const Fault fault : kAllFaults) {
     const int hits = fault == Fault::delay ? counts[fault].delayed : counts[fault].altered;
-    EXPECT_GT(hits, 4) << name(fault) << " has hardly happened";
+    // two messages change places only if the second comes soon enough: on a busy machine that may be few
+    EXPECT_GT(hits, fault == Fault::swap ? 0 : 4) << name(fault) << " has hardly happened";
   }
 }
 

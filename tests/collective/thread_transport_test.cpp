@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -114,12 +115,24 @@ TEST(ThreadTransport, ADeadlockIsAnErrorThatDrawsThePicture) {
       text, {"communication", "deadlock", "rank 0 has ended", "rank 1 waits", "receive from 0 under tag 5"});
 }
 
+/// The ranks count as busy, by messages to themselves, until both have posted the receive that never ends.
 TEST(ThreadTransport, APollingHangIsAnErrorToo) {
+  std::atomic<int> posted = 0;
   const auto text = first_error(2,
-                                [](ThreadTransport& t) {
+                                [&](ThreadTransport& t) {
                                   std::byte byte{};
                                   Operation operation;
                                   t.receive({&byte, 1}, 1 - t.rank(), 5, operation);
+                                  ++posted;
+                                  while (posted < 2) {
+                                    const auto out = message(1, 1);
+                                    auto in = message(1, 0);
+                                    Operation sent;
+                                    Operation received;
+                                    t.receive(in, t.rank(), 6, received);
+                                    t.send(out, t.rank(), 6, sent);
+                                    finish(t, {&sent, &received});
+                                  }
                                   while (!operation.done) t.progress(Transport::Wait::no);
                                 },
                                 {.patience_s = 0.5});

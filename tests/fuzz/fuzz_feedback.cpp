@@ -4,12 +4,16 @@
 // held, or a Feedback that saves to the same bytes, those of an earlier format in today's.
 //
 // Input: saves (1), what to do (1), bytes of each save but the last (2 each), bytes.
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <terse/feedback.hpp>
 
 #include "codec/feedback_state.hpp"
 #include "core/bytes.hpp"
 #include "core/hash.hpp"
 #include "fuzz/fuzz.hpp"
+#include "support/tensor.hpp"
 
 namespace terse::fuzz {
 namespace {
@@ -23,6 +27,7 @@ Bytes with_checksum(Bytes save) {
 }
 
 FeedbackShape shape(std::uint32_t rank, std::uint32_t ranks) {
+  const std::uint32_t begin = 10 * rank / ranks;
   return {.count = 10,
           .dtype = DType::f16,
           .codec = "cast:f16",
@@ -30,8 +35,8 @@ FeedbackShape shape(std::uint32_t rank, std::uint32_t ranks) {
           .rank = rank,
           .ranks = ranks,
           .worker_count = 10,
-          .server_begin = rank * 5,
-          .server_count = 5};
+          .server_begin = begin,
+          .server_count = 10 * (rank + 1) / ranks - begin};
 }
 
 // Where the version stands, and the type of residuals, which format 1 has not.
@@ -60,6 +65,14 @@ Bytes in_format_3(Bytes save) {
   return with_checksum(std::move(save));
 }
 
+// Residuals that differ from rank to rank and from element to element.
+void fill(View residuals, std::uint32_t from) {
+  test::Tensor values(residuals.count, residuals.dtype);
+  for (std::size_t i = 0; i < values.count(); ++i)
+    values.set(i, 0.0625 * static_cast<double>(from + i) - 0.5);
+  std::ranges::copy(values.bytes(), static_cast<std::byte*>(residuals.data));
+}
+
 Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined,
               ResidualType type = ResidualType::full) {
   Feedback feedback(type);
@@ -72,8 +85,43 @@ Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined,
     const FeedbackShape wanted = shape(rank, ranks);
     state.bind(view_of(wanted));
     state.calls = 3;
+    fill(state.worker_view(), rank);
+    fill(state.server_view(), rank + 8);
   }
   return feedback.save();
+}
+
+// owed = sum of the server residuals + (sum of the worker residuals) / ranks, to rounding; where a sum is
+// near the largest number or not a number there is nothing to compare.
+void require_sum(const std::vector<Bytes>& saves, ConstView owed) {
+  std::vector<double> workers(owed.count);
+  std::vector<double> servers(owed.count);
+  std::vector<double> magnitudes(owed.count);
+  for (const Bytes& save : saves) {
+    Feedback one;
+    one.load(save);
+    const std::vector<double> worker = test::doubles_of(one.worker());
+    const std::vector<double> server = test::doubles_of(one.server());
+    for (std::size_t i = 0; i < worker.size(); ++i) {
+      workers[i] += worker[i];
+      magnitudes[i] += std::abs(worker[i]);
+    }
+    for (std::size_t k = 0; k < server.size(); ++k) {
+      servers[one.server_begin() + k] += server[k];
+      magnitudes[one.server_begin() + k] += std::abs(server[k]);
+    }
+  }
+  const bool wide = owed.dtype == DType::f64;
+  const double largest = wide ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+  const double least =
+      wide ? std::numeric_limits<double>::denorm_min() : std::numeric_limits<float>::denorm_min();
+  const auto ranks = static_cast<double>(saves.size());
+  const std::vector<double> found = test::doubles_of(owed);
+  for (std::size_t i = 0; i < owed.count; ++i) {
+    if (!(magnitudes[i] < largest / 2)) continue;
+    const double slack = 2 * (ranks + 2) * test::unit_roundoff(owed.dtype) * magnitudes[i] + least;
+    require(std::abs(found[i] - (servers[i] + workers[i] / ranks)) <= slack, "nothing that is owed is lost");
+  }
 }
 
 }  // namespace
@@ -100,6 +148,11 @@ void fuzz_feedback(std::span<const std::byte> bytes) {
             outcome);
     require(feedback.save() == in_format_3(outcome.empty() ? save : held),
             "what loads saves to the same bytes");
+    const FeedbackState& state = feedback.state();
+    if (outcome.empty() && state.bound && state.shape.algorithm != "deepspeed") {
+      require(feedback.worker().count == state.shape.count,
+              "a tensor that is not padded has a residual an element");
+    }
   }
   Feedback feedback;
   feedback.load(held);
@@ -111,17 +164,27 @@ void fuzz_feedback(std::span<const std::byte> bytes) {
     require(feedback.save() == held, "what does not load changes nothing");
     return;
   }
-  // what is owed can be taken up by another number of ranks
-  const FeedbackState& state = feedback.state();
+  // what is owed is what the ranks owed together, and another number of ranks can take all of it up
+  FeedbackState& state = feedback.state();
+  if (state.owed.empty()) return;
+  const ConstView owed{state.owed.data(), state.shape.count, accumulator_of(state.shape.dtype)};
+  require(state.owed.size() == owed.count * size_of(owed.dtype),
+          "as much is owed as the tensor has elements");
+  require_sum(all, owed);
+  std::vector<double> expected = test::doubles_of(owed);
+  if (state.residual_type == ResidualType::bf16) {
+    for (double& value : expected) value = test::round_to(value, DType::bf16);
+  }
   FeedbackShape wanted = state.shape;
   wanted.rank = 0;
   wanted.ranks = 1;
   wanted.server_begin = 0;
   wanted.server_count = wanted.count;
-  if (state.owed.empty()) return;
-  const std::size_t owed = state.owed.size() / size_of(accumulator_of(wanted.dtype));
-  feedback.state().bind(view_of(wanted));
-  require(feedback.server().count == owed, "one rank takes up all that is owed");
+  state.bind(view_of(wanted));
+  const std::vector<double> taken = test::doubles_of(feedback.server());
+  require(
+      std::ranges::equal(taken, expected, [](double a, double b) { return a == b || (a != a && b != b); }),
+      "one rank takes up all that is owed");
 }
 
 std::vector<Bytes> feedback_seeds() {

@@ -1,16 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // write_seeds DIRECTORY: writes each target's seeds into a directory of its name.
-// write_seeds --specs: prints the examples of the codec table.
+// write_seeds DIRECTORY REGRESSIONS: and into DIRECTORY/TARGET.inputs, for libFuzzer's -seed_inputs=@FILE,
+// the names of these files in their order, and of those in REGRESSIONS/TARGET in alphabetical order. From a
+// folder libFuzzer would take them as the file system lists them, which differs from machine to machine, and
+// with it all that follows. write_seeds --specs: prints the examples of the codec table.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "fuzz/fuzz.hpp"
 
+namespace {
+
+bool write(const std::filesystem::path& file, std::string_view bytes) {
+  std::ofstream out(file, std::ios::binary);
+  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (out.flush()) return true;
+  std::fprintf(stderr, "write_seeds: cannot write %s\n", file.c_str());
+  return false;
+}
+
+// Separated by commas, as libFuzzer reads them.
+std::string list_of(const std::vector<std::filesystem::path>& seeds,
+                    const std::filesystem::path& regressions) {
+  std::set<std::filesystem::path> found;
+  if (std::filesystem::exists(regressions)) {
+    for (const auto& entry : std::filesystem::directory_iterator(regressions)) found.insert(entry.path());
+  }
+  std::string list;
+  for (const auto& file : seeds) list += (list.empty() ? "" : ",") + file.string();
+  for (const auto& file : found) list += "," + file.string();
+  return list;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: write_seeds DIRECTORY | --specs\n");
+  if (argc != 2 && argc != 3) {
+    std::fprintf(stderr, "usage: write_seeds DIRECTORY [REGRESSIONS] | --specs\n");
     return 2;
   }
   if (std::string_view(argv[1]) == "--specs") {
@@ -20,14 +51,14 @@ int main(int argc, char** argv) {
   for (const terse::fuzz::Target& target : terse::fuzz::targets()) {
     const auto directory = std::filesystem::path(argv[1]) / target.name;
     std::filesystem::create_directories(directory);
-    std::size_t number = 0;
+    std::vector<std::filesystem::path> written;
     for (const terse::fuzz::Bytes& seed : target.seeds()) {
-      std::ofstream file(directory / ("seed-" + std::to_string(number++)), std::ios::binary);
-      file.write(reinterpret_cast<const char*>(seed.data()), static_cast<std::streamsize>(seed.size()));
-      if (!file.flush()) {
-        std::fprintf(stderr, "write_seeds: cannot write into %s\n", directory.c_str());
-        return 1;
-      }
+      written.push_back(directory / ("seed-" + std::to_string(written.size())));
+      if (!write(written.back(), {reinterpret_cast<const char*>(seed.data()), seed.size()})) return 1;
+    }
+    if (argc == 3 && !write(directory.string() + ".inputs",
+                            list_of(written, std::filesystem::path(argv[2]) / target.name))) {
+      return 1;
     }
   }
   return 0;

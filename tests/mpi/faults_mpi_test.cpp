@@ -128,7 +128,8 @@ void check_all(bool checksum) {
   for (const Fault fault : kAllFaults) {
     // a message with its checksum fills the room of its receive, but for a flagged one: nothing can be added
     if (checksum && fault == Fault::extend) continue;
-    EXPECT_GT(hits[fault], 2) << name(fault) << " has hardly happened";
+    // two messages change places only if the second comes soon enough: on a busy machine that may be few
+    EXPECT_GT(hits[fault], fault == Fault::swap ? 0 : 2) << name(fault) << " has hardly happened";
   }
 }
 

@@ -26,7 +26,7 @@ namespace terse::test {
 namespace {
 
 constexpr int kSignal = SIGURG;
-constexpr auto kPatience = std::chrono::seconds(2);
+constexpr auto kPatience = std::chrono::seconds(10);
 
 // What the interrupted thread leaves for the one that asked. One stack at a time.
 std::array<void*, 64> frames;

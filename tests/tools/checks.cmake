@@ -184,8 +184,10 @@ function(check_overlap text)
               mpi_pure_us mpi_compute_us mpi_total_us)
   foreach(row 0 1)
     expect_json("${text}" 5 rows ${row} slices)
+    # At least 0 by definition; no most: where other work takes the core while the computation alone is timed, that may
+    # come out at any multiple of the rest.
     foreach(share overlap mpi_overlap)
-      expect_json_between("${text}" 0 1e3 rows ${row} ${share})
+      expect_json_between("${text}" 0 1e15 rows ${row} ${share})
     endforeach()
     foreach(wait waited_us waited_alone_us)
       expect_json_between("${text}" 0 1e9 rows ${row} ${wait})
