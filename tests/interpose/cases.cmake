@@ -186,8 +186,9 @@ macro(terse_drop_in_cases)
   # The other ways in, and other tools.
   terse_drop_in_test(linked 2 0 DIRECTLY RUN $<TARGET_FILE:drop_in_linked> lossy SAYS "rule TERSE_CODEC" "40 compressed"
     ENVIRONMENT TERSE_CODEC=onebit TERSE_MIN_BYTES=2K)
+  # The program's 15, and the one by which the drop-in tries its rule on one rank.
   terse_drop_in_test(other_tool 2 0 RUN ${program} one SETTINGS ${onebit} --after 15
-    SAYS "counter: 16 reductions, messages"  # and the one by which the drop-in tries its rule, on one rank ENVIRONMENT LD_PRELOAD=$<TARGET_FILE:drop_in_counter>)
+    SAYS "counter: 16 reductions, messages" ENVIRONMENT LD_PRELOAD=$<TARGET_FILE:drop_in_counter>)
   # The library's own reductions, of a program that uses it by itself, are left alone.
   terse_drop_in_test(own_calls 4 0 RUN $<TARGET_FILE:terse-stress> --cases 100 SETTINGS --codec onebit --min-bytes 1
     SAYS "no mismatch")
