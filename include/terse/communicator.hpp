@@ -240,7 +240,7 @@ class TERSE_API Communicator {
   /// Reduces `in` over all ranks into `out` on all ranks: the same bits everywhere. `in` and `out` have the
   /// same count and dtype and are disjoint or the same memory. All ranks call with the same count, dtype and
   /// options. Of a compressed call neither the bits nor the exception flags depend on the caller's
-  /// floating-point mode; an exact call is MPI_Allreduce in that mode. On one rank algorithm=auto is exact,
+  /// floating-point mode; an exact call's sum is MPI_Allreduce's in that mode. On one rank algorithm=auto is exact,
   /// whatever min_bytes is, while a named algorithm encodes and decodes.
   ///
   /// Errors, on every rank alike: mismatch, and those of a single rank (invalid_argument, unsupported,

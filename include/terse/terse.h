@@ -57,7 +57,7 @@ typedef struct Terse_Feedback_s* Terse_Feedback;
 ///
 /// One buffer as `sendbuf` and `recvbuf`, of one element or more, is an error (TERSE_ERR_INVALID_ARGUMENT)
 /// whatever the size and the options, as MPI has it: pass MPI_IN_PLACE as `sendbuf`. So are two that overlap
-/// in part.
+/// in part. Of a call that goes to MPI as it is, buffers are MPI's affair.
 ///
 /// On one rank terse_algorithm=auto is exact, whatever terse_min_bytes is: nothing is sent, so nothing need
 /// be left out (TERSE_REASON_SLOWER). An algorithm that is named does there, too, what it says:

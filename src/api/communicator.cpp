@@ -320,8 +320,10 @@ Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
   if (!call.failure) note([&] { check_pair(transport, call); });
   call.models_segments = call.segment_bytes == kAutoSegment;
   if (call.models_segments && call.codec) {
-    call.segment_bytes =
-        model_segment_bytes(*call.codec, call.count(), call.dtype(), transport.size(), Memory::host);
+    note([&] {  // a codec of the program's is asked for sizes
+      call.segment_bytes =
+          model_segment_bytes(*call.codec, call.count(), call.dtype(), transport.size(), Memory::host);
+    });
   }
 
   // What follows depends only on what all ranks have in common: the tensor, the options, earlier calls.

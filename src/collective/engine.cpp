@@ -7,6 +7,8 @@
 #include <system_error>
 #include <utility>
 
+#include "core/floating_point.hpp"
+
 namespace terse::inline v0_1 {
 namespace {
 
@@ -153,6 +155,9 @@ std::size_t Engine::scratch_bytes() const {
 }
 
 void Engine::serve() {
+  // A thread inherits the mode of the one that makes it, traps included: here, of whoever made the
+  // communicator. What MPI reduces while this thread makes progress is reduced in the default mode instead.
+  const DefaultFloatingPoint mode;
   Lock lock(mutex_);
   int idle = 0;
   while (true) {

@@ -12,9 +12,10 @@
 
 namespace terse::inline v0_1 {
 
-/// While one of these lives, its thread computes in the default floating-point mode: rounding to nearest even,
-/// subnormals kept, no exception trapped. At its end the mode and the exception flags that it has found are
-/// back. So the results of what runs in between depend on values alone, and the caller sees nothing of it.
+/// While one of these lives, its thread computes in the default floating-point mode: rounding to nearest
+/// even, subnormals kept, no exception trapped. At its end the mode and the exception flags that it has found
+/// are back. So the results of what runs in between depend on values alone, and the caller sees nothing of
+/// it.
 ///
 /// Must not live across a call of MPI: operations of the program may run there, which expect its own mode.
 /// Takes less than 20 ns (bin/floating-point-overhead). x87, which Terse does not use, is left alone.
@@ -47,8 +48,11 @@ class DefaultFloatingPoint {
   using Environment = unsigned;                 // MXCSR
   static constexpr unsigned kDefault = 0x1F80;  // all exceptions masked, nothing else set
   static constexpr unsigned kFlags = 0x3F;
-  static Environment read() noexcept { return _mm_getcsr(); }
-  // Keeps the compiler from moving loads and stores, and what is computed with them, to the other side.
+  // The barriers keep loads and stores, and so what is computed with what was loaded, on their side.
+  static Environment read() noexcept {
+    asm volatile("" ::: "memory");
+    return _mm_getcsr();
+  }
   static void write(Environment environment) noexcept {
     asm volatile("" ::: "memory");
     _mm_setcsr(environment);

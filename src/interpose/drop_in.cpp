@@ -442,6 +442,8 @@ int DropIn::delete_state(MPI_Comm, int, void* value, void* extra) noexcept {
     self->states_.erase(state);
   }
   MPI_Comm talk = state->talk;
+  // by name, since a destructor does not communicate while an exception of the program's unwinds
+  if (state->communicator) static_cast<void>(attempt([&] { state->communicator->free(); }));
   delete state;
   if (talk != MPI_COMM_NULL) PMPI_Comm_free(&talk);
   return MPI_SUCCESS;

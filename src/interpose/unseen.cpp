@@ -34,11 +34,14 @@ bool may_be_rank_0() {
   if (init_was_seen.load() || getpid() != loaded_by || !rules_are_asked_for() || !may_be_rank_0()) return;
   if (PMPI_Initialized(&initialized) != MPI_SUCCESS || !initialized) return;  // legal at any time
   std::fputs(
-      "Terse: rules are set (TERSE_CODEC or TERSE_CONFIG), but this program has called MPI without passing "
-      "through the drop-in, so that nothing was compressed: it takes MPI's functions from the MPI library by "
-      "dlopen and dlsym, as Julia and Python's ctypes do, or another tool stands before the drop-in. Link "
-      "the "
-      "part that calls MPI with the MPI library, or call Terse's C interface (terse.h) instead\n",
+      "Terse: nothing was compressed, though rules are set (TERSE_CODEC or TERSE_CONFIG): this program has "
+      "called MPI without passing through the drop-in. Either it takes MPI's functions from the MPI library "
+      "by "
+      "dlopen and dlsym, as Julia and Python's ctypes do: then link the part that calls MPI with the MPI "
+      "library, "
+      "or call Terse's C interface (terse.h) there. Or another tool stands before the drop-in: then leave "
+      "that "
+      "out\n",
       stderr);
 }
 
