@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,8 +34,12 @@ struct Occasion {
   std::uint64_t position = 0;  ///< of the first value in its tensor, or in the list of tensors
 
   Note* note = nullptr;  ///< of the tensor, where it is encoded as a whole and somebody keeps it
+  /// The largest magnitude of a decoded value with which sums of all ranks' are surely within their type's
+  /// range, for codecs that send what is owed for many steps at once. Infinity: whoever adds looks at the
+  /// sums.
+  double most = std::numeric_limits<double>::infinity();
 
-  Occasion at(std::uint64_t offset) const noexcept { return {call, stream, position + offset, note}; }
+  Occasion at(std::uint64_t offset) const noexcept { return {call, stream, position + offset, note, most}; }
 };
 
 /// What may be relied on about a codec. Algorithms declare which of these they need.

@@ -2,12 +2,28 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <terse/types.hpp>
 
 namespace terse::inline v0_1 {
 
 // Element-wise arithmetic on host memory, vectorised, the same bits on every machine. The views of one call
 // have equal counts; their types are equal, or one is the other's accumulator.
+
+/// The largest finite value.
+constexpr double largest_finite(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::f16:
+      return 65504;
+    case DType::bf16:
+      return 0x1.FEp127;
+    case DType::f32:
+      return std::numeric_limits<float>::max();
+    case DType::f64:
+      break;
+  }
+  return std::numeric_limits<double>::max();
+}
 
 /// to = factor * from, or to += factor * from, computed in the accumulator's type.
 void convert(ConstView from, View to, Into into, double factor);

@@ -67,21 +67,23 @@ class Reception {
  public:
   using A = AccumulatorOf<T>;
 
-  Reception(bool as_it_is, double factor)
-      : as_it_is_(as_it_is), factor_(static_cast<A>(factor)), divisor_(factor) {}
+  Reception(bool as_it_is, double factor, double most)
+      : as_it_is_(as_it_is), factor_(static_cast<A>(factor)), divisor_(factor), most_(most) {}
   A operator()(T sent) const {
     return as_it_is_ ? widened(sent) : divisor_(widened(rounded<T>(widened(sent) * factor_)));
   }
   // Whether a value of that magnitude, in bits, and all smaller ones can be sent.
   bool takes(std::int64_t magnitude) const {
     const A largest = std::bit_cast<A>(static_cast<typename MagnitudeOf<A>::Type>(magnitude));
-    return largest <= kMostSent<A> && is_finite((*this)(rounded<T>(largest)));
+    const A received = (*this)(rounded<T>(largest));
+    return is_finite(received) && static_cast<double>(received) <= most_;
   }
 
  private:
   bool as_it_is_;
   A factor_;
   Divisor<A> divisor_;
+  double most_;
 };
 
 class Randomk final : public Sparse, public SummableCodec {
@@ -100,15 +102,15 @@ class Randomk final : public Sparse, public SummableCodec {
   }
   std::size_t shared_count(std::size_t) const noexcept override { return 0; }
 
-  bool measure(ConstView values, View residual, DType as, View) const noexcept override {
-    return accumulator_of(as) == DType::f64 ? can_be_sent<double>(values, residual)
-                                            : can_be_sent<float>(values, residual);
+  bool measure(ConstView values, View residual, DType as, double most, View) const noexcept override {
+    return accumulator_of(as) == DType::f64 ? are_within<double>(values, residual, most)
+                                            : are_within<float>(values, residual, most);
   }
 
   void encode_addends(ConstView values, View residual, DType as, const Occasion& occasion, ConstView, int,
                       std::span<std::byte> addends) const noexcept override {
     const auto encode = [&]<class A>(A) {
-      encode_kept<A>(values, residual, Reception<A>(true, 1.0), occasion, addends.data());
+      encode_kept<A>(values, residual, Reception<A>(true, 1.0, occasion.most), occasion, addends.data());
     };
     accumulator_of(as) == DType::f64 ? encode(double{}) : encode(float{});
   }
@@ -138,7 +140,7 @@ class Randomk final : public Sparse, public SummableCodec {
                                                 const Occasion& occasion,
                                                 std::span<std::byte> payload) const override {
     const std::size_t done = with_element_type(as, [&]<class T>(T) {
-      const Reception<T> reception(values.dtype == as && factor == 1.0, factor);
+      const Reception<T> reception(values.dtype == as && factor == 1.0, factor, occasion.most);
       return encode_kept<T>(values, residual, reception, occasion, payload.data());
     });
     std::byte* behind = payload.data() + kept_among(done) * size_of(as);
@@ -163,14 +165,14 @@ class Randomk final : public Sparse, public SummableCodec {
   }
 
   template <class A>
-  static bool can_be_sent(const ConstView& values, const View& residual) {
-    using Bits = typename MagnitudeOf<A>::Type;
+  static bool are_within(const ConstView& values, const View& residual, double most) {
+    const Reception<A> reception(true, 1.0, most);
     auto& stretch = kept_by_thread<Stretch<A>>([] {});
     for (std::size_t at = 0; at < values.count; at += kStretch) {
       const std::size_t n = std::min(kStretch, values.count - at);
       const std::int64_t largest =
           largest_of<A>(values.slice(at, n), part_of(residual, at, n), stretch.view(n), stretch.found.data());
-      if (largest > std::bit_cast<Bits>(kMostSent<A>)) return false;
+      if (!reception.takes(largest)) return false;
     }
     return true;
   }

@@ -140,10 +140,13 @@ std::size_t read_indices(std::span<const std::byte> in, std::size_t m, Indices& 
 
 namespace {
 
-template <class A>
-bool can_be_sent(const View& values) {
-  const auto* v = static_cast<const A*>(values.data);
-  return std::all_of(v, v + values.count, [](A x) { return std::abs(x) <= kMostSent<A>; });
+bool are_within(const View& values, double most) {
+  if (most == std::numeric_limits<double>::infinity()) return true;
+  const auto all = [&](auto* v) {
+    return std::all_of(v, v + values.count, [&](auto x) { return std::abs(static_cast<double>(x)) <= most; });
+  };
+  return values.dtype == DType::f64 ? all(static_cast<const double*>(values.data))
+                                    : all(static_cast<const float*>(values.data));
 }
 
 }  // namespace
@@ -170,9 +173,6 @@ std::size_t Sparse::value_bytes(std::size_t k, DType as) const {
 std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const Occasion& occasion,
                                                  std::span<std::byte> out, DType values, double factor,
                                                  View received) const {
-  const bool sendable =
-      accumulator_of(as) == DType::f64 ? can_be_sent<double>(kept) : can_be_sent<float>(kept);
-  if (!sendable) return std::nullopt;
   std::size_t bytes = kept.count * size_of(as);
   if (inner_ == nullptr) {
     const View sent{out.data(), kept.count, as};
@@ -192,6 +192,7 @@ std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const Occa
     convert(rounded, received, Into::overwrite, 1.0);
     divide(received, factor);
   }
+  if (!are_within(received, occasion.most)) return std::nullopt;
   return bytes;
 }
 

@@ -31,12 +31,6 @@ namespace terse::inline v0_1 {
 /// ceil(ratio m), one at least where there are any.
 std::size_t kept_of(std::size_t m, double ratio);
 
-/// Larger magnitudes are beyond the range of sparse codecs: sums of what 2^16 ranks send are within the
-/// type's. An element that is sent once in a while is the sum of what it was in the steps in between, and so
-/// larger than any that MPI would have added.
-template <class A>
-inline constexpr A kMostSent = std::numeric_limits<A>::max() / 65536;
-
 /// Positions of the kept elements, in order.
 using Indices = std::vector<std::size_t>;
 

@@ -197,7 +197,7 @@ class Sum final : public BlockCodec, private SummableCodec {
     return {values.slice(at, n), residual.data == nullptr ? View{} : residual.slice(at, n), accumulator};
   }
 
-  bool measure(ConstView values, View residual, DType as, View shared) const noexcept override {
+  bool measure(ConstView values, View residual, DType as, double, View shared) const noexcept override {
     bool well = true;
     double largest = 0;
     for_each_stretch(values.count, [&](std::size_t at, std::size_t n, std::size_t block) {

@@ -37,8 +37,10 @@ class SummableCodec {
   /// How many numbers are shared.
   virtual std::size_t shared_count(std::size_t count) const noexcept = 0;
   /// What this rank's value + residual (which may be empty) has to say about them. Returns false where a
-  /// value cannot be represented; `shared` has any content then.
-  virtual bool measure(ConstView values, View residual, DType as, View shared) const noexcept = 0;
+  /// value cannot be represented, or is larger than `most` (Occasion::most, for codecs that look at it);
+  /// `shared` has any content then.
+  virtual bool measure(ConstView values, View residual, DType as, double most,
+                       View shared) const noexcept = 0;
   /// Encodes value + residual, and leaves in the residual what the addends do not hold. The shared numbers
   /// are no smaller than those measured.
   virtual void encode_addends(ConstView values, View residual, DType as, const Occasion& occasion,

@@ -6,8 +6,10 @@
 #include <atomic>
 #include <charconv>
 #include <cstring>
+#include <limits>
 #include <utility>
 
+#include "codec/elements.hpp"
 #include "codec/message.hpp"
 #include "core/floating_point.hpp"
 #include "core/hash.hpp"
@@ -153,6 +155,18 @@ FeedbackShapeView shape_of(const Transport& transport, const Call& call, std::si
           .server_begin = own.offset,
           .server_count = own.count,
           .owns = call.algorithm->chunks != nullptr};
+}
+
+// What Occasion::most is for: where nobody owns a sum, nobody encodes it again and finds that it is infinite.
+// An average is rounded to the tensor's type only after its division. The last factor is for roundings, of
+// which those to bf16 are the largest.
+double most_for_sums(const Call& call, int ranks) {
+  constexpr double kRoundings = 1 - 0x1p-7;
+  if (!call.algorithm->compresses || call.algorithm->chunks != nullptr) {
+    return std::numeric_limits<double>::infinity();
+  }
+  const DType summed = call.op == Op::sum ? call.dtype() : accumulator_of(call.dtype());
+  return kRoundings * largest_finite(summed) / ranks;
 }
 
 Range overlap_of(const Range& tensor, const Range& chunk) {
@@ -346,6 +360,7 @@ void Execution::begin(std::shared_ptr<const Schedule> schedule) {
                  .dtype = call_.dtype(),
                  .factor = call_.op == Op::sum && !call_.codec->traits().lossless ? transport_.size() : 1.0,
                  .call = number_,
+                 .most = most_for_sums(call_, transport_.size()),
                  .checksum = call_.checksum,
                  .blocks = call_.blocks,
                  .device = call_.device >= 0 && (compresses || takes_device_memory()) ? side_.get() : nullptr,

@@ -16,7 +16,7 @@
 //
 // A piece that any rank has flagged is not summed, and goes again exactly, by the two phases: each rank sums
 // a share of it. A sum of finite values beyond the type's range is infinite, as it is for MPI; sparse codecs flag
-// what might add up to that only since it was owed for long (docs/codecs.md).
+// what might add up to that (docs/codecs.md).
 #include <algorithm>
 
 #include "codec/piece.hpp"

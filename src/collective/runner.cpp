@@ -455,7 +455,8 @@ void Runner::measure(const Step& step) {
   std::size_t at = 1;
   for (const Fragment& fragment : fragments) {
     const View own = shared.slice(at, codec.shared_count(fragment.values.count));
-    flagged = !codec.measure(fragment.values, fragment.residual, binding_.dtype, own) || flagged;
+    flagged =
+        !codec.measure(fragment.values, fragment.residual, binding_.dtype, binding_.most, own) || flagged;
     at += own.count;
   }
   if (shared.dtype == DType::f64) {

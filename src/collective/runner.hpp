@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -51,6 +52,7 @@ struct Binding {
   DType dtype = DType::f32;
   double factor = 1.0;     ///< of the final decode: the number of ranks where a sum is made of averages
   std::uint64_t call = 0;  ///< which it is, for codecs that draw random numbers
+  double most = std::numeric_limits<double>::infinity();  ///< as Occasion has it
   bool checksum = false;
   bool blocks = false;           ///< the transport's own reduction may block
   DeviceSide* device = nullptr;  ///< of tensors in device memory: its steps are computed there
@@ -136,7 +138,9 @@ class Runner {
   std::span<const Fragment> inputs_of(const Range& elements) const;
   std::span<const Fragment> sums_of(const Range& elements) const;
   Occasion occasion(std::uint32_t phase) const {
-    return {.call = binding_.call, .stream = 2 * static_cast<std::uint32_t>(transport_.rank()) + phase};
+    return {.call = binding_.call,
+            .stream = 2 * static_cast<std::uint32_t>(transport_.rank()) + phase,
+            .most = binding_.most};
   }
   PieceCoder coder(std::uint32_t phase) const { return {*binding_.codec, binding_.dtype, occasion(phase)}; }
   View shared_numbers(std::uint32_t message) const noexcept;

@@ -17,8 +17,7 @@
 //
 // A piece that any rank has flagged is not encoded, and goes again exactly, by the two phases. A reduction
 // takes no checksums: what the network does to it unseen, nobody finds. A sum of finite values beyond the
-// type's range is infinite, as it is for MPI; sparse codecs flag what might add up to that only since it was
-// owed for long (docs/codecs.md).
+// type's range is infinite, as it is for MPI; sparse codecs flag what might add up to that (docs/codecs.md).
 #include <algorithm>
 
 #include "codec/summable.hpp"

