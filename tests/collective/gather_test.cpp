@@ -250,7 +250,7 @@ TEST(Gather, WhatSparseCodecsOweDoesNotMakeSumsInfinite) {
         for (std::uint64_t step = 0; step < 40; ++step) {
           rig.set_call(step);
           const Rig::Result result = rig.call(inputs);
-          ASSERT_FALSE(result.failed());
+          ASSERT_FALSE(result.failed()) << result.errors[0];
           ASSERT_NO_FATAL_FAILURE(expect_same_bits(result));
           const bool whole = result.calls[0].exact_count == kCount;
           resent += result.calls[0].exact_count;
