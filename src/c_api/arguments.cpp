@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <string>
 
@@ -30,10 +31,52 @@ std::optional<Op> op_of(MPI_Op op, const Handles& own) {
 // Without MPI_Type_get_name, which calls the program's error handler for what is no type, before the other
 // ranks have been told of it.
 std::string name_of(MPI_Datatype type, const Handles& own) {
-  return type == own.float16         ? "Terse_Type_float16"
-         : type == own.bfloat16      ? "Terse_Type_bfloat16"
-         : type == MPI_DATATYPE_NULL ? "MPI_DATATYPE_NULL"
-                                     : "another type";
+  struct Named {
+    MPI_Datatype type;
+    const char* name;
+  };
+  const Named known[] = {
+#define TERSE_NAMED(type) {type, #type}
+      TERSE_NAMED(MPI_DATATYPE_NULL),
+      TERSE_NAMED(MPI_FLOAT),
+      TERSE_NAMED(MPI_DOUBLE),
+      TERSE_NAMED(MPI_LONG_DOUBLE),
+      TERSE_NAMED(MPI_CHAR),
+      TERSE_NAMED(MPI_SIGNED_CHAR),
+      TERSE_NAMED(MPI_UNSIGNED_CHAR),
+      TERSE_NAMED(MPI_WCHAR),
+      TERSE_NAMED(MPI_SHORT),
+      TERSE_NAMED(MPI_UNSIGNED_SHORT),
+      TERSE_NAMED(MPI_INT),
+      TERSE_NAMED(MPI_UNSIGNED),
+      TERSE_NAMED(MPI_LONG),
+      TERSE_NAMED(MPI_UNSIGNED_LONG),
+      TERSE_NAMED(MPI_LONG_LONG),
+      TERSE_NAMED(MPI_UNSIGNED_LONG_LONG),
+      TERSE_NAMED(MPI_INT8_T),
+      TERSE_NAMED(MPI_UINT8_T),
+      TERSE_NAMED(MPI_INT16_T),
+      TERSE_NAMED(MPI_UINT16_T),
+      TERSE_NAMED(MPI_INT32_T),
+      TERSE_NAMED(MPI_UINT32_T),
+      TERSE_NAMED(MPI_INT64_T),
+      TERSE_NAMED(MPI_UINT64_T),
+      TERSE_NAMED(MPI_AINT),
+      TERSE_NAMED(MPI_COUNT),
+      TERSE_NAMED(MPI_OFFSET),
+      TERSE_NAMED(MPI_BYTE),
+      TERSE_NAMED(MPI_PACKED),
+      TERSE_NAMED(MPI_C_BOOL),
+      TERSE_NAMED(MPI_C_FLOAT_COMPLEX),
+      TERSE_NAMED(MPI_C_DOUBLE_COMPLEX),
+      TERSE_NAMED(MPI_C_LONG_DOUBLE_COMPLEX),
+#undef TERSE_NAMED
+      {own.float16, "Terse_Type_float16"},
+      {own.bfloat16, "Terse_Type_bfloat16"},
+  };
+  const auto* found =
+      std::find_if(std::begin(known), std::end(known), [&](const Named& one) { return one.type == type; });
+  return found == std::end(known) ? "another type" : found->name;
 }
 
 // What Terse has that MPI lacks, for something else.

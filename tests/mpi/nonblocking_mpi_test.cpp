@@ -412,6 +412,7 @@ TEST(Buckets, AreReducedInTheirOrder) {
   Communicator world(MPI_COMM_WORLD);
   AllreduceOptions options;
   options.codec = "onebit:block=64";
+  options.algorithm = "two_phase";
   options.min_bytes = 0;
   options.op = Op::average;
   const std::vector<std::size_t> counts = {1000, 10, 0, 300, 301, 5000, 64, 1, 2, 3};

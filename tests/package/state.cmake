@@ -6,6 +6,7 @@ cmake_minimum_required(VERSION 3.21)
 set(most_bytes 256)
 string(REPLACE "|" ";" libraries "${LIBRARIES}")
 string(REPLACE "|" ";" objects "${OBJECTS}")
+list(FILTER objects EXCLUDE REGEX "\\.gch$")  # a precompiled header
 
 # The memory size of a program header's segment TLS is the sixth column; 0 where there is none.
 function(thread_local_bytes file out)
