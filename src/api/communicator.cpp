@@ -160,14 +160,20 @@ std::string_view name(Outcome::Reason reason) noexcept {
   return kNames[static_cast<std::size_t>(reason)];
 }
 
-std::span<const AlgorithmInfo> algorithms() noexcept {
+namespace {
+
+const std::vector<AlgorithmInfo>& algorithm_infos() {
   static const auto& infos = *[] {
-    auto* made = new std::vector<AlgorithmInfo>;  // for calls while the process exits, too
+    auto* made = new std::vector<AlgorithmInfo>;  // never destroyed, for calls while the process exits
     for (const Algorithm& row : algorithm_table()) made->push_back({row.name, row.summary});
     return made;
   }();
   return infos;
 }
+
+}  // namespace
+
+std::span<const AlgorithmInfo> algorithms() noexcept { return algorithm_infos(); }
 
 /// What a Communicator is; its requests keep it.
 struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
