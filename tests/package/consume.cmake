@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # One way of using Terse, from a fresh folder to running programs. Called by ctest: see CMakeLists.txt.
 cmake_minimum_required(VERSION 3.21)
+string(REPLACE "|" ";" RUN "${RUN}")
 
 function(run)
   execute_process(COMMAND ${ARGN} COMMAND_ECHO STDOUT RESULT_VARIABLE result)
