@@ -3,108 +3,18 @@
 
 #include <mpi.h>
 
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <memory>
-#include <optional>
 #include <span>
-#include <string>
 #include <string_view>
-#include <terse/codec.hpp>
 #include <terse/error.hpp>
 #include <terse/feedback.hpp>
+#include <terse/options.hpp>
+#include <terse/tensor.hpp>
 #include <terse/types.hpp>
-#include <utility>
 
 namespace terse::inline v0_1 {
-
-/// Which codec: a spec such as "onebit:block=1024", or a codec made before. Default: not chosen here.
-class CodecChoice {
- public:
-  CodecChoice() = default;
-  CodecChoice(const char* spec) : spec_(spec) {}
-  CodecChoice(std::string_view spec) : spec_(spec) {}
-  CodecChoice(std::string spec) : spec_(std::move(spec)) {}
-  template <std::derived_from<Codec> C>
-  CodecChoice(std::shared_ptr<C> codec) : codec_(std::move(codec)) {}
-
-  bool chosen() const noexcept { return codec_ != nullptr || !spec_.empty(); }
-  const std::string& spec() const noexcept { return spec_; }
-  const std::shared_ptr<const Codec>& codec() const noexcept { return codec_; }
-
- private:
-  std::string spec_;
-  std::shared_ptr<const Codec> codec_;
-};
-
-/// The value of min_bytes for auto, whatever the Communicator's options and the environment say.
-inline constexpr std::size_t kAutoBytes = std::numeric_limits<std::size_t>::max();
-
-/// How much is verified: `call`, that all ranks make the same call, but for small ones; `all`, for those too;
-/// `payload`, also a checksum of every message.
-enum class Check : std::uint8_t { call, all, payload };
-
-/// Who makes progress with nonblocking calls: the calls of the Communicator, or a thread of its own beside
-/// them.
-enum class Progress : std::uint8_t { calls, thread };
-
-/// Whether MPI may be given pointers to device memory: as MPI says itself (MPIX_Query_cuda_support), or as
-/// the caller knows better.
-enum class CudaAware : std::uint8_t { automatic, on, off };
-
-/// The value of segment_bytes for auto.
-inline constexpr std::size_t kAutoSegment = std::numeric_limits<std::size_t>::max();
-
-/// Options of one call. What is not set comes from the Communicator's options, then from the environment
-/// (TERSE_CODEC,
-/// ...), then from the table's defaults: see options().
-struct AllreduceOptions {
-  CodecChoice codec{};                     ///< "identity" by default: nothing is lossy unless asked for
-  std::string algorithm{};                 ///< a name from algorithms(), or "auto"
-  std::optional<Op> op{};                  ///< sum by default, as in MPI
-  Feedback* feedback = nullptr;            ///< this tensor's residuals; without one, what is left out is lost
-  std::optional<std::size_t> min_bytes{};  ///< tensors of fewer bytes go exactly; kAutoBytes by default
-  /// Elements on their way at once, in bytes over all ranks' chunks; kAutoSegment by default.
-  std::optional<std::size_t> segment_bytes{};
-  std::optional<Check> check{};
-  /// Threads that encode and decode, the caller's own included: 1 by default, for one rank a core. A
-  /// Communicator's option, not a call's; results do not depend on it.
-  std::optional<std::size_t> threads{};
-  /// Who makes progress with calls that are under way. A Communicator's option, not a call's; thread needs
-  /// MPI_THREAD_MULTIPLE.
-  std::optional<Progress> progress{};
-  /// How residuals are kept that Terse makes, those of a Plan and of GradientBuckets: `full` by default.
-  /// Those of f64 tensors are always full. A Feedback of the caller's has a type of its own.
-  std::optional<ResidualType> residual{};
-  /// Whether MPI is given device pointers: asked of MPI by default. Where it is not, or with check=payload,
-  /// messages, which are compressed, go through pinned memory of the host. Ranks may differ.
-  std::optional<CudaAware> cuda_aware{};
-  /// A cudaStream_t of the tensor's device: the call begins, there, after what the stream holds now. By
-  /// default the stream is the legacy default one. When the call, or wait(), has returned, the output is
-  /// there for any stream. Not for what is taken as the host's: pinned memory, and managed memory whose
-  /// partner is the host's, must be ready when the call is made.
-  void* stream = nullptr;
-  /// Names the tensor where ranks could mean different ones: a difference is an error that names both.
-  std::string tensor{};
-  /// What this rank has found wrong with its arguments before it could make the call, as a binding for
-  /// another language may: all ranks throw it, as they throw what Terse finds.
-  std::optional<Error> failure{};
-};
-
-/// One tensor of a fused call. `in` and `out` have the same count and dtype and are disjoint or the same
-/// memory.
-struct FusedTensor {
-  ConstView in;
-  View out;
-  Feedback* feedback = nullptr;  ///< this tensor's residuals
-
-  FusedTensor(ConstView from, View to, Feedback* residuals = nullptr)
-      : in(from), out(to), feedback(residuals) {}
-  /// In place.
-  FusedTensor(View data, Feedback* residuals = nullptr) : in(data), out(data), feedback(residuals) {}
-};
 
 /// What a call did.
 struct Outcome {
@@ -124,22 +34,6 @@ struct Outcome {
 };
 TERSE_API std::string_view name(Outcome::Result result) noexcept;
 TERSE_API std::string_view name(Outcome::Reason reason) noexcept;
-
-/// A row of the option table: `name` here, TERSE_NAME in the environment, --name (with '-' for '_') on a
-/// command line.
-struct OptionInfo {
-  std::string_view name;
-  std::string_view default_value;
-  std::string_view help;
-};
-TERSE_API std::span<const OptionInfo> options() noexcept;
-/// Sets one option from text, as the environment and command lines do.
-/// Errors: invalid_argument, naming the option and what is allowed.
-TERSE_API void set_option(AllreduceOptions& options, std::string_view name, std::string_view value);
-/// The inverse of set_option: empty where the option is not set. Errors: as set_option, for the name.
-TERSE_API std::string get_option(const AllreduceOptions& options, std::string_view name);
-/// The options that the environment sets. Errors: as set_option, naming the variable.
-TERSE_API AllreduceOptions options_from_environment();
 
 /// A row of the algorithm table.
 struct AlgorithmInfo {
@@ -218,11 +112,11 @@ class TERSE_API Communicator {
  public:
   /// Makes a communicator of its own of the ranks of `comm`, an intracommunicator of any size, by
   /// MPI_Comm_create, which is collective over `comm`. That is the only operation on `comm`, now or later: no
-  /// message travels there, and no callback of its attributes runs. `defaults` override the environment.
+  /// message travels there, and no callback of its attributes runs. `options` override the environment.
   /// Errors: invalid_state outside MPI_Init ... MPI_Finalize, invalid_argument for MPI_COMM_NULL
   /// or an intercommunicator; on all ranks alike, invalid_argument where an environment variable makes no
-  /// sense on some rank, mismatch where ranks have different defaults or variables, and `defaults.failure`.
-  explicit Communicator(MPI_Comm comm, const AllreduceOptions& defaults = {});
+  /// sense on some rank, mismatch where ranks have different options or variables, and `options.failure`.
+  explicit Communicator(MPI_Comm comm, const CommunicatorOptions& options = {});
   Communicator(Communicator&&) noexcept;
   Communicator& operator=(Communicator&&) noexcept;
   /// As free(), except after MPI_Finalize or while an exception unwinds: then it does not communicate.
@@ -235,13 +129,13 @@ class TERSE_API Communicator {
 
   int rank() const;
   int size() const;
-  const AllreduceOptions& defaults() const;
+  /// The options in force: its own, the environment's, the table's.
+  const CommunicatorOptions& options() const;
 
-  /// Reduces `in` over all ranks into `out` on all ranks: the same bits everywhere. `in` and `out` have the
-  /// same count and dtype and are disjoint or the same memory. All ranks call with the same count, dtype and
-  /// options. Of a compressed call neither the bits nor the exception flags depend on the caller's
-  /// floating-point mode; an exact call's sum is MPI_Allreduce's in that mode. On one rank algorithm=auto is exact,
-  /// whatever min_bytes is, while a named algorithm encodes and decodes.
+  /// Reduces the input over all ranks into the output on all ranks: the same bits everywhere. All ranks call
+  /// with the same count, dtype, op and options. Of a compressed call neither the bits nor the exception
+  /// flags depend on the caller's floating-point mode; an exact call's sum is MPI_Allreduce's in that mode.
+  /// On one rank algorithm=auto is exact, whatever min_bytes is, while a named algorithm encodes and decodes.
   ///
   /// Errors, on every rank alike: mismatch, and those of a single rank (invalid_argument, unsupported,
   /// invalid_state, out_of_memory), whose sentence then names the rank. They are found before anything is
@@ -253,31 +147,25 @@ class TERSE_API Communicator {
   /// finite once more): `out` and residuals are undefined. Such an error may be one rank's alone, unless
   /// check is `payload`, where what was wrong came late; this Communicator then only refuses, on all ranks
   /// from the next call on that is large enough to be compressed.
-  Outcome allreduce(ConstView in, View out, const AllreduceOptions& options = {});
-  /// In place.
-  Outcome allreduce(View data, const AllreduceOptions& options = {});
-  /// Several tensors of one dtype as one message; the results are those of one call for each, to the bit,
-  /// where it is compressed. All ranks pass as many, of the same counts in the same order.
-  /// options.feedback is not used: each tensor names its own. A small list is one whose sum is small.
-  Outcome allreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options = {});
+  ///
+  /// A list of tensors, of one dtype, is one message; the results are those of one call for each, to the bit,
+  /// where it is compressed. All ranks pass as many, of the same counts in the same order. A small list is
+  /// one whose sum is small.
+  Outcome allreduce(const Tensors& tensors, Op op, const CallOptions& options = {});
 
-  /// The same, begun: `in` and `out` belong to the call until Request::wait has returned, options.feedback
-  /// too. Any number may be under way on a Communicator; all ranks begin them, and blocking calls between
-  /// them, in the same order, and may end them in any. A call that is nonblocking on one rank is so on all.
-  /// What is wrong is told by wait(). Thrown here: invalid_state, out_of_memory, and, where `auto` makes a
-  /// trial first, which is a call of its own, what allreduce throws, on all ranks alike.
+  /// The same, begun: inputs, outputs and residuals belong to the call until Request::wait has returned; a
+  /// list does not. Any number may be under way on a Communicator; all ranks begin them, and blocking calls
+  /// between them, in the same order, and may end them in any. A call that is nonblocking on one rank is so
+  /// on all. What is wrong is told by wait(). Thrown here: invalid_state, out_of_memory, and, where `auto`
+  /// makes a trial first, which is a call of its own, what allreduce throws, on all ranks alike.
   ///
   /// Progress is made by calls on this Communicator, or with progress=thread beside them. So, without such a
   /// thread, a rank that waits for something else than this Communicator may keep others waiting.
-  Request iallreduce(ConstView in, View out, const AllreduceOptions& options = {});
-  Request iallreduce(View data, const AllreduceOptions& options = {});
-  Request iallreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options = {});
+  Request iallreduce(const Tensors& tensors, Op op, const CallOptions& options = {});
 
   /// A plan for calls on these buffers. Collective: where `auto` has a choice to make, it is made here.
   /// Errors: those of allreduce, for what is wrong with the arguments.
-  Plan allreduce_init(ConstView in, View out, const AllreduceOptions& options = {});
-  Plan allreduce_init(View data, const AllreduceOptions& options = {});
-  Plan allreduce_init(std::span<const FusedTensor> tensors, const AllreduceOptions& options = {});
+  Plan allreduce_init(const Tensors& tensors, Op op, const CallOptions& options = {});
 
   /// Bytes of memory that this Communicator keeps for calls to come: for each that was ever under way at the
   /// same time, 12 messages a rank of a segment (see segment_bytes), 1 KiB a rank, and as much as the tensors

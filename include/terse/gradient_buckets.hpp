@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <terse/communicator.hpp>
+#include <terse/options.hpp>
 #include <terse/types.hpp>
 
 namespace terse::inline v0_1 {
@@ -16,16 +17,16 @@ namespace terse::inline v0_1 {
 ///   buckets.wait();
 ///
 /// Tensors may become ready in any order, another one on each rank: buckets always go out in their own order.
-/// Keeps the residuals of all tensors, of type options.residual. For the thread that uses its Communicator,
-/// which outlives it and stays where it is.
+/// Keeps the residuals of all tensors, of type options.policy.residual. For the thread that uses its
+/// Communicator, which outlives it and stays where it is.
 class TERSE_API GradientBuckets {
  public:
   /// `tensors` in the order in which they are expected to become ready, as backward passes have it the last
   /// layer's first; a bucket holds consecutive ones of one dtype, and is closed once it has `bucket_bytes`.
-  /// All ranks pass the same. options.feedback is not used, and small buckets are agreed upon too
-  /// (Check::all). Errors: invalid_argument where bucket_bytes is 0.
-  GradientBuckets(Communicator& communicator, std::span<const View> tensors, std::size_t bucket_bytes,
-                  const AllreduceOptions& options = {});
+  /// All ranks pass the same. Small buckets are agreed upon too (Check::all). Errors: invalid_argument where
+  /// bucket_bytes is 0, or options.feedback is not null, since each tensor has residuals of its own here.
+  GradientBuckets(Communicator& communicator, std::span<const View> tensors, Op op, std::size_t bucket_bytes,
+                  const CallOptions& options = {});
   GradientBuckets(GradientBuckets&&) noexcept;
   GradientBuckets& operator=(GradientBuckets&&) noexcept;
   /// As Request's.

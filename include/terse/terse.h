@@ -8,8 +8,8 @@
 //   MPI_Info_set(info, "terse_codec", "onebit");
 //   Terse_Comm_set_info(MPI_COMM_WORLD, info);
 //   Terse_Feedback_create(&residual);  // one per tensor
-//   Terse_Allreduce_feedback(MPI_IN_PLACE, gradient, n, MPI_FLOAT, Terse_Op_average(), MPI_COMM_WORLD,
-//   residual);
+//   Terse_Options options = {.size = sizeof options, .feedback = residual};
+//   Terse_Allreduce_with(MPI_IN_PLACE, gradient, n, MPI_FLOAT, Terse_Op_average(), MPI_COMM_WORLD, &options);
 //
 // Nonblocking: Terse_Iallreduce, then Terse_Wait. On the same buffers again and again: Terse_Allreduce_init,
 // then Terse_Start and Terse_Wait for each call.
@@ -46,6 +46,23 @@ TERSE_API MPI_Op Terse_Op_average(void);
 typedef struct Terse_Feedback_s* Terse_Feedback;
 #define TERSE_FEEDBACK_NULL ((Terse_Feedback)0)
 
+/// Options of one call. Members that are zero say nothing: {.size = sizeof(Terse_Options)} is none at all.
+/// Members are only ever added at the end; `size` says how many the program knows.
+typedef struct Terse_Options {
+  size_t size;  ///< sizeof(Terse_Options), so that a program and a library of different versions understand
+                ///< each other
+  /// This tensor's residuals: what is left out of this call goes in with the next one that has them. They
+  /// belong to one count, type, codec, algorithm, rank and number of ranks: another use is an error
+  /// (TERSE_ERR_INVALID_STATE) until Terse_Feedback_reset. Of no effect where nothing is left out.
+  Terse_Feedback feedback;
+  /// Options of this call as Terse_Comm_set_info has them for the communicator: terse_codec, terse_algorithm,
+  /// terse_min_bytes, terse_segment_bytes, terse_check. Keys of options that are a communicator's alone are
+  /// ignored. Read when the call begins; zero or MPI_INFO_NULL: the communicator's options.
+  MPI_Info info;
+  void* stream;        ///< as Terse_Comm_set_stream has it, for this call; null: the communicator's
+  const char* tensor;  ///< the tensor's name, on which all ranks must agree; null: none
+} Terse_Options;
+
 /// MPI_Allreduce, with MPI_Allreduce's arguments.
 ///
 /// MPI_FLOAT, MPI_DOUBLE, Terse_Type_float16() and Terse_Type_bfloat16() with MPI_SUM or Terse_Op_average()
@@ -64,7 +81,7 @@ typedef struct Terse_Feedback_s* Terse_Feedback;
 /// terse_algorithm=two_phase encodes and decodes.
 ///
 /// Without a Terse_Feedback, what a lossy codec leaves out is lost: right for a single reduction, wrong for
-/// training, which wants Terse_Allreduce_feedback.
+/// training, which wants Terse_Allreduce_with.
 ///
 /// Errors: on all ranks alike, those of terse::Communicator (terse/communicator.hpp), which name the rank
 /// that caused them: arguments that differ between ranks, a negative count, a null buffer, ... A negative
@@ -81,23 +98,20 @@ TERSE_API int Terse_Allreduce(const void* sendbuf, void* recvbuf, int count, MPI
 TERSE_API int Terse_Allreduce_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
                                 MPI_Op op, MPI_Comm comm);
 
-/// With this tensor's residuals: what is left out of this call goes in with the next one that has `feedback`.
-/// TERSE_FEEDBACK_NULL: none. Of no effect where nothing is left out. The residuals belong to one count,
-/// type, codec, algorithm, rank and number of ranks: another use is an error (TERSE_ERR_INVALID_STATE) until
-/// Terse_Feedback_reset.
-TERSE_API int Terse_Allreduce_feedback(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype,
-                                       MPI_Op op, MPI_Comm comm, Terse_Feedback feedback);
-TERSE_API int Terse_Allreduce_feedback_c(const void* sendbuf, void* recvbuf, MPI_Count count,
-                                         MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
-                                         Terse_Feedback feedback);
+/// With options of this call, such as the tensor's residuals. `options` null: none, so Terse_Allreduce_c.
+/// Errors also, on all ranks alike: TERSE_ERR_INVALID_ARGUMENT for a `size` that no version has had, for
+/// members that this library does not know, and for what `info` holds, which names the key.
+TERSE_API int Terse_Allreduce_with(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
+                                   MPI_Op op, MPI_Comm comm, const Terse_Options* options);
 
 /// Several tensors of one type as one message: the results are those of a call for each, to the bit, where
 /// they are compressed. Lists of `tensors` entries: an entry of `sendbufs` may be MPI_IN_PLACE, `feedbacks` a
 /// null pointer for none, an entry of it TERSE_FEEDBACK_NULL. All ranks pass as many, of the same counts in
-/// the same order. Errors name the tensor, from 0 on. What is MPI's goes on as a call for each.
+/// the same order. Errors name the tensor, from 0 on. What is MPI's goes on as a call for each. `options` as
+/// for Terse_Allreduce_with, without a feedback (TERSE_ERR_INVALID_ARGUMENT): each tensor has its own.
 TERSE_API int Terse_Allreduce_fused(int tensors, const void* const sendbufs[], void* const recvbufs[],
                                     const MPI_Count counts[], MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
-                                    const Terse_Feedback feedbacks[]);
+                                    const Terse_Feedback feedbacks[], const Terse_Options* options);
 
 // --- nonblocking calls ---
 //
@@ -128,15 +142,15 @@ TERSE_API int Terse_Iallreduce(const void* sendbuf, void* recvbuf, int count, MP
                                MPI_Op op, MPI_Comm comm, Terse_Request* request);
 TERSE_API int Terse_Iallreduce_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
                                  MPI_Op op, MPI_Comm comm, Terse_Request* request);
-TERSE_API int Terse_Iallreduce_feedback(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype,
-                                        MPI_Op op, MPI_Comm comm, Terse_Feedback feedback,
-                                        Terse_Request* request);
-TERSE_API int Terse_Iallreduce_feedback_c(const void* sendbuf, void* recvbuf, MPI_Count count,
-                                          MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
-                                          Terse_Feedback feedback, Terse_Request* request);
+/// `options` is read when the call begins, and is the caller's again when this returns; the residuals are
+/// not.
+TERSE_API int Terse_Iallreduce_with(const void* sendbuf, void* recvbuf, MPI_Count count,
+                                    MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
+                                    const Terse_Options* options, Terse_Request* request);
 TERSE_API int Terse_Iallreduce_fused(int tensors, const void* const sendbufs[], void* const recvbufs[],
                                      const MPI_Count counts[], MPI_Datatype datatype, MPI_Op op,
-                                     MPI_Comm comm, const Terse_Feedback feedbacks[], Terse_Request* request);
+                                     MPI_Comm comm, const Terse_Feedback feedbacks[],
+                                     const Terse_Options* options, Terse_Request* request);
 
 /// As MPI_Wait: returns when the call is over, well or not, and says which. A nonblocking request becomes
 /// TERSE_REQUEST_NULL, a persistent one inactive. Returns at once for either.
@@ -158,10 +172,10 @@ TERSE_API int Terse_Request_free(Terse_Request* request);
 /// Terse_Start begins and Terse_Wait or Terse_Test ends, again and again. Collective.
 ///
 /// Options of these calls are keys of `info` (as for Terse_Comm_set_info; MPI_INFO_NULL: none); the rest are
-/// the communicator's. terse_threads and terse_progress are the communicator's alone. The request has
-/// residuals of its own (terse_residual=bf16: in half the memory, as Terse_Feedback_create_bf16 has it),
-/// which start as none and stay so where the codec loses nothing. A type and an operation that are not
-/// predefined must live as long as the request.
+/// the communicator's. terse_threads, terse_progress and terse_cuda_aware are the communicator's alone. The
+/// request has residuals of its own (terse_residual=bf16: in half the memory, as Terse_Feedback_create_bf16
+/// has it), which start as none and stay so where the codec loses nothing. A type and an operation that are
+/// not predefined must live as long as the request.
 ///
 /// What is passed on becomes a call of MPI_Iallreduce in each Terse_Start. Errors: on all ranks alike, those
 /// of Terse_Allreduce, and those of `info`, which name the key.

@@ -7,5 +7,7 @@
 #include <terse/error.hpp>
 #include <terse/feedback.hpp>
 #include <terse/gradient_buckets.hpp>
+#include <terse/options.hpp>
+#include <terse/tensor.hpp>
 #include <terse/types.hpp>
 #include <terse/version.hpp>

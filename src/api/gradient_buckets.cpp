@@ -13,13 +13,14 @@ namespace terse::inline v0_1 {
 
 struct GradientBuckets::Impl {
   struct Bucket {
-    std::vector<FusedTensor> tensors;
+    std::vector<Tensor> tensors;
     std::size_t missing = 0;
     Request request;
   };
 
   Communicator* communicator = nullptr;
-  AllreduceOptions options;
+  Op op = Op::sum;
+  CallOptions options;
   std::vector<Feedback> feedbacks;     // by tensor
   std::vector<std::size_t> bucket_of;  // by tensor
   std::vector<bool> is_ready;          // by tensor
@@ -33,7 +34,7 @@ struct GradientBuckets::Impl {
   void begin_due() {
     for (; next < buckets.size() && buckets[next].missing == 0; ++next) begin(buckets[next]);
   }
-  void begin(Bucket& bucket) { bucket.request = communicator->iallreduce(bucket.tensors, options); }
+  void begin(Bucket& bucket) { bucket.request = communicator->iallreduce(bucket.tensors, op, options); }
   void begin_step() {
     next = 0;
     is_ready.assign(is_ready.size(), false);
@@ -46,17 +47,23 @@ struct GradientBuckets::Impl {
   }
 };
 
-GradientBuckets::GradientBuckets(Communicator& communicator, std::span<const View> tensors,
-                                 std::size_t bucket_bytes, const AllreduceOptions& options)
+GradientBuckets::GradientBuckets(Communicator& communicator, std::span<const View> tensors, Op op,
+                                 std::size_t bucket_bytes, const CallOptions& options)
     : impl_(std::make_unique<Impl>()) {
   if (bucket_bytes == 0) {
     throw Error(ErrorCode::invalid_argument, "bucket_bytes is 0: use at least 1, such as 25 MiB");
   }
+  if (options.feedback != nullptr) {
+    throw Error(ErrorCode::invalid_argument,
+                "GradientBuckets keep the residuals of their tensors: leave options.feedback null");
+  }
   impl_->communicator = &communicator;
+  impl_->op = op;
   impl_->options = options;
   // small ones too, since others must hear where a tensor was not ready
-  impl_->options.check = std::max(options.check.value_or(*communicator.defaults().check), Check::all);
-  const ResidualType residual = options.residual.value_or(*communicator.defaults().residual);
+  const Policy& defaults = communicator.options().policy;
+  impl_->options.policy.check = std::max(options.policy.check.value_or(*defaults.check), Check::all);
+  const ResidualType residual = options.policy.residual.value_or(*defaults.residual);
   for (const View& tensor : tensors) {
     impl_->feedbacks.emplace_back(residual_type_for(tensor.dtype, residual));
   }

@@ -13,11 +13,29 @@
 namespace terse::inline v0_1 {
 namespace {
 
-// One row an option. A new option is a row here and a field of AllreduceOptions.
+// One row an option, of a policy or of a communicator. A new option is a row here and a field of Policy or of
+// CommunicatorOptions.
 struct Row {
+  constexpr Row(OptionInfo i, void (*set)(Policy&, std::string_view), std::string (*get)(const Policy&))
+      : info(i), set_in_policy(set), get_from_policy(get) {
+    info.of_policy = true;
+  }
+  constexpr Row(OptionInfo i, void (*set)(CommunicatorOptions&, std::string_view),
+                std::string (*get)(const CommunicatorOptions&))
+      : info(i), set_in_communicator(set), get_from_communicator(get) {
+    info.of_policy = false;
+  }
+
   OptionInfo info;
-  void (*set)(AllreduceOptions&, std::string_view);
-  std::string (*get)(const AllreduceOptions&);
+  void (*set_in_policy)(Policy&, std::string_view) = nullptr;
+  std::string (*get_from_policy)(const Policy&) = nullptr;
+  void (*set_in_communicator)(CommunicatorOptions&, std::string_view) = nullptr;
+  std::string (*get_from_communicator)(const CommunicatorOptions&) = nullptr;
+
+  void set(CommunicatorOptions& options, std::string_view value) const {
+    if (info.of_policy) return set_in_policy(options.policy, value);
+    set_in_communicator(options, value);
+  }
 };
 
 std::string text_of(const std::optional<std::size_t>& bytes) { return bytes ? std::to_string(*bytes) : ""; }
@@ -56,39 +74,37 @@ std::string name_of(const std::optional<E>& choice, const std::array<std::string
 
 constexpr std::array<Row, 9> kRows = {{
     {{"codec", "identity", "codec and its options, such as onebit or cast:bf16 (see `terse codecs`)"},
-     [](AllreduceOptions& o, std::string_view v) { o.codec = make_codec(v); },
-     [](const AllreduceOptions& o) { return o.codec.codec() ? o.codec.codec()->spec() : o.codec.spec(); }},
+     [](Policy& p, std::string_view v) { p.codec = make_codec(v); },
+     [](const Policy& p) { return p.codec.codec() ? p.codec.codec()->spec() : p.codec.spec(); }},
     {{"algorithm", "auto",
       "auto, or one of the algorithms; auto compresses where a short trial says that it pays"},
-     [](AllreduceOptions& o, std::string_view v) {
+     [](Policy& p, std::string_view v) {
        if (v != "auto") find_algorithm(v);
-       o.algorithm = v;
+       p.algorithm = v;
      },
-     [](const AllreduceOptions& o) { return o.algorithm; }},
+     [](const Policy& p) { return p.algorithm; }},
     {{"min_bytes", "auto",
       "tensors of fewer bytes are reduced exactly: auto, or bytes such as 64K; auto goes with "
       "algorithm=auto"},
-     [](AllreduceOptions& o, std::string_view v) {
-       o.min_bytes = v == "auto" ? kAutoBytes : parse_bytes("min_bytes", v);
+     [](Policy& p, std::string_view v) {
+       p.min_bytes = v == "auto" ? kAutoBytes : parse_bytes("min_bytes", v);
      },
-     [](const AllreduceOptions& o) { return o.min_bytes == kAutoBytes ? "auto" : text_of(o.min_bytes); }},
+     [](const Policy& p) { return p.min_bytes == kAutoBytes ? "auto" : text_of(p.min_bytes); }},
     {{"segment_bytes", "auto",
       "bytes of elements in one segment of the pipeline, over all ranks: auto, or bytes such as 4M; results "
       "do not depend on it, but for the last bits of randomk by summed"},
-     [](AllreduceOptions& o, std::string_view v) {
+     [](Policy& p, std::string_view v) {
        const std::size_t bytes = v == "auto" ? kAutoSegment : parse_bytes("segment_bytes", v);
        if (bytes == 0) refuse("segment_bytes", v, "use auto, or at least 1");
-       o.segment_bytes = bytes;
+       p.segment_bytes = bytes;
      },
-     [](const AllreduceOptions& o) {
-       return o.segment_bytes == kAutoSegment ? "auto" : text_of(o.segment_bytes);
-     }},
+     [](const Policy& p) { return p.segment_bytes == kAutoSegment ? "auto" : text_of(p.segment_bytes); }},
     {{"check", "call", "call (all ranks make the same call), all (small calls too), payload (checksums too)"},
-     [](AllreduceOptions& o, std::string_view v) { set_choice(o.check, "check", v, kChecks); },
-     [](const AllreduceOptions& o) { return name_of(o.check, kChecks); }},
+     [](Policy& p, std::string_view v) { set_choice(p.check, "check", v, kChecks); },
+     [](const Policy& p) { return name_of(p.check, kChecks); }},
     {{"threads", "1",
       "threads of a rank that encode and decode, for ranks with idle cores; results do not depend on it"},
-     [](AllreduceOptions& o, std::string_view v) {
+     [](CommunicatorOptions& o, std::string_view v) {
        std::size_t threads = 0;
        const auto [end, error] = std::from_chars(v.data(), v.data() + v.size(), threads);
        if (error != std::errc{} || end != v.data() + v.size() || threads == 0 || threads > kMostThreads) {
@@ -96,19 +112,21 @@ constexpr std::array<Row, 9> kRows = {{
        }
        o.threads = threads;
      },
-     [](const AllreduceOptions& o) { return text_of(o.threads); }},
+     [](const CommunicatorOptions& o) { return text_of(o.threads); }},
     {{"progress", "calls",
       "who makes progress with nonblocking calls: calls, or thread (needs MPI_THREAD_MULTIPLE)"},
-     [](AllreduceOptions& o, std::string_view v) { set_choice(o.progress, "progress", v, kProgress); },
-     [](const AllreduceOptions& o) { return name_of(o.progress, kProgress); }},
+     [](CommunicatorOptions& o, std::string_view v) { set_choice(o.progress, "progress", v, kProgress); },
+     [](const CommunicatorOptions& o) { return name_of(o.progress, kProgress); }},
     {{"residual", "full",
       "how persistent calls and buckets keep residuals: full, as sums are, or bf16, half the memory of f32"},
-     [](AllreduceOptions& o, std::string_view v) { set_choice(o.residual, "residual", v, kResidualTypes); },
-     [](const AllreduceOptions& o) { return name_of(o.residual, kResidualTypes); }},
+     [](Policy& p, std::string_view v) { set_choice(p.residual, "residual", v, kResidualTypes); },
+     [](const Policy& p) { return name_of(p.residual, kResidualTypes); }},
     {{"cuda_aware", "auto",
       "whether MPI is given pointers to device memory: auto (MPI says whether it takes them), on or off"},
-     [](AllreduceOptions& o, std::string_view v) { set_choice(o.cuda_aware, "cuda_aware", v, kCudaAware); },
-     [](const AllreduceOptions& o) { return name_of(o.cuda_aware, kCudaAware); }},
+     [](CommunicatorOptions& o, std::string_view v) {
+       set_choice(o.cuda_aware, "cuda_aware", v, kCudaAware);
+     },
+     [](const CommunicatorOptions& o) { return name_of(o.cuda_aware, kCudaAware); }},
 }};
 
 constexpr auto kInfos = [] {
@@ -125,6 +143,15 @@ const Row& find_row(std::string_view name) {
   for (const Row& r : kRows) list += (list.empty() ? "" : ", ") + std::string(r.info.name);
   throw Error(ErrorCode::invalid_argument,
               "unknown option '" + std::string(name) + "': the options are " + list);
+}
+
+// A row of a policy: what a call may have for itself.
+const Row& policy_row(std::string_view name) {
+  const Row& row = find_row(name);
+  if (row.info.of_policy) return row;
+  throw Error(ErrorCode::invalid_argument, std::string(name) +
+                                               " is an option of a Communicator, for all of its calls: it "
+                                               "cannot be set for one of them");
 }
 
 }  // namespace
@@ -152,16 +179,25 @@ std::size_t parse_bytes(std::string_view option, std::string_view text) {
 
 std::span<const OptionInfo> options() noexcept { return kInfos; }
 
-void set_option(AllreduceOptions& options, std::string_view name, std::string_view value) {
+void set_option(CommunicatorOptions& options, std::string_view name, std::string_view value) {
   find_row(name).set(options, value);
 }
 
-std::string get_option(const AllreduceOptions& options, std::string_view name) {
-  return find_row(name).get(options);
+void set_option(Policy& policy, std::string_view name, std::string_view value) {
+  policy_row(name).set_in_policy(policy, value);
 }
 
-AllreduceOptions options_from_environment() {
-  AllreduceOptions options;
+std::string get_option(const CommunicatorOptions& options, std::string_view name) {
+  const Row& row = find_row(name);
+  return row.info.of_policy ? row.get_from_policy(options.policy) : row.get_from_communicator(options);
+}
+
+std::string get_option(const Policy& policy, std::string_view name) {
+  return policy_row(name).get_from_policy(policy);
+}
+
+CommunicatorOptions options_from_environment() {
+  CommunicatorOptions options;
   for (const Row& row : kRows) {
     std::string variable = "TERSE_" + std::string(row.info.name);
     for (char& c : variable) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
@@ -176,32 +212,28 @@ AllreduceOptions options_from_environment() {
   return options;
 }
 
-const AllreduceOptions& default_options() {
-  static const AllreduceOptions& defaults = *[] {
-    auto* made = new AllreduceOptions;  // for calls while the process exits, too
+const CommunicatorOptions& default_options() {
+  static const CommunicatorOptions& defaults = *[] {
+    auto* made = new CommunicatorOptions;  // never destroyed, for calls while the process exits
     for (const Row& row : kRows) row.set(*made, row.info.default_value);
-    made->op = Op::sum;
     return made;
   }();
   return defaults;
 }
 
-AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& second) {
-  AllreduceOptions merged = first;
-  if (!merged.codec.chosen()) merged.codec = second.codec;
-  if (merged.algorithm.empty()) merged.algorithm = second.algorithm;
-  if (!merged.op) merged.op = second.op;
-  if (!merged.feedback) merged.feedback = second.feedback;
-  if (!merged.min_bytes) merged.min_bytes = second.min_bytes;
-  if (!merged.segment_bytes) merged.segment_bytes = second.segment_bytes;
-  if (!merged.check) merged.check = second.check;
+CommunicatorOptions overlay(const CommunicatorOptions& first, const CommunicatorOptions& second) {
+  CommunicatorOptions merged = first;
   if (!merged.threads) merged.threads = second.threads;
   if (!merged.progress) merged.progress = second.progress;
-  if (!merged.residual) merged.residual = second.residual;
   if (!merged.cuda_aware) merged.cuda_aware = second.cuda_aware;
-  if (merged.stream == nullptr) merged.stream = second.stream;
-  if (merged.tensor.empty()) merged.tensor = second.tensor;
   if (!merged.failure) merged.failure = second.failure;
+  Policy& policy = merged.policy;
+  if (!policy.codec.chosen()) policy.codec = second.policy.codec;
+  if (policy.algorithm.empty()) policy.algorithm = second.policy.algorithm;
+  if (!policy.min_bytes) policy.min_bytes = second.policy.min_bytes;
+  if (!policy.segment_bytes) policy.segment_bytes = second.policy.segment_bytes;
+  if (!policy.check) policy.check = second.policy.check;
+  if (!policy.residual) policy.residual = second.policy.residual;
   return merged;
 }
 

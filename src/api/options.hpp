@@ -3,15 +3,15 @@
 
 #include <cstddef>
 #include <string_view>
-#include <terse/communicator.hpp>
+#include <terse/options.hpp>
 
 namespace terse::inline v0_1 {
 
 /// What is not set in `first` is taken from `second`.
-AllreduceOptions overlay(const AllreduceOptions& first, const AllreduceOptions& second);
+CommunicatorOptions overlay(const CommunicatorOptions& first, const CommunicatorOptions& second);
 
 /// The table's defaults.
-const AllreduceOptions& default_options();
+const CommunicatorOptions& default_options();
 
 /// Bytes from text: a whole number with an optional K, M, G or T (powers of 1024; KiB and KB mean the same).
 /// Errors: invalid_argument.

@@ -149,10 +149,10 @@ Meaning meaning_of(const Arguments& call, const State& state) {
   const Handles& own = handles();
   const auto dtype = dtype_of(call.datatype, own);
   const auto op = op_of(call.op, own);
-  Meaning meaning;
+  Meaning meaning{.options = call.options};
   std::optional<Error>& failure = meaning.options.failure = misuse(call, dtype, op, state.inter, own);
   meaning.passes_on = !failure && (!dtype || !op || state.inter);
-  if (!failure) failure = call.failure;
+  if (!failure) failure = call.options.failure;
   if (failure && (meaning.passes_on || state.inter)) throw *failure;
   if (meaning.passes_on) return meaning;
   if (!failure) failure = wrong_argument(call.tensors);
@@ -161,8 +161,8 @@ Meaning meaning_of(const Arguments& call, const State& state) {
   // Without a size nothing says whether the others, who choose by theirs, will listen. So where an error ends
   // the program, it does so at once.
   if (failure && !has_size && errors_are_fatal(call.comm)) throw *failure;
-  meaning.options.op = op;
-  meaning.options.stream = state.options.stream;
+  meaning.op = op.value_or(Op::sum);
+  if (meaning.options.stream == nullptr) meaning.options.stream = state.stream;
   const DType as = dtype.value_or(DType::f32);
   if (!has_size) {
     meaning.tensors.emplace_back(View{nullptr, std::numeric_limits<std::size_t>::max() / 16, as});

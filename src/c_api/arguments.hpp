@@ -27,7 +27,7 @@ struct Arguments {
   MPI_Datatype datatype;
   MPI_Op op;
   MPI_Comm comm;
-  std::optional<Error> failure{};  ///< what this rank has found wrong already
+  CallOptions options{};  ///< `failure`: what this rank has found wrong already; residuals are the tensors'
 };
 
 /// The lists of a fused call: tensors, and what is wrong with the lists.
@@ -41,8 +41,9 @@ Lists read_lists(int tensors, const void* const sendbufs[], void* const recvbufs
 /// What a call is: MPI's, or one of Terse's.
 struct Meaning {
   bool passes_on = false;
-  std::vector<FusedTensor> tensors{};
-  AllreduceOptions options{};  ///< op and failure: where this rank alone is wrong, the others hear of it
+  std::vector<terse::Tensor> tensors{};
+  Op op = Op::sum;
+  CallOptions options{};  ///< `failure`: where this rank alone is wrong, the others hear of it
 };
 /// Errors: what cannot be told to other ranks.
 Meaning meaning_of(const Arguments& call, const State& state);

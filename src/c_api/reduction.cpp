@@ -8,6 +8,7 @@
 
 #include "c_api/arguments.hpp"
 #include "c_api/handles.hpp"
+#include "c_api/info.hpp"
 #include "c_api/outcome.hpp"
 #include "c_api/passing.hpp"
 #include "c_api/raise.hpp"
@@ -30,7 +31,7 @@ int allreduce(const Arguments& call) {
     pass_on(call);
     state.outcome = outcome_of_passed(call.tensors);
   } else {
-    state.outcome = in_c(state.usable_communicator().allreduce(meaning.tensors, meaning.options));
+    state.outcome = in_c(state.usable_communicator().allreduce(meaning.tensors, meaning.op, meaning.options));
   }
   return MPI_SUCCESS;
 }
@@ -54,21 +55,26 @@ int Terse_Allreduce_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_D
   return allreduce_one("Terse_Allreduce_c", {sendbuf, recvbuf, count}, datatype, op, comm);
 }
 
-int Terse_Allreduce_feedback(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype, MPI_Op op,
-                             MPI_Comm comm, Terse_Feedback feedback) {
-  return allreduce_one("Terse_Allreduce_feedback", {sendbuf, recvbuf, count, feedback}, datatype, op, comm);
-}
-
-int Terse_Allreduce_feedback_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
-                               MPI_Op op, MPI_Comm comm, Terse_Feedback feedback) {
-  return allreduce_one("Terse_Allreduce_feedback_c", {sendbuf, recvbuf, count, feedback}, datatype, op, comm);
+int Terse_Allreduce_with(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
+                         MPI_Op op, MPI_Comm comm, const Terse_Options* options) {
+  return run("Terse_Allreduce_with", comm, [&] {
+    handles();
+    Tensor tensor{sendbuf, recvbuf, count};
+    terse::CallOptions own;
+    const std::exception_ptr found_by_mpi = read_options(options, own, &tensor.feedback);
+    return telling_others(found_by_mpi, [&] { return allreduce({{&tensor, 1}, datatype, op, comm, own}); });
+  });
 }
 
 int Terse_Allreduce_fused(int tensors, const void* const sendbufs[], void* const recvbufs[],
                           const MPI_Count counts[], MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
-                          const Terse_Feedback feedbacks[]) {
+                          const Terse_Feedback feedbacks[], const Terse_Options* options) {
   return run("Terse_Allreduce_fused", comm, [&] {
+    handles();
     const Lists lists = read_lists(tensors, sendbufs, recvbufs, counts, feedbacks);
-    return allreduce({lists.tensors, datatype, op, comm, lists.failure});
+    terse::CallOptions own;
+    const std::exception_ptr found_by_mpi = read_options(options, own, nullptr);
+    if (lists.failure) own.failure = lists.failure;
+    return telling_others(found_by_mpi, [&] { return allreduce({lists.tensors, datatype, op, comm, own}); });
   });
 }

@@ -35,19 +35,19 @@ Terse_Request_s::Terse_Request_s(State& state, const Arguments& call) : state_(s
   } else {
     terse::Communicator& communicator = state.usable_communicator();
     make_room();
-    request_ = communicator.iallreduce(meaning.tensors, meaning.options);
+    request_ = communicator.iallreduce(meaning.tensors, meaning.op, meaning.options);
     state.under_way.push_back(this);
   }
   active_ = true;
 }
 
-Terse_Request_s::Terse_Request_s(State& state, const Arguments& call, const terse::AllreduceOptions& options)
+Terse_Request_s::Terse_Request_s(State& state, const Arguments& call, const terse::CallOptions& options)
     : state_(state.shared_from_this()),
       persistent_(new Persistent{call.tensors[0], call.datatype, call.op, options}) {
   persistent_->options.failure.reset();
   persistent_->tensor.feedback = &persistent_->residuals;
   Arguments own = arguments();
-  own.failure = call.failure;
+  own.options.failure = call.options.failure;
   Meaning meaning = meaning_of(own, state);
   passes_on_ = meaning.passes_on;
   if (passes_on_) {
@@ -60,19 +60,18 @@ Terse_Request_s::Terse_Request_s(State& state, const Arguments& call, const ters
 Terse_Request_s::~Terse_Request_s() { unlist(); }
 
 Arguments Terse_Request_s::arguments() const {
-  return {{&persistent_->tensor, 1}, persistent_->datatype, persistent_->op, state_->comm};
+  return {
+      {&persistent_->tensor, 1}, persistent_->datatype, persistent_->op, state_->comm, persistent_->options};
 }
 
 void Terse_Request_s::make_plan(Meaning meaning) {
-  persistent_->options.op = meaning.options.op;
-  terse::AllreduceOptions options = persistent_->options;
-  options.failure = meaning.options.failure;
   terse::Communicator& communicator = state_->usable_communicator();
   if (!persistent_->plan) {
     persistent_->residuals.feedback = terse::Feedback(terse::residual_type_for(
-        meaning.tensors[0].in.dtype, options.residual.value_or(*communicator.defaults().residual)));
+        meaning.tensors[0].in.dtype,
+        meaning.options.policy.residual.value_or(*communicator.options().policy.residual)));
   }
-  persistent_->plan.emplace(communicator.allreduce_init(meaning.tensors, options));
+  persistent_->plan.emplace(communicator.allreduce_init(meaning.tensors, meaning.op, meaning.options));
   persistent_->planned_on = state_->communicators_made;
 }
 
@@ -190,12 +189,12 @@ int allreduce_init(const char* where, const Tensor& tensor, MPI_Datatype datatyp
                    MPI_Info info, Terse_Request* request) {
   return run(where, comm, [&] {
     State& state = state_of(comm);
-    terse::AllreduceOptions options;
+    terse::CallOptions options;
     const std::exception_ptr found_by_mpi = read_info(info, options);
     if (request == nullptr && !options.failure) options.failure = no_room();
     telling_others(found_by_mpi, [&] {
       auto made = std::make_unique<Terse_Request_s>(
-          state, Arguments{{&tensor, 1}, datatype, op, comm, options.failure}, options);
+          state, Arguments{{&tensor, 1}, datatype, op, comm, options}, options);
       *request = made.release();
     });
     return MPI_SUCCESS;
@@ -224,24 +223,32 @@ int Terse_Iallreduce_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_
   return iallreduce_one("Terse_Iallreduce_c", {sendbuf, recvbuf, count}, datatype, op, comm, request);
 }
 
-int Terse_Iallreduce_feedback(const void* sendbuf, void* recvbuf, int count, MPI_Datatype datatype, MPI_Op op,
-                              MPI_Comm comm, Terse_Feedback feedback, Terse_Request* request) {
-  return iallreduce_one("Terse_Iallreduce_feedback", {sendbuf, recvbuf, count, feedback}, datatype, op, comm,
-                        request);
-}
-
-int Terse_Iallreduce_feedback_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
-                                MPI_Op op, MPI_Comm comm, Terse_Feedback feedback, Terse_Request* request) {
-  return iallreduce_one("Terse_Iallreduce_feedback_c", {sendbuf, recvbuf, count, feedback}, datatype, op,
-                        comm, request);
+int Terse_Iallreduce_with(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
+                          MPI_Op op, MPI_Comm comm, const Terse_Options* options, Terse_Request* request) {
+  return run("Terse_Iallreduce_with", comm, [&] {
+    handles();
+    Tensor tensor{sendbuf, recvbuf, count};
+    terse::CallOptions own;
+    const std::exception_ptr found_by_mpi = read_options(options, own, &tensor.feedback);
+    return telling_others(found_by_mpi, [&] {
+      return iallreduce({{&tensor, 1}, datatype, op, comm, own}, request);
+    });
+  });
 }
 
 int Terse_Iallreduce_fused(int tensors, const void* const sendbufs[], void* const recvbufs[],
                            const MPI_Count counts[], MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
-                           const Terse_Feedback feedbacks[], Terse_Request* request) {
+                           const Terse_Feedback feedbacks[], const Terse_Options* options,
+                           Terse_Request* request) {
   return run("Terse_Iallreduce_fused", comm, [&] {
+    handles();
     const Lists lists = read_lists(tensors, sendbufs, recvbufs, counts, feedbacks);
-    return iallreduce({lists.tensors, datatype, op, comm, lists.failure}, request);
+    terse::CallOptions own;
+    const std::exception_ptr found_by_mpi = read_options(options, own, nullptr);
+    if (lists.failure) own.failure = lists.failure;
+    return telling_others(found_by_mpi, [&] {
+      return iallreduce({lists.tensors, datatype, op, comm, own}, request);
+    });
   });
 }
 

@@ -20,7 +20,7 @@ struct Terse_Request_s {
   Terse_Request_s(terse::c_api::State& state, const terse::c_api::Arguments& call);
   /// Makes a persistent one of the only tensor. Collective. Errors: those of Communicator::allreduce_init.
   Terse_Request_s(terse::c_api::State& state, const terse::c_api::Arguments& call,
-                  const terse::AllreduceOptions& options);
+                  const terse::CallOptions& options);
   Terse_Request_s(const Terse_Request_s&) = delete;
   Terse_Request_s& operator=(const Terse_Request_s&) = delete;
   /// As terse::Request's.
@@ -44,7 +44,7 @@ struct Terse_Request_s {
     terse::c_api::Tensor tensor;
     MPI_Datatype datatype;
     MPI_Op op;
-    terse::AllreduceOptions options;
+    terse::CallOptions options;
     Terse_Feedback_s residuals{};
     std::optional<terse::Plan> plan{};  // which has residuals by address: ends before them
     std::uint64_t planned_on = 0;       // the number of its Communicator

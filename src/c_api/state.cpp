@@ -26,12 +26,10 @@ void leave_behind(Held* state) {
 
 }  // namespace
 
-void State::make_communicator(const AllreduceOptions& wanted) {
+void State::make_communicator(const CommunicatorOptions& wanted) {
   drain();
-  AllreduceOptions kept = wanted;
-  AllreduceOptions lasting = wanted;
-  lasting.stream = nullptr;  // each call says it, since it may be gone when a later one comes
-  std::optional<Communicator> made(std::in_place, comm, lasting);
+  CommunicatorOptions kept = wanted;
+  std::optional<Communicator> made(std::in_place, comm, wanted);
   if (communicator) communicator->free();
   communicator = std::move(made);
   ++communicators_made;
@@ -83,6 +81,7 @@ int copy_state(MPI_Comm, int, void*, void* value, void* copy, int* copied) noexc
   try {
     auto held = std::make_unique<Held>(std::make_shared<State>());
     (*held)->options = original.options;
+    (*held)->stream = original.stream;
     (*held)->inter = original.inter;
     *static_cast<void**>(copy) = held.release();
     *copied = 1;

@@ -17,7 +17,8 @@ inline constexpr Terse_Outcome kNoOutcome{TERSE_RESULT_NONE, TERSE_REASON_NONE, 
 /// What the C interface knows of one of the user's communicators: an attribute of it, which requests keep.
 struct State : std::enable_shared_from_this<State> {
   MPI_Comm comm = MPI_COMM_NULL;             ///< the user's; none once it was freed
-  AllreduceOptions options;                  ///< what Terse_Comm_set_info has set
+  CommunicatorOptions options;               ///< what Terse_Comm_set_info has set
+  void* stream = nullptr;                    ///< what Terse_Comm_set_stream has set
   std::optional<Communicator> communicator;  ///< made at first use
   std::uint64_t communicators_made = 0;
   Terse_Outcome outcome = kNoOutcome;
@@ -26,7 +27,7 @@ struct State : std::enable_shared_from_this<State> {
 
   /// Makes `communicator` with these options in place of what there is. Collective. Errors: those of
   /// Communicator, on all ranks alike; then all is as before.
-  void make_communicator(const AllreduceOptions& wanted);
+  void make_communicator(const CommunicatorOptions& wanted);
   /// `communicator`, made where there is none yet: collective then.
   Communicator& usable_communicator();
   /// Does what can be done without waiting for what is under way: MPI's own calls do nothing for it.

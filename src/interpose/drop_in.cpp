@@ -205,12 +205,10 @@ void try_out(const Rule& rule, MPI_Comm self) {
   if (rule.passes || !(rule.f32 || rule.f64)) return;
   std::array<double, 512> memory{};
   const View tensor{memory.data(), memory.size(), rule.f64 ? DType::f64 : DType::f32};
-  Communicator alone(self, rule.options);
+  Communicator alone(self, {.policy = rule.policy});
   Feedback feedback(rule.residual_for(tensor.dtype));
-  AllreduceOptions options = rule.options;
-  options.feedback = rule.feedback ? &feedback : nullptr;
   try {
-    alone.allreduce(tensor, options);
+    alone.allreduce({tensor, rule.feedback ? &feedback : nullptr}, Op::sum);
   } catch (const Error& error) {
     throw Error(error.code(), "rule " + rule.name + ": " + error.what());
   }
@@ -572,8 +570,7 @@ bool DropIn::try_compress(const Arguments& call, CommState& state, std::size_t a
                           Entry& entry) {
   const Rule& rule = settings_.rules[at];
   const auto count = static_cast<std::size_t>(call.count);
-  AllreduceOptions options = rule.options;
-  options.op = Op::sum;
+  CallOptions options;
   TensorKey key{.rule = at, .dtype = dtype, .count = count};
   Tensor* tensor = nullptr;
   try {
@@ -584,17 +581,17 @@ bool DropIn::try_compress(const Arguments& call, CommState& state, std::size_t a
   } catch (...) {
     options.failure = current_error();  // the others are told, since they would wait
   }
-  if (!state.communicator) state.communicator.emplace(state.talk, rule.options);
+  if (!state.communicator) state.communicator.emplace(state.talk, CommunicatorOptions{.policy = rule.policy});
 
   const View out{call.recvbuf, count, dtype};
   const ConstView in{data_of(call), count, dtype};
   Outcome outcome;
   const Clock::time_point start = Clock::now();
   for (bool again = false;; again = true) {
-    options.feedback = tensor == nullptr ? nullptr : &tensor->feedback;
+    Feedback* const residuals = tensor == nullptr ? nullptr : &tensor->feedback;
     options.tensor = tensor == nullptr ? "" : std::to_string(tensor->ordinal);
     try {
-      outcome = state.communicator->allreduce(in, out, options);
+      outcome = state.communicator->allreduce({in, out, residuals}, Op::sum, options);
       break;
     } catch (const Error& error) {
       // both are found, and thrown on all ranks, before anything is written

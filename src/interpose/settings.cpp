@@ -38,7 +38,7 @@ std::uint64_t number_of(std::string_view name, std::string_view text, std::strin
 
 // Bytes as the library's own options have them.
 std::uint64_t bytes_of(std::string_view name, std::string_view text) {
-  AllreduceOptions parsed;
+  Policy parsed;
   try {
     set_option(parsed, "min_bytes", text);
   } catch (const Error&) {
@@ -170,7 +170,7 @@ bool is_the_library_s(std::string_view name) {
 
 void set(Rule& rule, std::string_view name, std::string_view value) {
   if (is_the_library_s(name)) {
-    set_option(rule.options, name, value);
+    set_option(rule.policy, name, value);
     return;
   }
   const auto row =
@@ -200,18 +200,18 @@ constexpr auto kAllRows = [] {
 // Error feedback is sound only with a codec that leaves out less than it was given. An algorithm for parts is
 // there to do as others do, whether or not that is sound.
 bool may_keep_residuals(const Rule& rule) {
-  const CodecTraits& traits = rule.options.codec.codec()->traits();
-  return traits.contractive || traits.parts || rule.options.algorithm == "exact";
+  const CodecTraits& traits = rule.policy.codec.codec()->traits();
+  return traits.contractive || traits.parts || rule.policy.algorithm == "exact";
 }
 
 // What is not set gets the table's default, and what no rule can do without is there. `without_feedback` says
 // how to turn feedback off where the rule was written.
 void complete(Rule& rule, std::string_view without_feedback) {
   if (rule.passes) return;
-  if (!rule.options.codec.chosen()) {
+  if (!rule.policy.codec.chosen()) {
     refuse("rule " + rule.name + " names no codec: add codec=..., such as onebit, or none");
   }
-  const auto& codec = rule.options.codec.codec();
+  const auto& codec = rule.policy.codec.codec();
   if (codec->traits().lossless) rule.feedback = false;
   if (rule.feedback && !may_keep_residuals(rule)) {
     refuse("rule " + rule.name + " adds what a call leaves out to the tensor's next one, which codec " +
@@ -220,7 +220,7 @@ void complete(Rule& rule, std::string_view without_feedback) {
            "by " +
            std::string(without_feedback) + ", or choose a codec that is one (see `terse codecs`)");
   }
-  if (rule.options.residual == ResidualType::bf16 && !rule.f32) {
+  if (rule.policy.residual == ResidualType::bf16 && !rule.f32) {
     refuse("rule " + rule.name +
            " has residual=bf16, which f64 tensors do not take, and serves no others: leave "
            "it out, or take datatype=any or f32");
@@ -228,7 +228,7 @@ void complete(Rule& rule, std::string_view without_feedback) {
   rule.f32 = rule.f32 && codec->supports(DType::f32);
   rule.f64 = rule.f64 && codec->supports(DType::f64);
   for (const SettingInfo& row : kLibraryRows) {
-    if (get_option(rule.options, row.name).empty()) set_option(rule.options, row.name, row.default_value);
+    if (get_option(rule.policy, row.name).empty()) set_option(rule.policy, row.name, row.default_value);
   }
 }
 
@@ -353,7 +353,7 @@ Settings read_settings() {
 
 std::uint64_t threshold(const Rule& rule) {
   if (rule.passes) return std::numeric_limits<std::uint64_t>::max();
-  const std::size_t min_bytes = rule.options.min_bytes.value_or(kAutoBytes);
+  const std::size_t min_bytes = rule.policy.min_bytes.value_or(kAutoBytes);
   return std::max<std::uint64_t>({1, rule.bytes.least, min_bytes == kAutoBytes ? kAlwaysExact : min_bytes});
 }
 
@@ -366,7 +366,7 @@ std::string describe(const Settings& settings) {
   for (const Rule& rule : settings.rules) {
     text += "[" + rule.name + "]" + (rule.passes ? " codec=none" : "");
     for (const SettingInfo& row : kLibraryRows) {
-      text += " " + std::string(row.name) + "=" + get_option(rule.options, row.name);
+      text += " " + std::string(row.name) + "=" + get_option(rule.policy, row.name);
     }
     text += " f32=" + std::to_string(rule.f32) + " f64=" + std::to_string(rule.f64) +
             " bytes=" + interval(rule.bytes) + " comm_size=" + interval(rule.comm_size) +

@@ -42,10 +42,10 @@ struct Rule {
   Key key = Key::address;
   std::uint64_t period = 1;
   std::uint64_t sample = 509;  ///< two calls in so many go exactly, to be compared with; 0: none
-  AllreduceOptions options{};  ///< codec, algorithm, min_bytes, segment_bytes, check, residual
+  Policy policy{};
 
   ResidualType residual_for(DType dtype) const {
-    return residual_type_for(dtype, options.residual.value_or(ResidualType::full));
+    return residual_type_for(dtype, policy.residual.value_or(ResidualType::full));
   }
   bool serves(DType dtype) const { return dtype == DType::f32 ? f32 : dtype == DType::f64 && f64; }
 };

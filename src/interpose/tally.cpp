@@ -244,8 +244,8 @@ Json merge(const std::vector<Json>& of_ranks, const Settings& settings) {
     }
     const Json all = sum.to_json();
     Json row = {{"name", rule.name},
-                {"codec", rule.passes ? "none" : get_option(rule.options, "codec")},
-                {"algorithm", rule.options.algorithm}};
+                {"codec", rule.passes ? "none" : get_option(rule.policy, "codec")},
+                {"algorithm", rule.policy.algorithm}};
     row.update(all);
     row["residual_norm"] = std::sqrt(squares);
     row["sites"] = list;

@@ -279,7 +279,7 @@ int run_command(const std::vector<std::string>& arguments) {
         if (rule.passes) {
           std::cout << "its calls are passed on\n";
         } else {
-          std::cout << get_option(rule.options, "codec") << ", tensors of at least " << threshold(rule)
+          std::cout << get_option(rule.policy, "codec") << ", tensors of at least " << threshold(rule)
                     << " bytes\n";
         }
       }

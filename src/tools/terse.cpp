@@ -170,7 +170,7 @@ int info_command(const po::variables_map&) {
     if (const char* value = std::getenv(variable.c_str()); value != nullptr && *value != '\0') {
       std::cout << " = " << value << " is in force";
       try {
-        AllreduceOptions ignored;
+        CommunicatorOptions ignored;
         set_option(ignored, option.name, value);
       } catch (const Error& error) {
         std::cout << " and is refused";

@@ -147,9 +147,9 @@ Tensors allocate(const Session& session, const Arguments& arguments) {
 }
 
 /// Whether the library gives MPI pointers to device memory, as it decides it.
-bool is_cuda_aware(const AllreduceOptions& options) {
-  const AllreduceOptions environment = options_from_environment();
-  const std::optional<Check> check = options.check ? options.check : environment.check;
+bool is_cuda_aware(const CommunicatorOptions& options) {
+  const CommunicatorOptions environment = options_from_environment();
+  const std::optional<Check> check = options.policy.check ? options.policy.check : environment.policy.check;
   if (check == Check::payload) return false;
   const CudaAware aware = options.cuda_aware.value_or(environment.cuda_aware.value_or(CudaAware::automatic));
   return aware == CudaAware::on || (aware == CudaAware::automatic && mpi_takes_device_memory());
@@ -191,6 +191,11 @@ class AllreduceSuite {
   int run() {
     const Tensors memory = agreed(session_, [&] { return allocate(session_, arguments_); });
     Communicator communicator(session_.comm, arguments_.communicator_options());
+    if (cuda_aware_) {
+      CommunicatorOptions options = arguments_.communicator_options();
+      options.cuda_aware = CudaAware::off;
+      staging_.emplace(session_.comm, options);
+    }
     std::string more = session_.on_device() ? std::string(", cuda_aware ") + on_or_off() : "";
     if (arguments_.distribution != Distribution::normal) {
       more.append(", inputs ").append(name_of(arguments_.distribution));
@@ -242,13 +247,10 @@ class AllreduceSuite {
     const View out = device ? device->out.view().slice(0, row.count) : host_out;
 
     Feedback feedback(arguments_.residual);
-    const AllreduceOptions options = arguments_.options_for(named, &feedback);
-    AllreduceOptions staged_options = options;
-    staged_options.cuda_aware = CudaAware::off;
-    const auto allreduce = [&] { row.outcome = communicator.allreduce(in, out, options); };
-    const auto staged = [&] { communicator.allreduce(in, out, staged_options); };
+    const CallOptions options = arguments_.options_for(named, &feedback);
+    const auto allreduce = [&] { row.outcome = communicator.allreduce({in, out}, arguments_.op, options); };
 
-    row.accuracy = measure_accuracy(session_, host_in, host_out, *options.op, arguments_.mean_calls,
+    row.accuracy = measure_accuracy(session_, host_in, host_out, arguments_.op, arguments_.mean_calls,
                                     memory.sums.view().as<double>(), [&] {
                                       allreduce();
                                       if (device) copy(host_out, out);
@@ -265,7 +267,7 @@ class AllreduceSuite {
     std::vector<std::function<void()>> in_turn{allreduce, [&] { plain(row.baseline.comm); }};
     if (cuda_aware_) {
       in_turn.emplace_back([&] { device->baseline.run_direct(row.count, row.baseline.comm); });
-      in_turn.emplace_back(staged);
+      in_turn.emplace_back([&] { staging_->allreduce({in, out}, arguments_.op, options); });
     }
     auto samples = sample_in_turn(session_, arguments_.sampling, in_turn, bench_.show_samples(label));
     row.measured = std::move(samples[0]);
@@ -374,6 +376,7 @@ class AllreduceSuite {
   Arguments arguments_;
   CallBench bench_;
   bool cuda_aware_;
+  std::optional<Communicator> staging_;  // where MPI takes device memory: one that does not give it any
   Table table_;
   std::vector<Row> rows_;
 };

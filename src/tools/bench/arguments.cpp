@@ -28,7 +28,7 @@ std::vector<NamedCodec> named_codecs(const po::variables_map& values) {
     for (const std::string& spec : values["codec"].as<std::vector<std::string>>()) {
       result.push_back({spec, make_codec(spec)});
     }
-  } else if (const CodecChoice choice = options_from_environment().codec; choice.chosen()) {
+  } else if (const CodecChoice choice = options_from_environment().policy.codec; choice.chosen()) {
     result.push_back({choice.spec(), choice.codec() ? choice.codec() : make_codec(choice.spec())});
     if (result.back().spec.empty()) result.back().spec = result.back().codec->spec();
   } else {
@@ -115,9 +115,9 @@ void add_residual_option(po::options_description& options) {
 }
 
 ResidualType residual_argument(const po::variables_map& values, DType dtype) {
-  AllreduceOptions options = options_from_environment();
-  if (values.count("residual") != 0) set_option(options, "residual", values["residual"].as<std::string>());
-  const ResidualType type = options.residual.value_or(ResidualType::full);
+  Policy policy = options_from_environment().policy;
+  if (values.count("residual") != 0) set_option(policy, "residual", values["residual"].as<std::string>());
+  const ResidualType type = policy.residual.value_or(ResidualType::full);
   if (type != residual_type_for(dtype, type)) {
     throw UsageError("--residual: bf16 is not for " + std::string(name(dtype)) + " tensors: use full");
   }
@@ -134,8 +134,8 @@ void add_library_options(po::options_description& description) {
   }
 }
 
-AllreduceOptions library_arguments(const po::variables_map& values) {
-  AllreduceOptions result;
+CommunicatorOptions library_arguments(const po::variables_map& values) {
+  CommunicatorOptions result;
   for (const OptionInfo& option : options()) {
     if (option.name == "codec") continue;  // there may be several
     const std::string name = dashed(option.name);

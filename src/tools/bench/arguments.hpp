@@ -61,7 +61,7 @@ ResidualType residual_argument(const boost::program_options::variables_map& valu
 /// Declares --x for each row x of the library's option table but those that `options` has already.
 void add_library_options(boost::program_options::options_description& options);
 /// What is given of the library's options, --codec aside. Errors: terse::Error(invalid_argument).
-AllreduceOptions library_arguments(const boost::program_options::variables_map& values);
+CommunicatorOptions library_arguments(const boost::program_options::variables_map& values);
 /// The default that the library's table names for an option.
 std::string library_default(std::string_view option);
 

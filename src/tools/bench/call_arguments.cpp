@@ -9,15 +9,15 @@ namespace terse::bench {
 
 namespace po = boost::program_options;
 
-AllreduceOptions CallArguments::options_for(const NamedCodec& named, Feedback* residuals) const {
-  AllreduceOptions result = options;
-  result.codec = named.codec;
+CallOptions CallArguments::options_for(const NamedCodec& named, Feedback* residuals) const {
+  CallOptions result{.policy = options.policy};
+  result.policy.codec = named.codec;
   if (feedback && named.takes_feedback()) result.feedback = residuals;
   return result;
 }
 
-AllreduceOptions CallArguments::communicator_options() const {
-  return {.threads = options.threads, .progress = options.progress};
+CommunicatorOptions CallArguments::communicator_options() const {
+  return {.threads = options.threads, .progress = options.progress, .cuda_aware = options.cuda_aware};
 }
 
 void add_call_options(po::options_description& options, const SizeHelp& help) {
@@ -35,10 +35,10 @@ CallArguments call_arguments(const po::variables_map& values, Sizes sizes) {
   CallArguments arguments;
   arguments.common = common_arguments(values, sizes);
   arguments.options = library_arguments(values);
-  const AllreduceOptions environment = options_from_environment();
-  arguments.options.op = parse_op(values["op"].as<std::string>());
-  if (arguments.options.algorithm.empty()) arguments.options.algorithm = environment.algorithm;
-  if (arguments.options.algorithm.empty()) arguments.options.algorithm = library_default("algorithm");
+  arguments.op = parse_op(values["op"].as<std::string>());
+  std::string& algorithm = arguments.options.policy.algorithm;
+  if (algorithm.empty()) algorithm = options_from_environment().policy.algorithm;
+  if (algorithm.empty()) algorithm = library_default("algorithm");
   arguments.feedback = values.count("no-feedback") == 0;
   arguments.residual = residual_argument(values, arguments.common.dtype);
   if (values.count("iterations") != 0 && values.count("seconds") != 0) {

@@ -13,14 +13,16 @@ namespace terse::bench {
 /// What is said to a suite that measures calls of a Communicator.
 struct CallArguments {
   CommonArguments common;
-  AllreduceOptions options;  ///< for every row; op and algorithm are set
+  /// For every row; the algorithm is set. The policy is the calls', the rest the Communicator's.
+  CommunicatorOptions options;
+  Op op = Op::average;
   bool feedback = true;
   ResidualType residual = ResidualType::full;  ///< that of all Feedbacks
   SamplingPlan sampling;
 
-  AllreduceOptions options_for(const NamedCodec& named, Feedback* feedback) const;
-  /// Those of the Communicator: threads and progress, which calls do not have.
-  AllreduceOptions communicator_options() const;
+  CallOptions options_for(const NamedCodec& named, Feedback* feedback) const;
+  /// Those that calls do not have.
+  CommunicatorOptions communicator_options() const;
 };
 
 /// Declares the common options and --op, --no-feedback, --residual, --iterations, --seconds.

@@ -36,9 +36,9 @@ Column CallBench::baseline_column() const {
 }
 
 std::string CallBench::describe() const {
-  const AllreduceOptions& options = arguments_.options;
-  std::string text = std::string(name(arguments_.common.dtype)) + ", " + std::string(name(*options.op)) +
-                     ", algorithm " + options.algorithm;
+  const CommunicatorOptions& options = arguments_.options;
+  std::string text = std::string(name(arguments_.common.dtype)) + ", " + std::string(name(arguments_.op)) +
+                     ", algorithm " + options.policy.algorithm;
   if (!arguments_.feedback) {
     text += ", no feedback";
   } else if (arguments_.residual != ResidualType::full) {
@@ -148,7 +148,7 @@ std::string CallBench::describe_plain() const {
 Json CallBench::environment(const std::vector<std::string>& notes) const {
   Json result = describe_environment(session_, layout_);
   result["baseline"] = describe_plain();
-  result["op"] = name(*arguments_.options.op);
+  result["op"] = name(arguments_.op);
   result["feedback"] = arguments_.feedback;
   Json specs = Json::object();
   for (const NamedCodec& named : arguments_.common.codecs) specs[named.spec] = named.codec->spec();

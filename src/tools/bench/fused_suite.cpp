@@ -193,22 +193,22 @@ class FusedSuite {
       residuals.emplace_back(arguments_.residual);
       separate_residuals.emplace_back(arguments_.residual);
     }
-    std::vector<AllreduceOptions> separate;  // of each tensor
-    std::vector<FusedTensor> tensors;
+    std::vector<CallOptions> separate;  // of each tensor
+    std::vector<terse::Tensor> tensors;
     for (std::size_t i = 0; i < slices_.size(); ++i) {
       const auto [begin, count] = slices_[i];
       separate.push_back(arguments_.options_for(named, &separate_residuals[i]));
       tensors.emplace_back(in.slice(begin, count), out.slice(begin, count),
                            separate.back().feedback == nullptr ? nullptr : &residuals[i]);
     }
-    const AllreduceOptions options = arguments_.options_for(named, nullptr);
+    const CallOptions options = arguments_.options_for(named, nullptr);
     std::vector<Outcome> outcomes(slices_.size());
-    const auto fused = [&] { row.fused = communicator.allreduce(tensors, options); };
+    const auto fused = [&] { row.fused = communicator.allreduce(tensors, arguments_.op, options); };
     const auto one_by_one = [&] {
       for (std::size_t i = 0; i < slices_.size(); ++i) {
         const auto [begin, count] = slices_[i];
-        outcomes[i] =
-            communicator.allreduce(in.slice(begin, count), separate_out.slice(begin, count), separate[i]);
+        outcomes[i] = communicator.allreduce({in.slice(begin, count), separate_out.slice(begin, count)},
+                                             arguments_.op, separate[i]);
       }
     };
     row.same_bits = compare(fused, one_by_one, row.fused, outcomes, out, separate_out);

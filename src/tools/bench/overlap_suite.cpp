@@ -141,10 +141,10 @@ struct Spent {
 /// A compressed call under way.
 class TerseCall {
  public:
-  TerseCall(Communicator& communicator, ConstView in, View out, const AllreduceOptions& options)
-      : communicator_(communicator), in_(in), out_(out), options_(options) {}
+  TerseCall(Communicator& communicator, const terse::Tensor& tensor, Op op, const CallOptions& options)
+      : communicator_(communicator), tensor_(tensor), op_(op), options_(options) {}
 
-  void start() { request_ = communicator_.iallreduce(in_, out_, options_); }
+  void start() { request_ = communicator_.iallreduce(tensor_, op_, options_); }
   void test() { request_.test(); }
   void wait() { outcome_ = request_.wait(); }
   const Outcome& outcome() const noexcept { return outcome_; }
@@ -172,9 +172,9 @@ class TerseCall {
 
  private:
   Communicator& communicator_;
-  ConstView in_;
-  View out_;
-  const AllreduceOptions& options_;
+  terse::Tensor tensor_;
+  Op op_;
+  const CallOptions& options_;
   Request request_;
   Outcome outcome_;
 };
@@ -223,7 +223,7 @@ class OverlapSuite {
   int run() {
     const CallMemory memory = allocate_call_memory(session_, arguments_.common);
     Communicator communicator(session_.comm, arguments_.communicator_options());
-    progress_name_ = get_option(communicator.defaults(), "progress");
+    progress_name_ = get_option(communicator.options(), "progress");
     const Computation computation(session_, arguments_.compute, arguments_.slices);
     bench_.print_title(", compute " + arguments_.compute_text + ", " + std::to_string(arguments_.slices) +
                        " slices");
@@ -266,9 +266,9 @@ class OverlapSuite {
 
     Feedback feedback(arguments_.residual);
     Feedback blocking_feedback(arguments_.residual);
-    const AllreduceOptions options = arguments_.options_for(named, &feedback);
-    const AllreduceOptions blocking = arguments_.options_for(named, &blocking_feedback);
-    TerseCall call(communicator, in, out, options);
+    const CallOptions options = arguments_.options_for(named, &feedback);
+    const CallOptions blocking = arguments_.options_for(named, &blocking_feedback);
+    TerseCall call(communicator, {in, out}, arguments_.op, options);
     PlainCall plain(memory.baseline, row.count, session_.comm);
     const auto pure = [](auto& one) {
       return [&one] {
@@ -276,14 +276,16 @@ class OverlapSuite {
         one.wait();
       };
     };
-    row.same_bits =
-        same_bits(session_,
-                  {[&] {
-                     pure(call)();
-                     return call.outcome();
-                   },
-                   out},
-                  {[&] { return communicator.allreduce(in, blocking_out, blocking); }, blocking_out});
+    row.same_bits = same_bits(session_,
+                              {[&] {
+                                 pure(call)();
+                                 return call.outcome();
+                               },
+                               out},
+                              {[&] {
+                                 return communicator.allreduce({in, blocking_out}, arguments_.op, blocking);
+                               },
+                               blocking_out});
 
     SamplingPlan few = arguments_.sampling.trial();
     few.most = kSamplesOfLength;

@@ -147,14 +147,14 @@ class PersistentSuite {
 
     Feedback feedback(arguments_.residual);
     Feedback blocking_feedback(arguments_.residual);
-    const AllreduceOptions options = arguments_.options_for(named, &feedback);
-    const AllreduceOptions blocking = arguments_.options_for(named, &blocking_feedback);
-    Plan plan = communicator.allreduce_init(in, out, options);
+    const CallOptions options = arguments_.options_for(named, &feedback);
+    const CallOptions blocking = arguments_.options_for(named, &blocking_feedback);
+    Plan plan = communicator.allreduce_init({in, out}, arguments_.op, options);
     const auto by_plan = [&] {
       plan.start();
       row.outcome = plan.wait();
     };
-    const auto by_call = [&] { return communicator.allreduce(in, blocking_out, blocking); };
+    const auto by_call = [&] { return communicator.allreduce({in, blocking_out}, arguments_.op, blocking); };
     row.same_bits = same_bits(session_,
                               {[&] {
                                  by_plan();
