@@ -17,44 +17,45 @@ namespace terse::test {
 namespace {
 
 /// What an option is after it was set, as text.
-const std::vector<std::pair<std::string, std::function<std::string(const AllreduceOptions&)>>>& readers() {
-  static const std::vector<std::pair<std::string, std::function<std::string(const AllreduceOptions&)>>> list =
-      {
-          {"codec",
-           [](const AllreduceOptions& o) {
-             return o.codec.codec() ? o.codec.codec()->spec() : o.codec.spec();
-           }},
-          {"algorithm", [](const AllreduceOptions& o) { return o.algorithm; }},
-          {"min_bytes",
-           [](const AllreduceOptions& o) {
-             return !o.min_bytes ? "" : *o.min_bytes == kAutoBytes ? "auto" : std::to_string(*o.min_bytes);
-           }},
-          {"segment_bytes",
-           [](const AllreduceOptions& o) {
-             return !o.segment_bytes                   ? ""
-                    : *o.segment_bytes == kAutoSegment ? "auto"
-                                                       : std::to_string(*o.segment_bytes);
-           }},
-          {"check",
-           [](const AllreduceOptions& o) {
-             return std::to_string(static_cast<int>(o.check.value_or(Check::call)));
-           }},
-          {"threads", [](const AllreduceOptions& o) { return std::to_string(o.threads.value_or(0)); }},
-          {"progress",
-           [](const AllreduceOptions& o) {
-             return std::to_string(static_cast<int>(o.progress.value_or(Progress::calls)));
-           }},
-          {"residual",
-           [](const AllreduceOptions& o) { return std::string(o.residual ? name(*o.residual) : ""); }},
-          {"cuda_aware",
-           [](const AllreduceOptions& o) {
-             return std::to_string(static_cast<int>(o.cuda_aware.value_or(CudaAware::automatic)));
-           }},
-      };
+const std::vector<std::pair<std::string, std::function<std::string(const CommunicatorOptions&)>>>& readers() {
+  using Options = CommunicatorOptions;
+  static const std::vector<std::pair<std::string, std::function<std::string(const Options&)>>> list = {
+      {"codec",
+       [](const Options& o) {
+         const CodecChoice& codec = o.policy.codec;
+         return codec.codec() ? codec.codec()->spec() : codec.spec();
+       }},
+      {"algorithm", [](const Options& o) { return o.policy.algorithm; }},
+      {"min_bytes",
+       [](const Options& o) {
+         const auto& bytes = o.policy.min_bytes;
+         return !bytes ? "" : *bytes == kAutoBytes ? "auto" : std::to_string(*bytes);
+       }},
+      {"segment_bytes",
+       [](const Options& o) {
+         const auto& bytes = o.policy.segment_bytes;
+         return !bytes ? "" : *bytes == kAutoSegment ? "auto" : std::to_string(*bytes);
+       }},
+      {"check",
+       [](const Options& o) {
+         return std::to_string(static_cast<int>(o.policy.check.value_or(Check::call)));
+       }},
+      {"threads", [](const Options& o) { return std::to_string(o.threads.value_or(0)); }},
+      {"progress",
+       [](const Options& o) {
+         return std::to_string(static_cast<int>(o.progress.value_or(Progress::calls)));
+       }},
+      {"residual",
+       [](const Options& o) { return std::string(o.policy.residual ? name(*o.policy.residual) : ""); }},
+      {"cuda_aware",
+       [](const Options& o) {
+         return std::to_string(static_cast<int>(o.cuda_aware.value_or(CudaAware::automatic)));
+       }},
+  };
   return list;
 }
 
-std::string read(const AllreduceOptions& options, const std::string& name) {
+std::string read(const CommunicatorOptions& options, const std::string& name) {
   for (const auto& [row, reader] : readers()) {
     if (row == name) return reader(options);
   }
@@ -70,7 +71,7 @@ TEST(Options, EveryRowCanBeSetAndHasADefaultAndHelp) {
     EXPECT_TRUE(names.insert(name).second);
     EXPECT_FALSE(row.help.empty());
     EXPECT_FALSE(row.default_value.empty());
-    AllreduceOptions set;
+    CommunicatorOptions set;
     set_option(set, row.name, row.default_value);
     read(set, name);
   }
@@ -114,7 +115,7 @@ TEST(Options, ValuesAreTakenAsTheyAreMeant) {
                                          {"cuda_aware", "auto", "0"},
                                          {"cuda_aware", "on", "1"},
                                          {"cuda_aware", "off", "2"}}) {
-    AllreduceOptions options;
+    CommunicatorOptions options;
     set_option(options, row.name, row.text);
     EXPECT_EQ(read(options, row.name), row.value) << row.name << "=" << row.text;
     const std::string text = get_option(options, row.name);
@@ -122,19 +123,50 @@ TEST(Options, ValuesAreTakenAsTheyAreMeant) {
       EXPECT_EQ(row.value, "auto") << row.name << "=" << row.text;
       continue;
     }
-    AllreduceOptions again;
+    CommunicatorOptions again;
     set_option(again, row.name, text);
     EXPECT_EQ(read(again, row.name), row.value) << row.name << "=" << text;
   }
 }
 
 TEST(Options, WhatIsNotSetHasNoText) {
-  for (const OptionInfo& row : options()) EXPECT_EQ(get_option({}, row.name), "") << row.name;
-  AllreduceOptions named;
-  named.codec = "onebit:block=64";
+  for (const OptionInfo& row : options())
+    EXPECT_EQ(get_option(CommunicatorOptions{}, row.name), "") << row.name;
+  const Policy named{.codec = "onebit:block=64"};
   EXPECT_EQ(get_option(named, "codec"), "onebit:block=64") << "a codec that is not made yet";
-  EXPECT_TRUE(is_error(error_of([] { static_cast<void>(get_option({}, "codek")); }), "invalid_argument",
-                       {"codek", "segment_bytes"}));
+  EXPECT_TRUE(is_error(error_of([] { static_cast<void>(get_option(CommunicatorOptions{}, "codek")); }),
+                       "invalid_argument", {"codek", "segment_bytes"}));
+}
+
+/// Options of a policy are set alike in a policy and in a Communicator's options; the rest are the
+/// Communicator's, and a policy refuses them by name.
+TEST(Options, APolicyHasThoseOfACall) {
+  std::set<std::string> of_communicators;
+  for (const OptionInfo& row : options()) {
+    SCOPED_TRACE(row.name);
+    Policy policy;
+    const auto error = error_of([&] { set_option(policy, row.name, row.default_value); });
+    if (row.of_policy) {
+      EXPECT_EQ(error, "");
+      CommunicatorOptions whole;
+      set_option(whole, row.name, row.default_value);
+      EXPECT_EQ(get_option(policy, row.name), get_option(whole, row.name));
+      EXPECT_EQ(get_option(whole.policy, row.name), get_option(whole, row.name));
+      EXPECT_NE(get_option(policy, row.name), "");
+      continue;
+    }
+    of_communicators.insert(std::string(row.name));
+    EXPECT_TRUE(is_error(error, "invalid_argument", {std::string(row.name), "Communicator"}));
+    EXPECT_TRUE(is_error(error_of([&] { static_cast<void>(get_option(policy, row.name)); }),
+                         "invalid_argument", {std::string(row.name), "Communicator"}));
+  }
+  EXPECT_EQ(of_communicators, (std::set<std::string>{"threads", "progress", "cuda_aware"}));
+  Policy policy;
+  EXPECT_TRUE(is_error(error_of([&] { set_option(policy, "codek", "onebit"); }), "invalid_argument",
+                       {"unknown option", "codek"}));
+  EXPECT_TRUE(is_error(error_of([&] { set_option(policy, "min_bytes", "many"); }), "invalid_argument",
+                       {"min_bytes", "many"}));
+  EXPECT_FALSE(policy.min_bytes || policy.codec.chosen()) << "what is refused changes nothing";
 }
 
 TEST(Options, WhatMakesNoSenseIsRefusedByName) {
@@ -179,7 +211,7 @@ TEST(Options, WhatMakesNoSenseIsRefusedByName) {
                         {"chunk", "1", {"chunk", "codec", "segment_bytes"}},
                         {"", "1", {"codec", "segment_bytes"}},
                         {"CODEC", "onebit", {"CODEC", "codec"}}}) {
-    AllreduceOptions options;
+    CommunicatorOptions options;
     const auto error = error_of([&] { set_option(options, row.name, row.text); });
     EXPECT_TRUE(is_error(error, "invalid_argument", row.parts)) << row.name << "=" << row.text;
   }
@@ -199,7 +231,7 @@ TEST(Options, TheEnvironmentSetsEveryRow) {
                              : name == "residual"   ? "bf16"
                              : name == "cuda_aware" ? "off"
                                                     : "12345";
-    AllreduceOptions want;
+    CommunicatorOptions want;
     set_option(want, row.name, text);
     setenv(variable.c_str(), text.c_str(), 1);
     EXPECT_EQ(read(options_from_environment(), name), read(want, name));
@@ -209,11 +241,12 @@ TEST(Options, TheEnvironmentSetsEveryRow) {
     EXPECT_EQ(error_of([] { options_from_environment(); }), "") << "set to nothing is not set";
     unsetenv(variable.c_str());
   }
-  const AllreduceOptions none = options_from_environment();
-  EXPECT_FALSE(none.codec.chosen());
-  EXPECT_TRUE(none.algorithm.empty());
-  EXPECT_FALSE(none.min_bytes || none.segment_bytes || none.check || none.threads || none.progress ||
-               none.op);
+  const CommunicatorOptions none = options_from_environment();
+  const Policy& policy = none.policy;
+  EXPECT_FALSE(policy.codec.chosen());
+  EXPECT_TRUE(policy.algorithm.empty());
+  EXPECT_FALSE(policy.min_bytes || policy.segment_bytes || policy.check || policy.residual);
+  EXPECT_FALSE(none.threads || none.progress || none.cuda_aware || none.failure);
 }
 
 TEST(Options, AlgorithmsAreListed) {
@@ -221,8 +254,8 @@ TEST(Options, AlgorithmsAreListed) {
   for (const AlgorithmInfo& row : algorithms()) {
     EXPECT_FALSE(row.summary.empty());
     EXPECT_TRUE(names.insert(std::string(row.name)).second);
-    AllreduceOptions options;
-    set_option(options, "algorithm", row.name);
+    Policy policy;
+    set_option(policy, "algorithm", row.name);
   }
   EXPECT_TRUE(names.contains("exact") && names.contains("two_phase"));
 }

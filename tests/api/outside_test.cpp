@@ -27,13 +27,14 @@ TEST(OutsideMpi, EveryUseIsRefusedAndNothingCrashes) {
   std::optional<Communicator> destroyed(std::in_place, MPI_COMM_WORLD);
   Communicator freed(MPI_COMM_SELF);
   std::vector<float> data(100, 2.0f);
-  EXPECT_EQ(kept->allreduce(view(data), compressing("onebit:block=8", &feedback)).result,
+  EXPECT_EQ(kept->allreduce(view(data), Op::average, compressing("onebit:block=8", &feedback)).result,
             Outcome::Result::compressed);
   EXPECT_EQ(data[99], 2.0f);
   freed.free();
   MPI_Finalize();
 
-  EXPECT_TRUE(is_error(error_of([&] { kept->allreduce(view(data)); }), "invalid_state", {"MPI_Finalize"}));
+  EXPECT_TRUE(
+      is_error(error_of([&] { kept->allreduce(view(data), Op::sum); }), "invalid_state", {"MPI_Finalize"}));
   EXPECT_TRUE(is_error(error_of([&] { static_cast<void>(kept->rank()); }), "invalid_state"));
   EXPECT_TRUE(is_error(error_of([] { Communicator c(MPI_COMM_WORLD); }), "invalid_state", {"MPI_Finalize"}));
   destroyed.reset();

@@ -7,6 +7,7 @@
 #include <mpi.h>
 #include <terse/terse.h>
 
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -80,16 +81,10 @@ class DeviceCommunicator : public ::testing::Test {
   }
 };
 
-AllreduceOptions options_of(const char* codec, Feedback* feedback, CudaAware aware, Op op = Op::average) {
-  AllreduceOptions options = compressing(codec, feedback, op);
-  options.cuda_aware = aware;
-  return options;
-}
-
 TEST_F(DeviceCommunicator, AsOnTheHost) {
   for (const CudaAware aware : {CudaAware::off, CudaAware::on, CudaAware::automatic}) {
     if (aware == CudaAware::on && !can_be_aware()) continue;
-    Communicator world(MPI_COMM_WORLD);
+    Communicator world(MPI_COMM_WORLD, {.cuda_aware = aware});
     for (const char* codec : {"onebit", "cast:bf16", "identity"}) {
       for (const DType dtype : kAllDTypes) {
         if (!make_codec(codec)->supports(dtype)) continue;
@@ -100,22 +95,20 @@ TEST_F(DeviceCommunicator, AsOnTheHost) {
           Tensor out(kCount, dtype);
           const OnIt in(gradient, own_device(), 1);
           const OnIt result(out, own_device(), static_cast<std::size_t>(step));
-          const auto options = [&](Feedback& feedback) {
-            AllreduceOptions o = options_of(codec, &feedback, aware, step == 1 ? Op::sum : Op::average);
-            o.segment_bytes = 4096;  // those of auto are longer on a device
-            return o;
-          };
-          const Outcome host = world.allreduce(gradient.view(), out.view(), options(on_host));
+          const Op op = step == 1 ? Op::sum : Op::average;
+          CallOptions options = compressing(codec);
+          options.policy.segment_bytes = 4096;  // those of auto are longer on a device
+          const Outcome host = world.allreduce({gradient.view(), out.view(), &on_host}, op, options);
           Outcome device;
           if (step == 2) {
-            Request request = world.iallreduce(in.view(), result.view(), options(on_device));
+            Request request = world.iallreduce({in.view(), result.view(), &on_device}, op, options);
             while (!request.test()) {
             }
             const Tensor done = result.get();  // before it is waited for, as it is over
             EXPECT_TRUE(done.same_bits(out));
             device = request.wait();
           } else {
-            device = world.allreduce(in.view(), result.view(), options(on_device));
+            device = world.allreduce({in.view(), result.view(), &on_device}, op, options);
           }
           ASSERT_TRUE(result.get().same_bits(out)) << codec << " " << name(dtype) << " step " << step;
           ASSERT_TRUE(in.get().same_bits(gradient));
@@ -130,9 +123,9 @@ TEST_F(DeviceCommunicator, AsOnTheHost) {
 
 // Some ranks' tensors on the host, others' on devices.
 TEST_F(DeviceCommunicator, MixedJob) {
-  Communicator world(MPI_COMM_WORLD);
   for (const CudaAware aware : {CudaAware::off, CudaAware::on}) {
     if (aware == CudaAware::on && !can_be_aware()) continue;
+    Communicator world(MPI_COMM_WORLD, {.cuda_aware = aware});
     for (const char* algorithm : {"two_phase", "exact"}) {
       Feedback all_host;
       Feedback mixed;
@@ -140,12 +133,11 @@ TEST_F(DeviceCommunicator, MixedJob) {
         Tensor want = values(step);
         Tensor mine = values(step);
         const OnIt device(mine);
-        AllreduceOptions options = options_of("onebit", &all_host, aware);
-        options.algorithm = algorithm;
-        world.allreduce(want.view(), options);
-        options.feedback = &mixed;
+        CallOptions options = compressing("onebit");
+        options.policy.algorithm = algorithm;
+        world.allreduce({want.view(), &all_host}, Op::average, options);
         const bool here = (world_rank() + step) % 2 == 0;  // and a rank's tensor may move
-        world.allreduce(here ? mine.view() : device.view(), options);
+        world.allreduce({here ? mine.view() : device.view(), &mixed}, Op::average, options);
         const Tensor got = here ? mine : device.get();
         ASSERT_TRUE(got.same_bits(want)) << algorithm << " step " << step;
         EXPECT_EQ(mixed.save(), all_host.save());
@@ -161,8 +153,8 @@ TEST_F(DeviceCommunicator, AutoAndSmall) {
     for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{20000}}) {
       Tensor want(exact_values(count, dtype, 5, world_rank()), dtype);
       const OnIt device(want);
-      world.allreduce(want.view(), {.codec = "identity", .algorithm = "exact", .op = Op::sum});
-      const Outcome outcome = world.allreduce(device.view(), {.codec = "onebit", .op = Op::sum});
+      world.allreduce(want.view(), Op::sum, {.policy = {.codec = "identity", .algorithm = "exact"}});
+      const Outcome outcome = world.allreduce(device.view(), Op::sum, {.policy = {.codec = "onebit"}});
       if (outcome.result == Outcome::Result::exact) {
         EXPECT_TRUE(device.get().same_bits(want)) << name(dtype) << " " << count;
       }
@@ -179,11 +171,11 @@ TEST_F(DeviceCommunicator, PlansAndLists) {
   Tensor host_b = b;
   const OnIt device_a(a);
   const OnIt device_b(b);
-  AllreduceOptions options = options_of("onebit", nullptr, CudaAware::automatic);
-  const std::vector<FusedTensor> on_host{host_a.view(), host_b.view()};
-  const std::vector<FusedTensor> on_device{device_a.view(), device_b.view()};
-  Plan host = world.allreduce_init(on_host, options);
-  Plan device = world.allreduce_init(on_device, options);
+  const CallOptions options = compressing("onebit");
+  const std::vector<terse::Tensor> on_host{host_a.view(), host_b.view()};
+  const std::vector<terse::Tensor> on_device{device_a.view(), device_b.view()};
+  Plan host = world.allreduce_init(on_host, Op::average, options);
+  Plan device = world.allreduce_init(on_device, Op::average, options);
   for (int step = 0; step < 3; ++step) {
     host.start();
     host.wait();
@@ -198,26 +190,30 @@ TEST_F(DeviceCommunicator, PlansAndLists) {
 
 // After the caller's stream, and without a word to it afterwards.
 TEST_F(DeviceCommunicator, AfterTheStream) {
+  enum class Way : std::uint8_t { cpp, c_communicator, c_call };
 #ifdef TERSE_EMULATED_CUDA
   emulated_cuda::set_lag(3);
 #endif
   const OnDevice current(own_device());
-  Communicator world(MPI_COMM_WORLD);
+  Communicator world(MPI_COMM_WORLD, {.cuda_aware = CudaAware::off});
   cudaStream_t stream = nullptr;
   require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   for (const char* algorithm : {"two_phase", "exact"}) {
-    for (const bool in_c : {false, true}) {
+    for (const Way way : {Way::cpp, Way::c_communicator, Way::c_call}) {
       Tensor want = values(9);
       PinnedMemory pinned;
       std::memcpy(pinned.reserve(0, kCount * 4).data(), want.view().data, kCount * 4);
-      AllreduceOptions options = options_of("onebit", nullptr, CudaAware::off, Op::sum);
-      options.algorithm = algorithm;
-      world.allreduce(want.view(), options);
+      CallOptions options = compressing("onebit");
+      options.policy.algorithm = algorithm;
+      world.allreduce(want.view(), Op::sum, options);
       const OnIt device(Tensor(kCount, DType::f32));
       for (int i = 0; i < 20; ++i) require(cudaMemsetAsync(device.bytes.data(), i, kCount * 4, stream));
       require(
           cudaMemcpyAsync(device.bytes.data(), pinned.data(), kCount * 4, cudaMemcpyHostToDevice, stream));
-      if (in_c) {
+      if (way == Way::cpp) {
+        options.stream = stream;
+        world.allreduce(device.view(), Op::sum, options);
+      } else {
         MPI_Comm comm = MPI_COMM_NULL;
         MPI_Comm_dup(MPI_COMM_WORLD, &comm);
         MPI_Info info = MPI_INFO_NULL;
@@ -228,16 +224,19 @@ TEST_F(DeviceCommunicator, AfterTheStream) {
         MPI_Info_set(info, "terse_cuda_aware", "off");
         EXPECT_EQ(Terse_Comm_set_info(comm, info), MPI_SUCCESS);
         MPI_Info_free(&info);
-        EXPECT_EQ(Terse_Comm_set_stream(comm, stream), MPI_SUCCESS);
-        EXPECT_EQ(Terse_Allreduce(MPI_IN_PLACE, device.bytes.data(), static_cast<int>(kCount), MPI_FLOAT,
-                                  MPI_SUM, comm),
+        Terse_Options of_call{};
+        of_call.size = sizeof of_call;
+        if (way == Way::c_communicator) {
+          EXPECT_EQ(Terse_Comm_set_stream(comm, stream), MPI_SUCCESS);
+        } else {
+          of_call.stream = stream;
+        }
+        EXPECT_EQ(Terse_Allreduce_with(MPI_IN_PLACE, device.bytes.data(), kCount, MPI_FLOAT, MPI_SUM, comm,
+                                       &of_call),
                   MPI_SUCCESS);
         MPI_Comm_free(&comm);
-      } else {
-        options.stream = stream;
-        world.allreduce(device.view(), options);
       }
-      EXPECT_TRUE(device.get().same_bits(want)) << algorithm << (in_c ? " in C" : "");
+      EXPECT_TRUE(device.get().same_bits(want)) << algorithm << ", way " << static_cast<int>(way);
     }
   }
   require(cudaStreamDestroy(stream));
@@ -246,11 +245,11 @@ TEST_F(DeviceCommunicator, AfterTheStream) {
 // Managed memory goes with its partner, pinned memory is the host's.
 TEST_F(DeviceCommunicator, ManagedAndPinned) {
   const OnDevice current(own_device());
-  Communicator world(MPI_COMM_WORLD);
+  Communicator world(MPI_COMM_WORLD, {.cuda_aware = CudaAware::off});
   Tensor want = values(4);
   const Tensor given = values(4);
-  AllreduceOptions options = options_of("onebit", nullptr, CudaAware::off);
-  world.allreduce(want.view(), options);
+  const CallOptions options = compressing("onebit");
+  world.allreduce(want.view(), Op::average, options);
   const std::size_t bytes = kCount * sizeof(float);
   void* managed = nullptr;
   require(cudaMallocManaged(&managed, bytes));
@@ -267,68 +266,71 @@ TEST_F(DeviceCommunicator, ManagedAndPinned) {
   const auto holds = [&](const void* memory) { return std::memcmp(memory, want.view().data, bytes) == 0; };
 
   fill(managed);
-  world.allreduce(in_managed, options);  // alone
+  world.allreduce(in_managed, Op::average, options);  // alone
   EXPECT_TRUE(holds(managed));
   fill(managed);
-  world.allreduce(in_managed, out.view(), options);  // to the host
+  world.allreduce({in_managed, out.view()}, Op::average, options);  // to the host
   EXPECT_TRUE(out.same_bits(want));
-  world.allreduce(in_managed, device.view(), options);  // to a device
+  world.allreduce({in_managed, device.view()}, Op::average, options);  // to a device
   EXPECT_TRUE(device.get().same_bits(want));
   fill(pinned.data());
-  world.allreduce(in_pinned, options);
+  world.allreduce(in_pinned, Op::average, options);
   EXPECT_TRUE(holds(pinned.data()));
   require(cudaFree(managed));
 }
 
 // Every refusal says what is wrong, on all ranks, and the next call is as if nothing had been.
 TEST_F(DeviceCommunicator, Refusals) {
-  Communicator world(MPI_COMM_WORLD);
+  Communicator world(MPI_COMM_WORLD, {.cuda_aware = CudaAware::off});
   const OnIt device(values(1));
-  const AllreduceOptions options = options_of("onebit", nullptr, CudaAware::off);
+  const CallOptions options = compressing("onebit");
   Tensor host = values(1);
   const bool first = world_rank() == 0;
   const std::string who = world_size() == 1 ? "" : "rank 0";
   const auto text = [](const std::function<void()>& call) { return error_of(call); };
 
   EXPECT_TRUE(is_error(
-      text([&] { world.allreduce(first ? ConstView(device.view()) : host.view(), host.view(), options); }),
+      text([&] {
+        world.allreduce({first ? ConstView(device.view()) : host.view(), host.view()}, Op::average, options);
+      }),
       "unsupported", {who, "the input is in device memory", "the output in the host's"}));
   View wrong = host.view();
   if (first) wrong.memory = Memory::cuda;
-  EXPECT_TRUE(is_error(text([&] { world.allreduce(wrong, options); }), "invalid_argument",
+  EXPECT_TRUE(is_error(text([&] { world.allreduce(wrong, Op::average, options); }), "invalid_argument",
                        {who, "said to be in device memory"}));
-  AllreduceOptions other = options_of("onebit:deepspeed", nullptr, CudaAware::off);
-  other.algorithm = "deepspeed";
-  EXPECT_TRUE(is_error(text([&] { world.allreduce(device.view(), other); }), "unsupported",
+  const CallOptions other = compressing("onebit:deepspeed");
+  EXPECT_TRUE(is_error(text([&] { world.allreduce(device.view(), Op::average, other); }), "unsupported",
                        {"onebit:deepspeed", "no code for device memory"}));
   if (device_count() > 1) {
     const OnIt elsewhere(values(1), (own_device() + 1) % device_count());
-    EXPECT_TRUE(is_error(text([&] { world.allreduce(device.view(), elsewhere.view(), options); }),
+    EXPECT_TRUE(is_error(text([&] {
+                           world.allreduce({device.view(), elsewhere.view()}, Op::average, options);
+                         }),
                          "unsupported", {"must be on one device"}));
-    const std::vector<FusedTensor> list{device.view(), elsewhere.view()};
-    EXPECT_TRUE(
-        is_error(text([&] { world.allreduce(list, options); }), "unsupported", {"tensor 1", "one device"}));
+    const std::vector<terse::Tensor> list{device.view(), elsewhere.view()};
+    EXPECT_TRUE(is_error(text([&] { world.allreduce(list, Op::average, options); }), "unsupported",
+                         {"tensor 1", "one device"}));
   }
-  const std::vector<FusedTensor> list{device.view(), host.view()};
-  EXPECT_TRUE(
-      is_error(text([&] { world.allreduce(list, options); }), "unsupported", {"tensor 1", "in the host's"}));
+  const std::vector<terse::Tensor> list{device.view(), host.view()};
+  EXPECT_TRUE(is_error(text([&] { world.allreduce(list, Op::average, options); }), "unsupported",
+                       {"tensor 1", "in the host's"}));
 
   View odd = device.view();
   odd.data = device.bytes.data() + 2;
   odd.count -= 1;
-  EXPECT_TRUE(
-      is_error(text([&] { world.allreduce(odd, options); }), "unsupported", {"no multiple of the size"}));
+  EXPECT_TRUE(is_error(text([&] { world.allreduce(odd, Op::average, options); }), "unsupported",
+                       {"no multiple of the size"}));
 
   Tensor want = values(1);
-  world.allreduce(want.view(), options);
+  world.allreduce(want.view(), Op::average, options);
   const OnIt again(values(1));
-  world.allreduce(again.view(), options);
+  world.allreduce(again.view(), Op::average, options);
   EXPECT_TRUE(again.get().same_bits(want));
 }
 
 // Buckets of gradients that become ready one by one.
 TEST_F(DeviceCommunicator, Buckets) {
-  Communicator world(MPI_COMM_WORLD);
+  Communicator world(MPI_COMM_WORLD, {.cuda_aware = CudaAware::off});
   std::vector<Tensor> host;
   std::vector<OnIt> device;
   host.reserve(4);
@@ -340,9 +342,9 @@ TEST_F(DeviceCommunicator, Buckets) {
     on_host.push_back(tensor.view());
     on_device.push_back(device.back().view());
   }
-  const AllreduceOptions options = options_of("onebit", nullptr, CudaAware::off);
-  GradientBuckets host_buckets(world, on_host, 20000, options);
-  GradientBuckets device_buckets(world, on_device, 20000, options);
+  const CallOptions options = compressing("onebit");
+  GradientBuckets host_buckets(world, on_host, Op::average, 20000, options);
+  GradientBuckets device_buckets(world, on_device, Op::average, 20000, options);
   for (std::size_t i = 4; i-- > 0;) host_buckets.ready(i);
   host_buckets.wait();
   for (std::size_t i = 4; i-- > 0;) device_buckets.ready(i);

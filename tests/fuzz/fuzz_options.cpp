@@ -15,7 +15,7 @@ void fuzz_options(std::span<const std::byte> bytes) {
   Input input(bytes);
   const std::size_t choice = input.number<std::uint8_t>();
   const std::string text = input.text();
-  AllreduceOptions options;
+  CommunicatorOptions options;
   const auto table = terse::options();
   if (choice % (table.size() + 1) == table.size()) {  // the name, too, is anyone's
     const std::size_t equals = text.find('=');
@@ -32,10 +32,21 @@ void fuzz_options(std::span<const std::byte> bytes) {
   require(outcome.empty() || name == "codec" || outcome.find(name) != std::string::npos,
           "it names the option: " + outcome);
   if (outcome.empty() && name == "segment_bytes") {
-    require(parse_bytes(name, std::to_string(*options.segment_bytes)) == *options.segment_bytes,
+    require(parse_bytes(name, std::to_string(*options.policy.segment_bytes)) == *options.policy.segment_bytes,
             "as a plain number");
   }
-  if (outcome.empty() && name == "codec") require(options.codec.codec() != nullptr, "a codec is there");
+  if (outcome.empty() && name == "codec")
+    require(options.policy.codec.codec() != nullptr, "a codec is there");
+  // a policy says the same, or that the option is not one of its own
+  Policy policy;
+  const std::string of_policy = outcome_of([&] { set_option(policy, name, text); });
+  if (table[choice % (table.size() + 1)].of_policy) {
+    require(of_policy == outcome, "a policy takes what a Communicator takes: " + of_policy);
+    if (outcome.empty()) require(get_option(policy, name) == get_option(options, name), "the same value");
+  } else {
+    require(is(of_policy, ErrorCode::invalid_argument), of_policy);
+    require(of_policy.find(name) != std::string::npos, "it names the option: " + of_policy);
+  }
 }
 
 std::vector<Bytes> options_seeds() {

@@ -17,7 +17,7 @@ void fuzz_rules(std::span<const std::byte> bytes) {
   require(outcome.empty() || outcome.find("FILE:") != std::string::npos, "it names the file: " + outcome);
   for (const interpose::Rule& rule : settings.rules) {
     require(threshold(rule) >= 1, "no call of nothing is a rule's");
-    require(rule.passes || rule.options.codec.codec() != nullptr, "a codec is there");
+    require(rule.passes || rule.policy.codec.codec() != nullptr, "a codec is there");
     require(rule.period >= 1, "a step has calls");
     require(rule.bytes.least <= rule.bytes.most && rule.comm_size.least <= rule.comm_size.most, "intervals");
   }

@@ -33,7 +33,7 @@ TEST(Settings, ARuleHasWhatItsSectionSays) {
   ASSERT_EQ(rules.size(), 2u);
   const Rule& rule = rules[0];
   EXPECT_EQ(rule.name, "first");
-  EXPECT_EQ(get_option(rule.options, "codec"), "onebit:block=64,scale=l1");
+  EXPECT_EQ(get_option(rule.policy, "codec"), "onebit:block=64,scale=l1");
   EXPECT_FALSE(rule.serves(DType::f32));
   EXPECT_TRUE(rule.serves(DType::f64));
   EXPECT_FALSE(rule.serves(DType::f16));
@@ -50,7 +50,7 @@ TEST(Settings, ARuleHasWhatItsSectionSays) {
   EXPECT_EQ(threshold(rule), 64u << 10);
   EXPECT_EQ(threshold(rules[1]), 64u << 10);
   EXPECT_FALSE(rules[1].feedback) << "a lossless codec has nothing to feed back";
-  EXPECT_EQ(rules[1].options.algorithm, "auto");
+  EXPECT_EQ(rules[1].policy.algorithm, "auto");
 }
 
 TEST(Settings, ResidualsOfF32MayBeInBf16) {

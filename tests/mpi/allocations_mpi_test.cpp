@@ -68,16 +68,13 @@ TEST(Allocations, NoneAfterTheFirstCalls) {
         std::vector<float> other(3000, 1.0f);
         Feedback feedback;
         Feedback second;
-        AllreduceOptions options;
-        options.codec = spec;
-        options.algorithm = algorithm;
-        options.check = check;
-        options.segment_bytes = 32 << 10;
-        options.op = Op::average;
+        CallOptions options{
+            .policy = {.codec = spec, .algorithm = algorithm, .segment_bytes = 32 << 10, .check = check}};
         if (std::string(spec) != "cast:bf16") options.feedback = &feedback;
-        EXPECT_EQ(taken_by([&] { world.allreduce(view(data), options); }), 0u) << "blocking";
-        EXPECT_EQ(taken_by([&] { world.iallreduce(view(data), options).wait(); }), 0u) << "nonblocking";
-        Plan plan = world.allreduce_init(view(data), options);
+        EXPECT_EQ(taken_by([&] { world.allreduce(view(data), Op::average, options); }), 0u) << "blocking";
+        EXPECT_EQ(taken_by([&] { world.iallreduce(view(data), Op::average, options).wait(); }), 0u)
+            << "nonblocking";
+        Plan plan = world.allreduce_init(view(data), Op::average, options);
         EXPECT_EQ(taken_by([&] {
                     plan.start();
                     plan.wait();
@@ -85,9 +82,10 @@ TEST(Allocations, NoneAfterTheFirstCalls) {
                   0u)
             << "persistent";
         feedback.reset();
-        const std::vector<FusedTensor> list = {{view(data), options.feedback},
-                                               {view(other), options.feedback ? &second : nullptr}};
-        EXPECT_EQ(taken_by([&] { world.allreduce(list, options); }), 0u) << "list";
+        const std::vector<terse::Tensor> list = {{view(data), options.feedback},
+                                                 {view(other), options.feedback ? &second : nullptr}};
+        const CallOptions of_the_list{.policy = options.policy};
+        EXPECT_EQ(taken_by([&] { world.allreduce(list, Op::average, of_the_list); }), 0u) << "list";
       }
     }
   }
@@ -96,14 +94,11 @@ TEST(Allocations, NoneAfterTheFirstCalls) {
 /// As many tensors as a model has.
 TEST(Allocations, NoneHoweverManyTensorsThereAre) {
   Communicator world(MPI_COMM_WORLD);
-  AllreduceOptions options;
-  options.codec = "onebit";
-  options.op = Op::average;
-  options.min_bytes = 0;
+  const CallOptions options{.policy = {.codec = "onebit", .min_bytes = 0}};
   std::vector<float> data(100000, 1.0f);
   std::vector<Plan> plans;
   for (std::size_t i = 0; i < 100; ++i) {
-    plans.push_back(world.allreduce_init(view(data).slice(0, 1000 * (i + 1)), options));
+    plans.push_back(world.allreduce_init(view(data).slice(0, 1000 * (i + 1)), Op::average, options));
   }
   EXPECT_EQ(taken_by([&] {
               for (Plan& plan : plans) {

@@ -33,10 +33,10 @@ struct Buffers {
 
   Buffers(const std::vector<double>& input, DType dtype, bool where)
       : in(input, dtype, 1), out(input.size(), dtype, 3), in_place(where) {}
-  Outcome reduce(Communicator& comm, const AllreduceOptions& options) {
+  Outcome reduce(Communicator& comm, Op op, const CallOptions& options = {}) {
     const Tensor before = in;
-    const auto outcome = in_place ? comm.allreduce(in.view(), options)
-                                  : comm.allreduce(std::as_const(in).view(), out.view(), options);
+    const auto outcome = in_place ? comm.allreduce(in.view(), op, options)
+                                  : comm.allreduce({std::as_const(in).view(), out.view()}, op, options);
     EXPECT_TRUE(in_place || in.same_bits(before)) << "the input was changed";
     EXPECT_TRUE(in.guards_intact() && out.guards_intact());
     return outcome;
@@ -53,14 +53,14 @@ TEST(Allreduce, OnebitIsTheSerialModel) {
       const Op op = turn % 2 == 0 ? Op::sum : Op::average;
       Rehearsal rehearsal(world_size(), count, dtype, 64, op);
       Feedback feedback;
-      AllreduceOptions options = compressing("onebit:block=64", &feedback, op);
-      options.segment_bytes = 2048;
-      if (turn % 5 == 0) options.check = Check::payload;
+      CallOptions options = compressing("onebit:block=64", &feedback);
+      options.policy.segment_bytes = 2048;
+      if (turn % 5 == 0) options.policy.check = Check::payload;
       SCOPED_TRACE(std::to_string(count) + " " + std::string(name(dtype)) + " " + std::string(name(op)));
       for (std::uint64_t step = 0; step < 3; ++step) {
         const auto inputs = rehearsal.next(turn * 10 + step);
         Buffers buffers(inputs[me()], dtype, turn % 3 == 0);
-        const auto outcome = buffers.reduce(world, options);
+        const auto outcome = buffers.reduce(world, op, options);
         EXPECT_EQ(outcome.result, Outcome::Result::compressed);
         EXPECT_EQ(outcome.reason, Outcome::Reason::none);
         EXPECT_EQ(outcome.exact_count, 0u);
@@ -80,12 +80,12 @@ TEST(Allreduce, RandomNumbersAreEachCalls) {
     std::vector<std::vector<double>> all;
     for (int call = 0; call < 3; ++call) {
       Buffers buffers(input, DType::f32, false);
-      const auto outcome = buffers.reduce(world, compressing("quant:rounding=stochastic", nullptr));
+      const auto outcome = buffers.reduce(world, Op::average, compressing("quant:rounding=stochastic"));
       EXPECT_EQ(outcome.result, Outcome::Result::compressed);
       all.push_back(buffers.result().doubles());
       if (!with_others) continue;
       Buffers small({1.0, 2.0}, DType::f32, false);
-      small.reduce(world, {.codec = "onebit"});
+      small.reduce(world, Op::sum, {.policy = {.codec = "onebit"}});
     }
     return all;
   };
@@ -103,7 +103,7 @@ TEST(Allreduce, DefaultBlockAndLargePrime) {
     Feedback feedback;
     const auto inputs = rehearsal.next(count);
     Buffers buffers(inputs[me()], DType::f32, false);
-    const auto outcome = buffers.reduce(world, compressing("onebit:block=2048", &feedback));
+    const auto outcome = buffers.reduce(world, Op::average, compressing("onebit:block=2048", &feedback));
     ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));
     ASSERT_TRUE(rehearsal.agrees(world.rank(), buffers.result(), &feedback)) << count;
     if (count == 99991 && world_size() > 1) {
@@ -126,7 +126,7 @@ TEST(Allreduce, TensorsLargerThanCaches) {
     for (const bool in_place : {false, true}) {
       Feedback feedback;
       Buffers buffers(signs, dtype, in_place);
-      const auto outcome = buffers.reduce(world, compressing("onebit", &feedback));
+      const auto outcome = buffers.reduce(world, Op::average, compressing("onebit", &feedback));
       EXPECT_EQ(outcome.result, Outcome::Result::compressed);
       ASSERT_EQ(buffers.result().doubles() == signs, true) << name(dtype);
       for (const double e : doubles_of(feedback.worker())) ASSERT_EQ(e, 0.0);
@@ -148,7 +148,7 @@ TEST(Allreduce, EveryCodecGivesTheSameBitsEverywhere) {
           Buffers buffers(inputs[me()], dtype, in_place);
           const bool keeps = codec->traits().contractive || codec->traits().whole;
           const auto outcome =
-              buffers.reduce(world, compressing(codec, keeps ? &feedback : nullptr, Op::sum));
+              buffers.reduce(world, Op::sum, compressing(codec, keeps ? &feedback : nullptr));
           ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));
           if (codec->traits().lossless) {
             EXPECT_EQ(outcome.result, Outcome::Result::exact);
@@ -172,7 +172,7 @@ TEST(Allreduce, TheDefaultIsExact) {
       for (const std::size_t count : {0u, 1u, 1000u, 40000u}) {
         const auto inputs = exact_inputs(count, dtype, 6);
         Buffers buffers(inputs[me()], dtype, count % 3 == 0);
-        const auto outcome = buffers.reduce(world, {.op = op});
+        const auto outcome = buffers.reduce(world, op);
         EXPECT_EQ(outcome.result, Outcome::Result::exact);
         EXPECT_EQ(outcome.reason, Outcome::Reason::asked);
         EXPECT_EQ(outcome.exact_count, count);
@@ -191,7 +191,7 @@ TEST(Allreduce, TheDefaultIsExact) {
   std::vector<float> sum(100, 0.1f * static_cast<float>(world.rank() + 1));
   std::vector<float> want(100);
   MPI_Allreduce(sum.data(), want.data(), 100, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-  world.allreduce(view(sum));
+  world.allreduce(view(sum), Op::sum);
   EXPECT_EQ(sum, want);
 }
 
@@ -202,7 +202,7 @@ TEST(Allreduce, HalvesByPlainSums) {
     SerialModel::Matrix inputs;
     for (int r = 0; r < world_size(); ++r) inputs.push_back(normal_values(1000, dtype, 8, r));
     Buffers buffers(inputs[me()], dtype, false);
-    buffers.reduce(world, {.algorithm = "exact"});
+    buffers.reduce(world, Op::sum, {.policy = {.algorithm = "exact"}});
     ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));
     const auto want = plain_sum(inputs);
     for (std::size_t i = 0; i < want.size(); ++i) {
@@ -216,9 +216,9 @@ TEST(Allreduce, HalvesByPlainSums) {
 TEST(Outcome, SaysWhyACallWasExact) {
   Communicator world(MPI_COMM_WORLD);
   const auto inputs = exact_inputs(1000, DType::f32, 9);
-  const auto reduce = [&](const AllreduceOptions& options) {
+  const auto reduce = [&](const Policy& policy) {
     Buffers buffers(inputs[me()], DType::f32, false);
-    const auto outcome = buffers.reduce(world, options);
+    const auto outcome = buffers.reduce(world, Op::sum, {.policy = policy});
     if (outcome.result == Outcome::Result::exact) {
       EXPECT_EQ(buffers.result().doubles() == plain_sum(inputs), true);
       EXPECT_EQ(outcome.exact_count, 1000u);
@@ -227,21 +227,21 @@ TEST(Outcome, SaysWhyACallWasExact) {
     EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, text));
     return text;
   };
-  AllreduceOptions options{.codec = "onebit", .algorithm = "two_phase", .min_bytes = 4001};
-  EXPECT_EQ(reduce(options), "exact/small");
-  options.min_bytes = 4000;
-  EXPECT_EQ(reduce(options), "compressed/none");
-  options.min_bytes = 0;
-  EXPECT_EQ(reduce(options), "compressed/none");
-  options.algorithm = "exact";
-  EXPECT_EQ(reduce(options), "exact/asked");
-  options = {.codec = "identity", .algorithm = "two_phase"};
-  EXPECT_EQ(reduce(options), "exact/asked");
-  options = {.codec = "onebit", .algorithm = "auto", .min_bytes = 4001};
-  EXPECT_EQ(reduce(options), "exact/small");
-  options.min_bytes = 4000;
+  Policy policy{.codec = "onebit", .algorithm = "two_phase", .min_bytes = 4001};
+  EXPECT_EQ(reduce(policy), "exact/small");
+  policy.min_bytes = 4000;
+  EXPECT_EQ(reduce(policy), "compressed/none");
+  policy.min_bytes = 0;
+  EXPECT_EQ(reduce(policy), "compressed/none");
+  policy.algorithm = "exact";
+  EXPECT_EQ(reduce(policy), "exact/asked");
+  policy = {.codec = "identity", .algorithm = "two_phase"};
+  EXPECT_EQ(reduce(policy), "exact/asked");
+  policy = {.codec = "onebit", .algorithm = "auto", .min_bytes = 4001};
+  EXPECT_EQ(reduce(policy), "exact/small");
+  policy.min_bytes = 4000;
   // on one rank nothing is sent, so nothing is left out
-  EXPECT_EQ(reduce(options), world_size() == 1 ? "exact/slower" : "compressed/none");
+  EXPECT_EQ(reduce(policy), world_size() == 1 ? "exact/slower" : "compressed/none");
 }
 
 /// auto may decide either way, but all ranks alike, with a reason, and always the same.
@@ -252,7 +252,7 @@ TEST(Outcome, AutoDecidesOnceForAllRanks) {
   for (int call = 0; call < 5; ++call) {
     std::vector<float> data(100000, 1.0f + static_cast<float>(world.rank()));
     const auto outcome =
-        world.allreduce(view(data), {.codec = "onebit", .op = Op::average, .feedback = &feedback});
+        world.allreduce({view(data), &feedback}, Op::average, {.policy = {.codec = "onebit"}});
     const std::string text = std::string(name(outcome.result)) + "/" + std::string(name(outcome.reason));
     EXPECT_TRUE(text == "compressed/none" || text == "exact/slower") << text;
     EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, text));
@@ -261,7 +261,7 @@ TEST(Outcome, AutoDecidesOnceForAllRanks) {
     EXPECT_NEAR(data[7], (world_size() + 1) / 2.0, 1e-4);
   }
   std::vector<float> small(10, 1.0f);
-  const auto outcome = world.allreduce(view(small), {.codec = "onebit"});
+  const auto outcome = world.allreduce(view(small), Op::sum, {.policy = {.codec = "onebit"}});
   EXPECT_EQ(outcome.result, Outcome::Result::exact);
   EXPECT_TRUE(outcome.reason == Outcome::Reason::small || outcome.reason == Outcome::Reason::slower);
 }
@@ -270,10 +270,9 @@ TEST(Outcome, AutoDecidesOnceForAllRanks) {
 TEST(Outcome, AutoKeepsToItsChoiceOfATensor) {
   Communicator self(MPI_COMM_SELF);  // one rank has nothing to gain
   std::vector<float> data(100000, 2.0f);
-  const AllreduceOptions automatic{.codec = "onebit", .op = Op::average};
-  const auto reduce = [&](Communicator& comm, AllreduceOptions options, Feedback& feedback) {
-    options.feedback = &feedback;
-    return std::string(name(comm.allreduce(view(data), options).reason));
+  const CallOptions automatic{.policy = {.codec = "onebit"}};
+  const auto reduce = [&](Communicator& comm, const CallOptions& options, Feedback& feedback) {
+    return std::string(name(comm.allreduce({view(data), &feedback}, Op::average, options).reason));
   };
   Feedback declined;
   EXPECT_EQ(reduce(self, automatic, declined), "slower");
@@ -299,8 +298,8 @@ TEST(Outcome, NonFinitePiecesAreAsMpiGivesThem) {
         const std::size_t count = 64 * 40;
         Rehearsal rehearsal(world_size(), count, DType::f32, 64, Op::sum);
         Feedback feedback;
-        AllreduceOptions options = compressing("onebit:block=64", &feedback, Op::sum);
-        options.segment_bytes = 64 * 4 * static_cast<std::size_t>(world_size());  // a block a piece
+        CallOptions options = compressing("onebit:block=64", &feedback);
+        options.policy.segment_bytes = 64 * 4 * static_cast<std::size_t>(world_size());  // a block a piece
         for (int step = 0; step < 3; ++step) {
           auto inputs = rehearsal.next(static_cast<std::uint64_t>(step));
 
@@ -312,7 +311,7 @@ TEST(Outcome, NonFinitePiecesAreAsMpiGivesThem) {
           MPI_Allreduce(mine.data(), sum.data(), static_cast<int>(count), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
           const auto workers = doubles_of(feedback.worker());
           const auto model_before = rehearsal.model();
-          const auto outcome = buffers.reduce(world, options);
+          const auto outcome = buffers.reduce(world, Op::sum, options);
           ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));
           EXPECT_EQ(outcome.result, Outcome::Result::compressed);
           if (step != 1) {

@@ -20,7 +20,7 @@
 namespace {
 
 struct Calls {
-  terse::Communicator world{MPI_COMM_WORLD, {.min_bytes = 0}};
+  terse::Communicator world{MPI_COMM_WORLD, {.policy = {.min_bytes = 0}}};
   std::vector<std::string> specs;
   int made = 0;
   bool bad = false;
@@ -41,9 +41,7 @@ void call_all(const char* when) {
     const bool exact = name == "identity" || name == "lossless" || name == "onebit" || name == "quant";
     std::vector<float> data(5000, static_cast<float>(rank + 1));
     try {
-      terse::AllreduceOptions options;
-      options.codec = spec;
-      calls->world.allreduce(terse::view(data), options);
+      calls->world.allreduce(terse::view(data), terse::Op::sum, {.policy = {.codec = spec}});
     } catch (const std::exception& error) {
       fail(std::string(when) + ", " + spec + ": " + error.what());
       continue;

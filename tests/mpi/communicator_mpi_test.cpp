@@ -30,12 +30,12 @@ void check_use(Communicator& comm, MPI_Comm raw, std::uint64_t seed) {
   for (std::uint64_t step = 0; step < 2; ++step) {
     const auto inputs = rehearsal.next(seed + step);
     Tensor data(inputs[me], DType::f32);
-    comm.allreduce(data.view(), compressing("onebit:block=64", &feedback));
+    comm.allreduce(data.view(), Op::average, compressing("onebit:block=64", &feedback));
     ASSERT_TRUE(rehearsal.agrees(comm.rank(), data, &feedback));
     ASSERT_TRUE(same_on_all(raw, data.bytes()));
   }
   std::vector<double> one(3, 1.0);
-  comm.allreduce(view(one));
+  comm.allreduce(view(one), Op::sum);
   ASSERT_EQ(one, std::vector<double>(3, comm.size()));
 }
 
@@ -80,7 +80,7 @@ TEST(Communicator, ManyAreMadeAndFreed) {
   for (int k = 0; k < 60; ++k) {
     Communicator comm(k % 3 == 0 ? MPI_COMM_SELF : MPI_COMM_WORLD);
     std::vector<float> data(10, 1.0f);
-    comm.allreduce(view(data), compressing("onebit:block=8"));
+    comm.allreduce(view(data), Op::average, compressing("onebit:block=8"));
     EXPECT_EQ(data[9], 1.0f);
     if (k % 2 == 0) comm.free();
   }
@@ -88,7 +88,7 @@ TEST(Communicator, ManyAreMadeAndFreed) {
   for (int k = 0; k < 20; ++k) many.emplace_back(MPI_COMM_WORLD);
   for (Communicator& comm : many) {
     std::vector<float> data(10, 1.0f);
-    comm.allreduce(view(data), compressing("onebit:block=8", nullptr, Op::sum));
+    comm.allreduce(view(data), Op::sum, compressing("onebit:block=8"));
     EXPECT_EQ(data[0], static_cast<float>(world_size()));
   }
 }
@@ -99,10 +99,10 @@ TEST(Communicator, MovesAndIsFreed) {
   check_use(b, MPI_COMM_WORLD, 3);
   std::vector<float> data(4, 1.0f);
   const auto refused = [&](Communicator& comm) {
-    EXPECT_TRUE(is_error(error_of([&] { comm.allreduce(view(data)); }), "invalid_state"));
+    EXPECT_TRUE(is_error(error_of([&] { comm.allreduce(view(data), Op::sum); }), "invalid_state"));
     EXPECT_TRUE(is_error(error_of([&] { static_cast<void>(comm.rank()); }), "invalid_state"));
     EXPECT_TRUE(is_error(error_of([&] { static_cast<void>(comm.size()); }), "invalid_state"));
-    EXPECT_TRUE(is_error(error_of([&] { static_cast<void>(comm.defaults()); }), "invalid_state"));
+    EXPECT_TRUE(is_error(error_of([&] { static_cast<void>(comm.options()); }), "invalid_state"));
     comm.free();  // once more does nothing
   };
   refused(a);
@@ -205,8 +205,9 @@ TEST(Communicator, IsUsedOnAThreadWithASmallStack) {
           Tensor data(std::vector<double>(5001, 1.0), dtype);
           Feedback feedback;
           const bool has_feedback = codec->traits().contractive;
-          errors += error_of(
-              [&] { comm.allreduce(data.view(), compressing(codec, has_feedback ? &feedback : nullptr)); });
+          errors += error_of([&] {
+            comm.allreduce(data.view(), Op::average, compressing(codec, has_feedback ? &feedback : nullptr));
+          });
         }
       }
     }
@@ -230,7 +231,7 @@ TEST(Communicator, ThreadsUseDifferentOnes) {
         Feedback feedback;
         for (int step = 0; step < 10; ++step) {
           std::vector<float> data(1000, static_cast<float>(t + 1));
-          comms[t].allreduce(view(data), compressing(codec, &feedback, Op::sum));
+          comms[t].allreduce(view(data), Op::sum, compressing(codec, &feedback));
           for (const float v : data) {
             if (v != static_cast<float>(t + 1) * static_cast<float>(comms[t].size()))
               throw std::runtime_error("wrong sum");
@@ -262,22 +263,23 @@ TEST(Options, ComeFromCallThenCommunicatorThenEnvironmentThenTable) {
   const Variable segment("TERSE_SEGMENT_BYTES", "2M");
   const Variable check("TERSE_CHECK", "payload");
   Communicator plain(MPI_COMM_WORLD);
-  ASSERT_TRUE(plain.defaults().codec.codec());
-  EXPECT_EQ(plain.defaults().codec.codec()->name(), "onebit");
-  EXPECT_EQ(plain.defaults().codec.codec()->traits().block, 64u);
-  EXPECT_EQ(plain.defaults().algorithm, "two_phase");
-  EXPECT_EQ(plain.defaults().min_bytes, 1024u);
-  EXPECT_EQ(plain.defaults().segment_bytes, std::size_t{2} << 20);
-  EXPECT_EQ(plain.defaults().check, Check::payload);
+  const Policy& environments = plain.options().policy;
+  ASSERT_TRUE(environments.codec.codec());
+  EXPECT_EQ(environments.codec.codec()->name(), "onebit");
+  EXPECT_EQ(environments.codec.codec()->traits().block, 64u);
+  EXPECT_EQ(environments.algorithm, "two_phase");
+  EXPECT_EQ(environments.min_bytes, 1024u);
+  EXPECT_EQ(environments.segment_bytes, std::size_t{2} << 20);
+  EXPECT_EQ(environments.check, Check::payload);
 
-  Communicator own(MPI_COMM_WORLD, {.codec = "cast:bf16", .min_bytes = 8});
-  EXPECT_EQ(own.defaults().codec.codec()->spec(), "cast:bf16");
-  EXPECT_EQ(own.defaults().min_bytes, 8u);
-  EXPECT_EQ(own.defaults().algorithm, "two_phase");
+  Communicator own(MPI_COMM_WORLD, {.policy = {.codec = "cast:bf16", .min_bytes = 8}});
+  EXPECT_EQ(own.options().policy.codec.codec()->spec(), "cast:bf16");
+  EXPECT_EQ(own.options().policy.min_bytes, 8u);
+  EXPECT_EQ(own.options().policy.algorithm, "two_phase");
 
   std::vector<float> data(255, 1.0f);  // 1020 bytes
-  const auto reason = [&](Communicator& comm, const AllreduceOptions& options) {
-    const auto outcome = comm.allreduce(view(data), options);
+  const auto reason = [&](Communicator& comm, const Policy& policy) {
+    const auto outcome = comm.allreduce(view(data), Op::sum, {.policy = policy});
     return std::string(name(outcome.result)) + "/" + std::string(name(outcome.reason));
   };
   EXPECT_EQ(reason(plain, {}), "exact/small");
@@ -287,7 +289,7 @@ TEST(Options, ComeFromCallThenCommunicatorThenEnvironmentThenTable) {
   EXPECT_EQ(reason(own, {.algorithm = "exact"}), "exact/asked");
   unsetenv("TERSE_CODEC");
   Communicator bare(MPI_COMM_WORLD);
-  EXPECT_EQ(bare.defaults().codec.codec()->name(), "identity");
+  EXPECT_EQ(bare.options().policy.codec.codec()->name(), "identity");
 }
 
 TEST(Options, AnEnvironmentThatMakesNoSenseIsRefusedByName) {
@@ -301,19 +303,19 @@ TEST(Options, AnEnvironmentThatMakesNoSenseIsRefusedByName) {
     const auto error = error_of([] { Communicator c(MPI_COMM_WORLD); });
     EXPECT_TRUE(is_error(error, "invalid_argument", {variable})) << value;
   }
-  for (const AllreduceOptions& bad :
-       {AllreduceOptions{.codec = "twobit"}, AllreduceOptions{.algorithm = "fast"}}) {
-    EXPECT_TRUE(is_error(error_of([&] { Communicator c(MPI_COMM_WORLD, bad); }), "invalid_argument"));
+  for (const Policy& bad : {Policy{.codec = "twobit"}, Policy{.algorithm = "fast"}}) {
+    EXPECT_TRUE(
+        is_error(error_of([&] { Communicator c(MPI_COMM_WORLD, {.policy = bad}); }), "invalid_argument"));
   }
 }
 
-/// One rank's environment, or defaults, differ: nobody gets a Communicator, all hear why.
+/// One rank's environment, or options, differ: nobody gets a Communicator, all hear why.
 TEST(Options, RanksMustHaveTheSame) {
   if (world_size() < 2) return;
   const bool last = world_rank() == world_size() - 1;
   const std::string culprit = "rank " + std::to_string(world_size() - 1);
-  const auto make = [](const AllreduceOptions& defaults = {}) {
-    const auto error = error_of([&] { Communicator c(MPI_COMM_WORLD, defaults); });
+  const auto make = [](const CommunicatorOptions& options = {}) {
+    const auto error = error_of([&] { Communicator c(MPI_COMM_WORLD, options); });
     EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
     return error;
   };
@@ -332,7 +334,7 @@ TEST(Options, RanksMustHaveTheSame) {
     if (last) check.emplace("TERSE_CHECK", "all");
     EXPECT_TRUE(is_error(make(), "mismatch", {"check", "call", "all", culprit}));
   }
-  EXPECT_TRUE(is_error(make({.min_bytes = last ? 1u : 2u}), "mismatch", {"min_bytes", culprit}));
+  EXPECT_TRUE(is_error(make({.policy = {.min_bytes = last ? 1u : 2u}}), "mismatch", {"min_bytes", culprit}));
   EXPECT_EQ(make(), "");
 }
 

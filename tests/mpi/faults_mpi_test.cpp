@@ -189,15 +189,15 @@ TEST(Faults, WhatOneRankHasFoundIsToldByTheNextCall) {
   std::vector<float> data(kCount, 1.0f);
   // first come the decodes of all ranks' parts, then those of the results
   const auto codec = std::make_shared<SpoiltOnce>(finder ? world.size() : -1);
-  const std::string found = error_of([&] { world.allreduce(view(data), compressing(codec)); });
+  const std::string found = error_of([&] { world.allreduce(view(data), Op::average, compressing(codec)); });
   EXPECT_TRUE(finder ? is_error(found, "corrupt_data", {"this result is spoilt"})
                      : testing::AssertionResult(found.empty()) << found);
   std::vector<float> few(3, 2.0f);
-  const std::string small = error_of([&] { world.allreduce(view(few)); });
+  const std::string small = error_of([&] { world.allreduce(view(few), Op::sum); });
   EXPECT_TRUE(finder ? is_error(small, "communication", {"this result is spoilt"})
                      : testing::AssertionResult(small.empty()) << small);
   EXPECT_TRUE(finder || few[0] == 2.0f * static_cast<float>(world.size())) << few[0];
-  const std::string next = error_of([&] { world.allreduce(view(data), compressing("onebit")); });
+  const std::string next = error_of([&] { world.allreduce(view(data), Op::average, compressing("onebit")); });
   EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, next));
   EXPECT_TRUE(is_error(next, "communication", {"rank 1", "this result is spoilt"}));
 }
@@ -206,19 +206,19 @@ TEST(Faults, ACommunicatorOnlyRefusesFromThenOn) {
   for (const Check how : {Check::call, Check::payload}) {
     Communicator world(MPI_COMM_WORLD);
     std::vector<float> data(kCount, 1.0f);
-    AllreduceOptions options = compressing(std::make_shared<Spoilt>());
-    options.check = how;
-    const std::string error = error_of([&] { world.allreduce(view(data), options); });
+    CallOptions options = compressing(std::make_shared<Spoilt>());
+    options.policy.check = how;
+    const std::string error = error_of([&] { world.allreduce(view(data), Op::average, options); });
     EXPECT_TRUE(is_error(error, "corrupt_data", {"this payload is spoilt"}));
     options = compressing("onebit:block=64");
-    for (const AllreduceOptions& next :
-         {options, AllreduceOptions{.algorithm = "exact"}, AllreduceOptions{}}) {
-      const std::string refusal = error_of([&] { world.allreduce(view(data), next); });
+    for (const CallOptions& next : {options, CallOptions{.policy = {.algorithm = "exact"}}, CallOptions{}}) {
+      const std::string refusal = error_of([&] { world.allreduce(view(data), Op::sum, next); });
       EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, refusal));
       EXPECT_TRUE(is_error(refusal, "communication", {"not usable any more", "this payload is spoilt"}));
     }
     std::vector<float> few(3, 1.0f);
-    EXPECT_TRUE(is_error(error_of([&] { world.allreduce(view(few)); }), "communication", {"not usable"}));
+    EXPECT_TRUE(
+        is_error(error_of([&] { world.allreduce(view(few), Op::sum); }), "communication", {"not usable"}));
   }
 }
 

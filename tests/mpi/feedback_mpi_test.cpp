@@ -35,10 +35,10 @@ TEST(FeedbackMpi, ACheckpointInMidRunGoesOnToTheBit) {
         EXPECT_EQ(loaded.calls(), 3u);
       }
       Tensor data = input(dtype, step);
-      world.allreduce(data.view(), compressing("onebit:block=64", &feedback));
+      world.allreduce(data.view(), Op::average, compressing("onebit:block=64", &feedback));
       if (step < 3) continue;
       Tensor again = input(dtype, step);
-      world.allreduce(again.view(), compressing("onebit:block=64", &loaded));
+      world.allreduce(again.view(), Op::average, compressing("onebit:block=64", &loaded));
       ASSERT_TRUE(again.same_bits(data)) << name(dtype) << " step " << step;
     }
     EXPECT_EQ(loaded.save(), feedback.save());
@@ -53,7 +53,7 @@ TEST(FeedbackMpi, ReshardingToOneRankConservesWhatIsOwed) {
     Feedback feedback;
     for (int step = 0; step < 3; ++step) {
       Tensor data = input(dtype, step);
-      world.allreduce(data.view(), compressing("onebit:block=64", &feedback));
+      world.allreduce(data.view(), Op::average, compressing("onebit:block=64", &feedback));
     }
     const auto saves = gather_all(MPI_COMM_WORLD, feedback.save());
     // mean e + s, from the residuals as every rank shows them
@@ -68,7 +68,7 @@ TEST(FeedbackMpi, ReshardingToOneRankConservesWhatIsOwed) {
     alone.load(std::span<const std::vector<std::byte>>(saves));
     Tensor data = input(dtype, 10);
     const auto x = data.doubles();
-    self.allreduce(data.view(), compressing("onebit:block=64", &alone));
+    self.allreduce(data.view(), Op::average, compressing("onebit:block=64", &alone));
     const auto e = doubles_of(alone.worker());
     const auto s = doubles_of(alone.server());
     ASSERT_EQ(s.size(), kCount);
@@ -87,7 +87,7 @@ TEST(FeedbackMpi, ReshardingToAPart) {
   Communicator world(MPI_COMM_WORLD);
   Feedback feedback;
   Tensor data = input(DType::f32, 1);
-  world.allreduce(data.view(), compressing("onebit:block=64", &feedback));
+  world.allreduce(data.view(), Op::average, compressing("onebit:block=64", &feedback));
   const auto saves = gather_all(MPI_COMM_WORLD, feedback.save());
   const bool inside = world_rank() < world_size() - 1;
   const SubComm part(inside ? 0 : MPI_UNDEFINED, world_rank());
@@ -98,13 +98,13 @@ TEST(FeedbackMpi, ReshardingToAPart) {
                          fewer.load(
                              std::span<const std::byte>(saves[static_cast<std::size_t>(world_rank())]));
                          Tensor again = input(DType::f32, 2);
-                         comm.allreduce(again.view(), compressing("onebit:block=64", &fewer));
+                         comm.allreduce(again.view(), Op::average, compressing("onebit:block=64", &fewer));
                        }),
                        "invalid_state", {std::to_string(world_size()), std::to_string(comm.size())}))
       << "one rank's save is for the same number of ranks";
   fewer.load(std::span<const std::vector<std::byte>>(saves));
   Tensor again = input(DType::f32, 2);
-  comm.allreduce(again.view(), compressing("onebit:block=64", &fewer));
+  comm.allreduce(again.view(), Op::average, compressing("onebit:block=64", &fewer));
   EXPECT_TRUE(same_on_all(part.get(), again.bytes()));
   EXPECT_EQ(fewer.calls(), 2u);
 }
@@ -113,7 +113,7 @@ TEST(FeedbackMpi, ForeignBytesLeaveTheRunAsItWas) {
   Communicator world(MPI_COMM_WORLD);
   Feedback feedback;
   Tensor data = input(DType::f32, 1);
-  world.allreduce(data.view(), compressing("onebit:block=64", &feedback));
+  world.allreduce(data.view(), Op::average, compressing("onebit:block=64", &feedback));
   const auto held = feedback.save();
   for (const std::size_t bytes : {1u, 16u, 100u, 10000u}) {
     std::vector<std::byte> noise(bytes);
@@ -123,7 +123,7 @@ TEST(FeedbackMpi, ForeignBytesLeaveTheRunAsItWas) {
   }
   EXPECT_EQ(feedback.save(), held);
   Tensor next = input(DType::f32, 2);
-  world.allreduce(next.view(), compressing("onebit:block=64", &feedback));
+  world.allreduce(next.view(), Op::average, compressing("onebit:block=64", &feedback));
   EXPECT_EQ(feedback.calls(), 2u);
 }
 

@@ -27,12 +27,13 @@ void run(Communicator& comm, const Golden& g, bool in_place) {
   const auto me = static_cast<std::size_t>(comm.rank());
   auto options = compressing(g.codec(), &feedback);
   // the codec says which; min_bytes = 0: it compresses where there is anything to send
-  if (in_place && g.ranks > 1) options.algorithm = "auto";
+  if (in_place && g.ranks > 1) options.policy.algorithm = "auto";
   for (const auto& step : g.steps) {
     std::vector<T> in(step.inputs[me].begin(), step.inputs[me].end());
     std::vector<T> out(g.count);
-    const auto outcome = in_place ? comm.allreduce(view(in), options)
-                                  : comm.allreduce(view(std::as_const(in)), view(out), options);
+    const auto outcome = in_place
+                             ? comm.allreduce(view(in), Op::average, options)
+                             : comm.allreduce({view(std::as_const(in)), view(out)}, Op::average, options);
     EXPECT_EQ(outcome.result, Outcome::Result::compressed);
     EXPECT_EQ(outcome.reason, Outcome::Reason::none);
     EXPECT_EQ(outcome.algorithm, g.algorithm());

@@ -46,37 +46,28 @@ std::vector<Case> cases() {
 /// A tensor that is reduced step by step.
 struct Job {
   explicit Job(const Case& c, std::uint64_t seed) : setting(c), seed_(seed) {
-    options.codec = make_codec(c.codec);
-    options.algorithm = c.algorithm;
-    options.op = c.op;
+    options.policy = {.codec = make_codec(c.codec), .algorithm = c.algorithm, .min_bytes = 0};
     options.feedback = &feedback;
-    options.min_bytes = 0;
     fill(0);
   }
   void fill(std::uint64_t step) {
     in = Tensor(exact_values(setting.count, setting.dtype, seed_ + step, world_rank()), setting.dtype);
     out = Tensor(setting.count, setting.dtype);
   }
-  Outcome reduce(Communicator& comm) {
-    return setting.in_place ? comm.allreduce(in.view(), options)
-                            : comm.allreduce(std::as_const(in).view(), out.view(), options);
+  terse::Tensor tensor() {
+    return setting.in_place ? terse::Tensor(in.view()) : terse::Tensor(std::as_const(in).view(), out.view());
   }
-  Request begin(Communicator& comm) {
-    return setting.in_place ? comm.iallreduce(in.view(), options)
-                            : comm.iallreduce(std::as_const(in).view(), out.view(), options);
-  }
+  Outcome reduce(Communicator& comm) { return comm.allreduce(tensor(), setting.op, options); }
+  Request begin(Communicator& comm) { return comm.iallreduce(tensor(), setting.op, options); }
   Plan plan(Communicator& comm) {
-    AllreduceOptions mine = options;
-    mine.feedback = nullptr;
-    return setting.in_place ? comm.allreduce_init(in.view(), mine)
-                            : comm.allreduce_init(std::as_const(in).view(), out.view(), mine);
+    return comm.allreduce_init(tensor(), setting.op, {.policy = options.policy});
   }
   const Tensor& result() const { return setting.in_place ? in : out; }
 
   Case setting;
   std::uint64_t seed_;
   Feedback feedback;
-  AllreduceOptions options;
+  CallOptions options;
   Tensor in;
   Tensor out;
 };
@@ -131,17 +122,14 @@ TEST(Requests, LetBlockingCallsPass) {
     std::vector<float> a(3000, 1.0f + static_cast<float>(world_rank()));
     std::vector<float> b(10, 1.0f);
     std::vector<float> c(500, 2.0f);
-    AllreduceOptions lossy;
-    lossy.codec = "onebit:block=64";
-    lossy.min_bytes = 0;
-    lossy.op = Op::average;
-    Request first = world.iallreduce(view(a), lossy);
+    const CallOptions lossy{.policy = {.codec = "onebit:block=64", .min_bytes = 0}};
+    Request first = world.iallreduce(view(a), Op::average, lossy);
     std::vector<float> d(7, 1.0f);
-    Request second = world.iallreduce(view(d));  // small: without agreement, by MPI
+    Request second = world.iallreduce(view(d), Op::sum);  // small: without agreement, by MPI
     if ((world_rank() + turn) % 3 == 0) first.wait();
-    world.allreduce(view(b));
+    world.allreduce(view(b), Op::sum);
     if ((world_rank() + turn) % 3 == 1) second.wait();
-    world.allreduce(view(c), lossy);
+    world.allreduce(view(c), Op::average, lossy);
     if (second.active()) second.wait();
     if (first.active()) first.wait();
     const auto ranks = static_cast<float>(world_size());
@@ -160,28 +148,26 @@ TEST(Requests, AreWaitedForAlone) {
       for (const bool blocking : {false, true}) {
         if (blocking && std::string(algorithm) == "exact") continue;  // it may block in MPI
         SCOPED_TRACE(algorithm);
-        AllreduceOptions options;
-        options.codec = "onebit:block=64";
-        options.algorithm = algorithm;
-        options.min_bytes = 0;
+        const CallOptions options{
+            .policy = {.codec = "onebit:block=64", .algorithm = algorithm, .min_bytes = 0}};
         std::vector<float> a(count, 1.0f);
         std::vector<float> b(count, 2.0f);
         std::vector<float> c(count, 3.0f);
-        Request first = world.iallreduce(view(a), options);
+        Request first = world.iallreduce(view(a), Op::sum, options);
         Request second;
         const auto end_first = [&] {
-          if (blocking) world.allreduce(view(c), options);
+          if (blocking) world.allreduce(view(c), Op::sum, options);
           if (!blocking) first.wait();
         };
         if (world_rank() == 0) {
-          if (!blocking) second = world.iallreduce(view(b), options);
+          if (!blocking) second = world.iallreduce(view(b), Op::sum, options);
           end_first();
           for (int r = 1; r < world_size(); ++r) MPI_Send(nullptr, 0, MPI_INT, r, 0, MPI_COMM_WORLD);
         } else {
           end_first();
           MPI_Recv(nullptr, 0, MPI_INT, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         }
-        if (!second.active()) second = world.iallreduce(view(b), options);
+        if (!second.active()) second = world.iallreduce(view(b), Op::sum, options);
         second.wait();
         if (first.active()) first.wait();
         const auto ranks = static_cast<float>(world_size());
@@ -196,17 +182,15 @@ TEST(Requests, AreWaitedForAlone) {
 TEST(Requests, TellErrorsWhenWaitedFor) {
   Communicator world(MPI_COMM_WORLD);
   std::vector<float> data(1000, 1.0f);
-  AllreduceOptions options;
-  options.codec = "onebit";
-  options.min_bytes = 0;
+  CallOptions options{.policy = {.codec = "onebit", .min_bytes = 0}};
   const bool odd = world_rank() == world_size() - 1;
-  Request good = world.iallreduce(view(data), options);
+  Request good = world.iallreduce(view(data), Op::sum, options);
   std::vector<float> more(1000, 1.0f);
-  AllreduceOptions wrong = options;
-  if (odd) wrong.codec = "no such codec";
-  Request bad = world.iallreduce(view(more), wrong);
+  CallOptions wrong = options;
+  if (odd) wrong.policy.codec = "no such codec";
+  Request bad = world.iallreduce(view(more), Op::sum, wrong);
   std::vector<float> third(1000, 1.0f);
-  Request last = world.iallreduce(view(third), options);
+  Request last = world.iallreduce(view(third), Op::sum, options);
   const std::string error = error_of([&] { bad.wait(); });
   EXPECT_TRUE(is_error(error, "invalid_argument", {"no such codec"}));
   EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
@@ -219,17 +203,17 @@ TEST(Requests, TellErrorsWhenWaitedFor) {
   if (world_size() == 1) return;
   const std::string mixed = error_of([&] {
     if (odd) {
-      world.allreduce(view(data), options);
+      world.allreduce(view(data), Op::sum, options);
     } else {
-      world.iallreduce(view(data), options).wait();
+      world.iallreduce(view(data), Op::sum, options).wait();
     }
   });
   EXPECT_TRUE(is_error(mixed, "mismatch", {"call is", "iallreduce"}));
   // one Feedback in two calls at once
   Feedback feedback;
   options.feedback = &feedback;
-  Request holds = world.iallreduce(view(data), options);
-  Request wants = world.iallreduce(view(more), options);
+  Request holds = world.iallreduce(view(data), Op::sum, options);
+  Request wants = world.iallreduce(view(more), Op::sum, options);
   for (const auto& change : std::vector<std::function<void()>>{
            [&] { feedback.reset(); }, [&] { feedback.load(std::span<const std::byte>()); },
            [&] { feedback.load(std::span<const std::vector<std::byte>>()); }}) {
@@ -245,15 +229,13 @@ TEST(Requests, MayBeLeftOrOutliveTheirCommunicator) {
   Request request;
   {
     Communicator world(MPI_COMM_WORLD);
-    AllreduceOptions options;
-    options.codec = "onebit:block=64";
-    options.algorithm = "two_phase";
-    options.min_bytes = 0;
+    const CallOptions options{
+        .policy = {.codec = "onebit:block=64", .algorithm = "two_phase", .min_bytes = 0}};
     {
-      const Request left = world.iallreduce(view(a), options);  // its destructor waits
+      const Request left = world.iallreduce(view(a), Op::sum, options);  // its destructor waits
     }
     EXPECT_EQ(a, std::vector<float>(4000, static_cast<float>(world_size())));
-    request = world.iallreduce(view(b), options);
+    request = world.iallreduce(view(b), Op::sum, options);
     EXPECT_GT(world.scratch_bytes(), 0u);
   }  // freed: the call is over
   EXPECT_EQ(b, std::vector<float>(4000, 2 * static_cast<float>(world_size())));
@@ -266,22 +248,19 @@ TEST(Requests, MayBeLeftOrOutliveTheirCommunicator) {
 TEST(Requests, LeftByAnExceptionBreakTheirCommunicator) {
   if (world_size() == 1) return;  // over at once
   Communicator world(MPI_COMM_WORLD);
-  AllreduceOptions options;
-  options.codec = "onebit:block=64";
-  options.min_bytes = 0;
   Feedback feedback;
-  options.feedback = &feedback;
+  const CallOptions options{.policy = {.codec = "onebit:block=64", .min_bytes = 0}, .feedback = &feedback};
   std::vector<float> data(1 << 20, 1.0f);
   try {
-    const Request request = world.iallreduce(view(data), options);
+    const Request request = world.iallreduce(view(data), Op::sum, options);
     throw std::runtime_error("something else went wrong");
   } catch (const std::runtime_error&) {
   }
   const std::vector<float> before = data;
   std::vector<float> few(3, 1.0f);
-  const std::string none = error_of([&] { world.allreduce_init(view(few)); });
+  const std::string none = error_of([&] { world.allreduce_init(view(few), Op::sum); });
   EXPECT_TRUE(is_error(none, "communication", {"not usable any more"}));
-  const std::string error = error_of([&] { world.allreduce(view(data), options); });
+  const std::string error = error_of([&] { world.allreduce(view(data), Op::sum, options); });
   EXPECT_TRUE(is_error(error, "communication", {"not usable any more"}));
   EXPECT_EQ(data, before);
   EXPECT_EQ(error_of([&] { feedback.reset(); }), "");
@@ -325,17 +304,13 @@ TEST(Plans, AreBlockingCallsWithAFeedback) {
 
 TEST(Plans, OfListsKeepResidualsOfEach) {
   Communicator world(MPI_COMM_WORLD);
-  AllreduceOptions options;
-  options.codec = "onebit:block=64";
-  options.algorithm = "two_phase";
-  options.min_bytes = 0;
-  options.op = Op::average;
+  const CallOptions options{.policy = {.codec = "onebit:block=64", .algorithm = "two_phase", .min_bytes = 0}};
   std::vector<std::vector<float>> data = {std::vector<float>(100), std::vector<float>(0),
                                           std::vector<float>(333)};
   std::vector<std::vector<float>> want = data;
-  std::vector<FusedTensor> tensors;
+  std::vector<terse::Tensor> tensors;
   for (auto& d : data) tensors.emplace_back(view(d));
-  Plan plan = world.allreduce_init(tensors, options);
+  Plan plan = world.allreduce_init(tensors, Op::average, options);
   std::vector<Feedback> feedbacks(3);
   for (int step = 0; step < 4; ++step) {
     for (std::size_t t = 0; t < 3; ++t) {
@@ -343,8 +318,7 @@ TEST(Plans, OfListsKeepResidualsOfEach) {
         want[t][i] = data[t][i] = std::sin(static_cast<float>(i * 3 + t + static_cast<std::size_t>(step))) +
                                   0.1f * static_cast<float>(world_rank());
       }
-      options.feedback = &feedbacks[t];
-      world.allreduce(view(want[t]), options);
+      world.allreduce({view(want[t]), &feedbacks[t]}, Op::average, options);
     }
     plan.start();
     plan.wait();
@@ -356,27 +330,74 @@ TEST(Plans, OfListsKeepResidualsOfEach) {
   EXPECT_TRUE(is_error(error_of([&] { plan.feedback(3); }), "invalid_argument", {"3 tensors"}));
 }
 
+/// Whose residuals are whose is said once: in the tensor, or for a single one in the options.
+TEST(Residuals, AreNamedOnce) {
+  Communicator world(MPI_COMM_WORLD);
+  std::vector<float> a(1000, 1.0f);
+  std::vector<float> b(1000, 2.0f);
+  Feedback feedback;
+  Feedback other;
+  const CallOptions options = compressing("onebit:block=64", &feedback);
+  const auto refused = [&](const Tensors& tensors, const std::vector<std::string>& parts) {
+    for (const auto& call :
+         std::vector<std::function<void()>>{[&] { world.allreduce(tensors, Op::average, options); },
+                                            [&] { world.iallreduce(tensors, Op::average, options).wait(); },
+                                            [&] { world.allreduce_init(tensors, Op::average, options); }}) {
+      const std::string error = error_of(call);
+      EXPECT_TRUE(is_error(error, "invalid_argument", parts));
+      EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
+    }
+  };
+  const std::vector<terse::Tensor> bare = {view(a), view(b)};
+  const std::vector<terse::Tensor> named = {{view(a), &feedback}, {view(b), &other}};
+  refused(bare, {"list"});
+  refused(named, {"list"});
+  refused(std::vector<terse::Tensor>{view(a)}, {"list"});  // of whatever length
+  refused({view(a), &other}, {});
+  EXPECT_EQ(a, std::vector<float>(1000, 1.0f)) << "untouched";
+  EXPECT_EQ(feedback.calls() + other.calls(), 0u);
+  // the same one, said twice, is no contradiction
+  world.allreduce({view(a), &feedback}, Op::average, options);
+  EXPECT_EQ(feedback.calls(), 1u);
+  EXPECT_EQ(a, std::vector<float>(1000, 1.0f));
+}
+
+/// On one rank alone, the others are told.
+TEST(Residuals, AreNamedOnceOnEachRank) {
+  Communicator world(MPI_COMM_WORLD);
+  const bool last = world_rank() == world_size() - 1;
+  std::vector<float> data(1000, 1.0f);
+  Feedback feedback;
+  Feedback other;
+  const std::string error = error_of([&] {
+    world.allreduce({view(data), last ? &other : &feedback}, Op::average,
+                    compressing("onebit:block=64", &feedback));
+  });
+  const std::string culprit = world_size() == 1 ? "" : "rank " + std::to_string(world_size() - 1);
+  EXPECT_TRUE(is_error(error, "invalid_argument", {culprit}));
+  EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
+  world.allreduce({view(data), &feedback}, Op::average, compressing("onebit:block=64"));
+  EXPECT_EQ(feedback.calls(), 1u) << "and it serves on";
+}
+
 TEST(Plans, AndBucketsKeepResidualsAsTold) {
   std::vector<float> f32(3000, 1.0f);
   std::vector<double> f64(3000, 1.0);
   for (const bool by_communicator : {false, true}) {
-    AllreduceOptions options;
-    options.codec = "onebit";
-    options.algorithm = "two_phase";
-    options.min_bytes = 0;
-    AllreduceOptions defaults;
-    (by_communicator ? defaults : options).residual = ResidualType::bf16;
-    Communicator world(MPI_COMM_WORLD, defaults);
-    Plan plan = world.allreduce_init(view(f32), options);
+    CallOptions options{.policy = {.codec = "onebit", .algorithm = "two_phase", .min_bytes = 0}};
+    CommunicatorOptions of_communicator;
+    (by_communicator ? of_communicator.policy : options.policy).residual = ResidualType::bf16;
+    Communicator world(MPI_COMM_WORLD, of_communicator);
+    Plan plan = world.allreduce_init(view(f32), Op::sum, options);
     plan.start();
     plan.wait();
     EXPECT_EQ(plan.feedback().worker().dtype, DType::bf16);
-    Plan wide = world.allreduce_init(view(f64), options);
+    Plan wide = world.allreduce_init(view(f64), Op::sum, options);
     wide.start();
     wide.wait();
     EXPECT_EQ(wide.feedback().worker().dtype, DType::f64);
     const std::vector<View> views = {view(f32), view(f64)};
-    GradientBuckets buckets(world, views, 1 << 20, options);
+    GradientBuckets buckets(world, views, Op::sum, 1 << 20, options);
     for (std::size_t t = 0; t < 2; ++t) buckets.ready(t);
     buckets.wait();
     EXPECT_EQ(buckets.feedback(0).worker().dtype, DType::bf16);
@@ -387,10 +408,8 @@ TEST(Plans, AndBucketsKeepResidualsAsTold) {
 TEST(Plans, SayWhatIsWrong) {
   Communicator world(MPI_COMM_WORLD);
   std::vector<float> data(1000, 1.0f);
-  AllreduceOptions options;
-  options.codec = "onebit";
-  options.min_bytes = 0;
-  Plan plan = world.allreduce_init(view(data), options);
+  CallOptions options{.policy = {.codec = "onebit", .min_bytes = 0}};
+  Plan plan = world.allreduce_init(view(data), Op::sum, options);
   EXPECT_TRUE(is_error(error_of([&] { plan.wait(); }), "invalid_state", {"none"}));
   EXPECT_TRUE(plan.test());
   plan.start();
@@ -400,8 +419,8 @@ TEST(Plans, SayWhatIsWrong) {
   EXPECT_TRUE(is_error(error_of([&] { plan.start(); }), "invalid_state", {"moved from"}));
   moved.start();
   moved.wait();
-  options.codec = world_rank() == 0 ? "no such codec" : "onebit";
-  const std::string error = error_of([&] { world.allreduce_init(view(data), options); });
+  options.policy.codec = world_rank() == 0 ? "no such codec" : "onebit";
+  const std::string error = error_of([&] { world.allreduce_init(view(data), Op::sum, options); });
   EXPECT_TRUE(is_error(error, "invalid_argument", {"no such codec"}));
   EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, error));
   world.free();
@@ -410,11 +429,7 @@ TEST(Plans, SayWhatIsWrong) {
 
 TEST(Buckets, AreReducedInTheirOrder) {
   Communicator world(MPI_COMM_WORLD);
-  AllreduceOptions options;
-  options.codec = "onebit:block=64";
-  options.algorithm = "two_phase";
-  options.min_bytes = 0;
-  options.op = Op::average;
+  const CallOptions options{.policy = {.codec = "onebit:block=64", .algorithm = "two_phase", .min_bytes = 0}};
   const std::vector<std::size_t> counts = {1000, 10, 0, 300, 301, 5000, 64, 1, 2, 3};
   std::vector<std::vector<float>> data;
   std::vector<View> views;
@@ -422,7 +437,7 @@ TEST(Buckets, AreReducedInTheirOrder) {
   for (auto& d : data) views.push_back(view(d));
   std::vector<double> doubles(500);
   views.push_back(view(doubles));
-  GradientBuckets buckets(world, views, 4096, options);
+  GradientBuckets buckets(world, views, Op::average, 4096, options);
   EXPECT_EQ(buckets.buckets(), 4u) << "1000 + 10 + 0 + 300, 301 + 5000, the rest, and f64";
   std::vector<std::vector<float>> want = data;
   std::vector<double> want_doubles(500);
@@ -434,12 +449,10 @@ TEST(Buckets, AreReducedInTheirOrder) {
         want[t][i] = data[t][i] = std::cos(static_cast<float>(i * 7 + t + static_cast<std::size_t>(step))) *
                                   static_cast<float>(1 + world_rank());
       }
-      options.feedback = &feedbacks[t];
-      world.allreduce(view(want[t]), options);
+      world.allreduce({view(want[t]), &feedbacks[t]}, Op::average, options);
     }
     for (std::size_t i = 0; i < 500; ++i) want_doubles[i] = doubles[i] = static_cast<double>(i) - 250.5;
-    options.feedback = &feedbacks.back();
-    world.allreduce(view(want_doubles), options);
+    world.allreduce({view(want_doubles), &feedbacks.back()}, Op::average, options);
     std::vector<std::size_t> order(views.size());
     std::iota(order.begin(), order.end(), 0u);
     std::shuffle(order.begin(), order.end(), random);
@@ -456,13 +469,11 @@ TEST(Buckets, AreReducedInTheirOrder) {
 
 TEST(Buckets, SayWhatIsMissing) {
   Communicator world(MPI_COMM_WORLD);
-  AllreduceOptions options;
-  options.codec = "onebit:block=64";
-  options.min_bytes = 0;
+  CallOptions options{.policy = {.codec = "onebit:block=64", .min_bytes = 0}};
   std::vector<std::vector<float>> data(4, std::vector<float>(200, 1.0f));
   std::vector<View> views;
   for (auto& d : data) views.push_back(view(d));
-  GradientBuckets buckets(world, views, 800, options);
+  GradientBuckets buckets(world, views, Op::sum, 800, options);
   for (int step = 0; step < 3; ++step) {
     for (auto& d : data) std::fill(d.begin(), d.end(), 1.0f);
     const bool forgets = step == 1 && world_rank() == world_size() - 1;
@@ -485,8 +496,12 @@ TEST(Buckets, SayWhatIsMissing) {
   EXPECT_TRUE(is_error(error_of([&] { buckets.ready(0); }), "invalid_argument", {"twice"}));
   for (std::size_t t = 1; t < 4; ++t) buckets.ready(t);
   buckets.wait();
-  EXPECT_TRUE(is_error(error_of([&] { GradientBuckets(world, views, 0, options); }), "invalid_argument",
-                       {"bucket_bytes"}));
+  EXPECT_TRUE(is_error(error_of([&] { GradientBuckets(world, views, Op::sum, 0, options); }),
+                       "invalid_argument", {"bucket_bytes"}));
+  Feedback feedback;  // the buckets have one for each tensor
+  options.feedback = &feedback;
+  EXPECT_TRUE(is_error(error_of([&] { GradientBuckets(world, views, Op::sum, 800, options); }),
+                       "invalid_argument", {"feedback"}));
 }
 
 /// Small buckets go exactly, and without an agreement if they were calls of their own.
@@ -495,7 +510,7 @@ TEST(Buckets, SayWhatIsMissingFromASmallOne) {
   std::vector<float> a(3, 1.0f);
   std::vector<float> b(3, 1.0f);
   const std::vector<View> views = {view(a), view(b)};
-  GradientBuckets buckets(world, views, 1);
+  GradientBuckets buckets(world, views, Op::sum, 1);
   for (int step = 0; step < 3; ++step) {
     std::fill(a.begin(), a.end(), 1.0f);
     std::fill(b.begin(), b.end(), 2.0f);
@@ -520,22 +535,18 @@ TEST(Buckets, SayWhatIsMissingFromASmallOne) {
 }
 
 TEST(Communicators, CountTheirThreads) {
-  AllreduceOptions options;
   for (const std::size_t threads : {std::size_t{0}, std::size_t{100000}}) {
-    options.threads = threads;
-    EXPECT_TRUE(is_error(error_of([&] { Communicator(MPI_COMM_WORLD, options); }), "invalid_argument",
-                         {"threads", "1 to"}));
+    EXPECT_TRUE(is_error(error_of([&] { Communicator(MPI_COMM_WORLD, {.threads = threads}); }),
+                         "invalid_argument", {"threads", "1 to"}));
   }
 }
 
 TEST(Communicators, ThreadsAndProgressChangeNothing) {
   int level = MPI_THREAD_SINGLE;
   MPI_Query_thread(&level);
-  AllreduceOptions plain;
-  AllreduceOptions threaded;
-  threaded.threads = 3;
+  CommunicatorOptions threaded{.threads = 3};
   if (level == MPI_THREAD_MULTIPLE) threaded.progress = Progress::thread;
-  Communicator one(MPI_COMM_WORLD, plain);
+  Communicator one(MPI_COMM_WORLD);
   Communicator three(MPI_COMM_WORLD, threaded);
   for (const Case& c : cases()) {
     Job a(c, 11);

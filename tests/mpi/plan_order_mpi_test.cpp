@@ -15,21 +15,19 @@
 namespace terse::test {
 namespace {
 
-AllreduceOptions with(Progress progress) { return {.progress = progress}; }
-
 /// Rank 0 ends the earlier call at once, so the others make progress with it in whatever they do next.
-void between(Progress progress, const AllreduceOptions& second) {
-  Communicator world(MPI_COMM_WORLD, with(progress));
+void between(Progress progress, const CallOptions& second) {
+  Communicator world(MPI_COMM_WORLD, {.progress = progress});
   const bool first = world_rank() == 0;
   std::vector<float> early(100'000, 1.0f);
   std::vector<float> late(100'000, 2.0f);
-  Request request = world.iallreduce(view(early), compressing("onebit", nullptr, Op::sum));
+  Request request = world.iallreduce(view(early), Op::sum, compressing("onebit"));
   if (first) request.wait();
   std::optional<Plan> plan;
-  if (second.algorithm == "auto") {
-    world.iallreduce(view(late), second).wait();
+  if (second.policy.algorithm == "auto") {
+    world.iallreduce(view(late), Op::sum, second).wait();
   } else {
-    plan.emplace(world.allreduce_init(view(late), second));
+    plan.emplace(world.allreduce_init(view(late), Op::sum, second));
     plan->start();
     plan->wait();
   }
@@ -40,20 +38,20 @@ void between(Progress progress, const AllreduceOptions& second) {
 }
 
 TEST(PlanOrder, APlanIsMadeWhileACallIsUnderWay) {
-  between(Progress::calls, compressing("onebit", nullptr, Op::sum));
-  between(Progress::thread, compressing("onebit", nullptr, Op::sum));
+  between(Progress::calls, compressing("onebit"));
+  between(Progress::thread, compressing("onebit"));
 }
 
 TEST(PlanOrder, ATrialIsMadeWhileACallIsUnderWay) {
-  between(Progress::calls, {.codec = "onebit", .algorithm = "auto"});
-  between(Progress::thread, {.codec = "onebit", .algorithm = "auto"});
+  between(Progress::calls, {.policy = {.codec = "onebit", .algorithm = "auto"}});
+  between(Progress::thread, {.policy = {.codec = "onebit", .algorithm = "auto"}});
 }
 
 TEST(PlanOrder, AFreedCommunicatorIsNotStartedOn) {
   for (const char* codec : {"onebit", "identity"}) {
     std::optional<Communicator> world(MPI_COMM_WORLD);
     std::vector<float> data(1000, 1.0f);
-    Plan plan = world->allreduce_init(view(data), {.codec = codec, .min_bytes = 0});
+    Plan plan = world->allreduce_init(view(data), Op::sum, {.policy = {.codec = codec, .min_bytes = 0}});
     plan.start();
     world->free();
     plan.wait();  // what was under way has its end

@@ -14,9 +14,8 @@ int main(int argc, char** argv) {
     terse::Communicator world{MPI_COMM_WORLD};
     std::vector<float> gradient(100'000, 2.0f);
     terse::Feedback residual;
-    const terse::Outcome outcome =
-        world.allreduce(terse::view(gradient),
-                        {.codec = "onebit", .op = terse::Op::average, .feedback = &residual, .min_bytes = 0});
+    const terse::Outcome outcome = world.allreduce({terse::view(gradient), &residual}, terse::Op::average,
+                                                   {.policy = {.codec = "onebit", .min_bytes = 0}});
     for (const float value : gradient) right = right && value == 2.0f;
     right = right && outcome.result == terse::Outcome::Result::compressed;
     if (world.rank() == 0) {

@@ -76,18 +76,18 @@ struct Deal {
 /// A tensor of one episode: what its calls have in common, and this rank's residuals.
 struct Subject {
   Setting setting;
-  AllreduceOptions options;
+  CallOptions options;
   Feedback feedback;
   Rig shadow;  // all ranks' residuals, for the checks
 
-  Subject(const Setting& s, AllreduceOptions o)
-      : setting(s), options(std::move(o)), feedback(s.residual), shadow(s) {
+  Subject(const Setting& s, Policy policy)
+      : setting(s), options{.policy = std::move(policy)}, feedback(s.residual), shadow(s) {
     if (setting.feedback) options.feedback = &feedback;
   }
   /// Whether its calls begin with an agreement: those are counted.
   bool is_agreed_upon() const {
-    const bool small = setting.count * size_of(setting.dtype) < *options.min_bytes;
-    return !small || *options.check != Check::call;
+    const bool small = setting.count * size_of(setting.dtype) < *options.policy.min_bytes;
+    return !small || *options.policy.check != Check::call;
   }
   bool lossy() const { return shadow.algorithm().compresses && !shadow.codec()->traits().lossless; }
 };
@@ -130,30 +130,29 @@ std::unique_ptr<Subject> random_subject(Random& random, int ranks) {
   s.checksum = random.one_in(4);
   s.offset = random.below(4);
 
-  AllreduceOptions options;
-  options.codec = random.one_in(2) ? CodecChoice(s.codec) : CodecChoice(codec);
-  options.op = s.op;
-  options.segment_bytes = s.segment_bytes;
-  options.check = s.checksum ? Check::payload : random.one_in(3) ? Check::all : Check::call;
-  options.algorithm = s.algorithm;
-  options.min_bytes = 0;
+  Policy policy;
+  policy.codec = random.one_in(2) ? CodecChoice(s.codec) : CodecChoice(codec);
+  policy.segment_bytes = s.segment_bytes;
+  policy.check = s.checksum ? Check::payload : random.one_in(3) ? Check::all : Check::call;
+  policy.algorithm = s.algorithm;
+  policy.min_bytes = 0;
   const std::size_t bytes = s.count * size_of(s.dtype);
   switch (random.below(6)) {
     case 0:
-      options.algorithm = s.algorithm = "exact";
+      policy.algorithm = s.algorithm = "exact";
       break;
     case 1:
-      options.algorithm = "auto";
+      policy.algorithm = "auto";
       if (codec->traits().lossless || s.ranks == 1) s.algorithm = "exact";
       break;
     case 2:
-      options.min_bytes = random.below(2 * bytes + 1);
-      if (bytes < *options.min_bytes) s.algorithm = "exact";
+      policy.min_bytes = random.below(2 * bytes + 1);
+      if (bytes < *policy.min_bytes) s.algorithm = "exact";
       break;
     default:
       break;
   }
-  return std::make_unique<Subject>(s, options);
+  return std::make_unique<Subject>(s, policy);
 }
 
 /// What all ranks hold after a call.
@@ -194,8 +193,9 @@ void one_call(Communicator& world, MPI_Comm comm, Subject& subject, Random& rand
   Tensor in(inputs[me], s.dtype, s.offset);
   const Tensor unchanged = in;
   Tensor out(s.count, s.dtype, s.offset);
-  const Outcome outcome = s.in_place ? world.allreduce(in.view(), subject.options)
-                                     : world.allreduce(std::as_const(in).view(), out.view(), subject.options);
+  const terse::Tensor tensor =
+      s.in_place ? terse::Tensor(in.view()) : terse::Tensor(std::as_const(in).view(), out.view());
+  const Outcome outcome = world.allreduce(tensor, s.op, subject.options);
   if (s.in_place) {
     out = in;
   } else if (!in.same_bits(unchanged)) {
@@ -254,7 +254,7 @@ std::uint64_t run_episode(const Arguments& arguments, std::uint64_t episode, Wat
       Subject& subject = *random.of(subjects);
       where = place_of(arguments, episode,
                        "call " + std::to_string(call) + " of group " + std::to_string(g) + ", " +
-                           text_of(subject.setting) + ", algorithm=" + subject.options.algorithm);
+                           text_of(subject.setting) + ", algorithm=" + subject.options.policy.algorithm);
       watchdog.now_at(where);
       subject.shadow.set_call(agreed);
       one_call(world, part.get(), subject, random);

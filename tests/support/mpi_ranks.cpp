@@ -82,17 +82,13 @@ testing::AssertionResult is_error(const std::string& text, const std::string& co
   return testing::AssertionSuccess() << text;
 }
 
-AllreduceOptions compressing(CodecChoice codec, Feedback* feedback, Op op) {
-  AllreduceOptions options;
+CallOptions compressing(CodecChoice codec, Feedback* feedback) {
   // a spec may be one that cannot be made
-  options.algorithm = codec.codec() ? std::string(algorithm_for(*codec.codec(), world_size()).name)
-                      : codec.spec() == "onebit:deepspeed" ? "deepspeed"
-                                                           : "two_phase";
-  options.codec = std::move(codec);
-  options.op = op;
-  options.feedback = feedback;
-  options.min_bytes = 0;
-  return options;
+  const std::string algorithm = codec.codec() ? std::string(algorithm_for(*codec.codec(), world_size()).name)
+                                : codec.spec() == "onebit:deepspeed" ? "deepspeed"
+                                                                     : "two_phase";
+  return {.policy = {.codec = std::move(codec), .algorithm = algorithm, .min_bytes = 0},
+          .feedback = feedback};
 }
 
 Rehearsal::Rehearsal(int ranks, std::size_t count, DType dtype, std::size_t block, Op op, bool feedback)

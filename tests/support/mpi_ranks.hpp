@@ -48,7 +48,7 @@ testing::AssertionResult is_error(const std::string& text, const std::string& co
                                   const std::vector<std::string>& parts = {});
 
 /// Options that compress whatever the size.
-AllreduceOptions compressing(CodecChoice codec, Feedback* feedback = nullptr, Op op = Op::average);
+CallOptions compressing(CodecChoice codec, Feedback* feedback = nullptr);
 
 /// The serial model of onebit in the role of all ranks of a communicator, with inputs that every rank can
 /// make.
