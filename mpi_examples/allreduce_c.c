@@ -35,13 +35,14 @@ int main(int argc, char** argv) {
   int wrong = failed(rank, Terse_Comm_set_info(MPI_COMM_WORLD, info));
   MPI_Info_free(&info);
 
-  Terse_Feedback residual =
-      TERSE_FEEDBACK_NULL;  // one for each tensor: what the codec left out goes in later
+  // one for each tensor: what the codec left out goes in later
+  Terse_Feedback residual = TERSE_FEEDBACK_NULL;
   if (!wrong) wrong = failed(rank, Terse_Feedback_create(&residual));
+  const Terse_Options options = {.size = sizeof options, .feedback = residual};
   for (int step = 0; step < 3 && !wrong; ++step) {
     for (int i = 0; i < kCount; ++i) gradient[i] = (float)sin(0.001 * i + step + rank);
-    wrong = failed(rank, Terse_Allreduce_feedback(MPI_IN_PLACE, gradient, kCount, MPI_FLOAT,
-                                                  Terse_Op_average(), MPI_COMM_WORLD, residual));
+    wrong = failed(rank, Terse_Allreduce_with(MPI_IN_PLACE, gradient, kCount, MPI_FLOAT, Terse_Op_average(),
+                                              MPI_COMM_WORLD, &options));
     if (wrong) break;
     Terse_Outcome outcome;
     Terse_Get_outcome(MPI_COMM_WORLD, &outcome);

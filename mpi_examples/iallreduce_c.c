@@ -40,8 +40,9 @@ static void by_nonblocking_calls(void) {
   for (int step = 0; step < kSteps && !wrong; ++step) {
     for (int l = kLayers - 1; l >= 0; --l) {  // as gradients come
       compute(l, step);
-      must(Terse_Iallreduce_feedback(MPI_IN_PLACE, gradient[l], kCount, MPI_FLOAT, Terse_Op_average(),
-                                     MPI_COMM_WORLD, residuals[l], &requests[l]));
+      const Terse_Options options = {.size = sizeof options, .feedback = residuals[l]};
+      must(Terse_Iallreduce_with(MPI_IN_PLACE, gradient[l], kCount, MPI_FLOAT, Terse_Op_average(),
+                                 MPI_COMM_WORLD, &options, &requests[l]));
     }
     must(Terse_Waitall(kLayers, requests));
     memcpy(result[step], gradient, sizeof gradient);

@@ -150,8 +150,9 @@ static void all_else_is_mpis(void) {
   // residuals have no say in it
   Terse_Feedback feedback;
   CHECK_INT(Terse_Feedback_create(&feedback), MPI_SUCCESS);
-  CHECK_INT(Terse_Allreduce_feedback(numbers, sums, 25, pair, add, comm, feedback), MPI_SUCCESS);
-  CHECK_INT(Terse_Allreduce_feedback_c(numbers, sums, 50, MPI_INT, MPI_SUM, comm, feedback), MPI_SUCCESS);
+  const Terse_Options options = {.size = sizeof options, .feedback = feedback};
+  CHECK_INT(Terse_Allreduce_with(numbers, sums, 25, pair, add, comm, &options), MPI_SUCCESS);
+  CHECK_INT(Terse_Allreduce_with(numbers, sums, 50, MPI_INT, MPI_SUM, comm, &options), MPI_SUCCESS);
   size_t size = 1;
   CHECK_INT(Terse_Feedback_save(feedback, NULL, &size), MPI_SUCCESS);
   CHECK_INT(size, 0);

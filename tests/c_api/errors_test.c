@@ -67,8 +67,9 @@ static void mismatches(void) {
   expect_error(code, TERSE_ERR_MISMATCH, "op is sum", last_rank, __LINE__);
   Terse_Feedback feedback;
   CHECK_INT(Terse_Feedback_create(&feedback), MPI_SUCCESS);
-  code = Terse_Allreduce_feedback(in, out, kCount, MPI_FLOAT, MPI_SUM, comm,
-                                  last ? TERSE_FEEDBACK_NULL : feedback);
+  code = Terse_Allreduce_with(
+      in, out, kCount, MPI_FLOAT, MPI_SUM, comm,
+      &(Terse_Options){.size = sizeof(Terse_Options), .feedback = last ? TERSE_FEEDBACK_NULL : feedback});
   expect_error(code, TERSE_ERR_MISMATCH, "feedback is", last_rank, __LINE__);
   CHECK_INT(Terse_Feedback_free(&feedback), MPI_SUCCESS);
 }

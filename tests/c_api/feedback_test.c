@@ -34,9 +34,9 @@ static void fill(float* data, int step) {
 // One step of a training: `out` is the average.
 static void call(MPI_Comm comm, Terse_Feedback feedback, int step, float* out) {
   fill(out, step);
-  CHECK_INT(
-      Terse_Allreduce_feedback(MPI_IN_PLACE, out, kCount, MPI_FLOAT, Terse_Op_average(), comm, feedback),
-      MPI_SUCCESS);
+  CHECK_INT(Terse_Allreduce_with(MPI_IN_PLACE, out, kCount, MPI_FLOAT, Terse_Op_average(), comm,
+                                 &(Terse_Options){.size = sizeof(Terse_Options), .feedback = feedback}),
+            MPI_SUCCESS);
 }
 
 // The sum of outputs stays near that of the inputs with feedback, and drifts off without.
@@ -120,16 +120,16 @@ static void serve_one_tensor_until_reset(MPI_Comm comm) {
   Terse_Feedback feedback;
   CHECK_INT(Terse_Feedback_create(&feedback), MPI_SUCCESS);
   call(comm, feedback, 0, data);
-  int code = Terse_Allreduce_feedback_c(MPI_IN_PLACE, data, kCount - 1, MPI_FLOAT, Terse_Op_average(), comm,
-                                        feedback);
+  const Terse_Options options = {.size = sizeof options, .feedback = feedback};
+  int code =
+      Terse_Allreduce_with(MPI_IN_PLACE, data, kCount - 1, MPI_FLOAT, Terse_Op_average(), comm, &options);
   CHECK_INT(Terse_Error_code(code), TERSE_ERR_INVALID_STATE);
   char text[TERSE_MAX_ERROR_STRING];
   int length = 0;
   CHECK_INT(Terse_Error_string(code, text, &length), MPI_SUCCESS);
   CHECK_TEXT(text, "1001 elements");
   CHECK_INT(Terse_Feedback_reset(feedback), MPI_SUCCESS);
-  code = Terse_Allreduce_feedback_c(MPI_IN_PLACE, data, kCount - 1, MPI_FLOAT, Terse_Op_average(), comm,
-                                    feedback);
+  code = Terse_Allreduce_with(MPI_IN_PLACE, data, kCount - 1, MPI_FLOAT, Terse_Op_average(), comm, &options);
   CHECK_INT(code, MPI_SUCCESS);
   CHECK_INT(Terse_Feedback_free(&feedback), MPI_SUCCESS);
 }
@@ -175,9 +175,9 @@ static void deal_out_to_other_ranks(MPI_Comm comm) {
   for (int i = 0; i < kCount; ++i) before += owed[i] * owed[i];
   for (int step = 0; step < 60; ++step) {
     for (int i = 0; i < kCount; ++i) data[i] = 0;
-    CHECK_INT(
-        Terse_Allreduce_feedback(MPI_IN_PLACE, data, kCount, MPI_FLOAT, Terse_Op_average(), self, alone),
-        MPI_SUCCESS);
+    CHECK_INT(Terse_Allreduce_with(MPI_IN_PLACE, data, kCount, MPI_FLOAT, Terse_Op_average(), self,
+                                   &(Terse_Options){.size = sizeof(Terse_Options), .feedback = alone}),
+              MPI_SUCCESS);
     for (int i = 0; i < kCount; ++i) owed[i] -= data[i];
   }
   for (int i = 0; i < kCount; ++i) after += owed[i] * owed[i];
@@ -234,7 +234,8 @@ static void half_the_memory(MPI_Comm comm) {
 
   CHECK_INT(Terse_Feedback_create_bf16(&half), MPI_SUCCESS);
   static double wide[kCount];
-  int code = Terse_Allreduce_feedback(MPI_IN_PLACE, wide, kCount, MPI_DOUBLE, MPI_SUM, comm, half);
+  int code = Terse_Allreduce_with(MPI_IN_PLACE, wide, kCount, MPI_DOUBLE, MPI_SUM, comm,
+                                  &(Terse_Options){.size = sizeof(Terse_Options), .feedback = half});
   CHECK_INT(Terse_Error_code(code), TERSE_ERR_UNSUPPORTED);
   char text[TERSE_MAX_ERROR_STRING];
   int length = 0;
@@ -242,8 +243,9 @@ static void half_the_memory(MPI_Comm comm) {
   CHECK_TEXT(text, "residuals in bf16 does not serve a tensor of f64");
   if (world_size > 1) {
     CHECK_INT(Terse_Feedback_reset(full), MPI_SUCCESS);
-    code = Terse_Allreduce_feedback(MPI_IN_PLACE, data, kCount, MPI_FLOAT, MPI_SUM, comm,
-                                    world_rank == 1 ? half : full);
+    code = Terse_Allreduce_with(
+        MPI_IN_PLACE, data, kCount, MPI_FLOAT, MPI_SUM, comm,
+        &(Terse_Options){.size = sizeof(Terse_Options), .feedback = world_rank == 1 ? half : full});
     CHECK_INT(Terse_Error_code(code), TERSE_ERR_MISMATCH);
     CHECK_INT(Terse_Error_string(code, text, &length), MPI_SUCCESS);
     CHECK_TEXT(text, "residuals in bf16 on rank 1");

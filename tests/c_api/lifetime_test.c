@@ -31,7 +31,7 @@ static void expect_refusals(void) {
   int flag = 0;
   CHECK_INT(Terse_Iallreduce(&value, &sum, 1, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &request), MPI_ERR_OTHER);
   CHECK_INT(Terse_Iallreduce(&value, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_NULL, &request), MPI_ERR_OTHER);
-  CHECK_INT(Terse_Allreduce_fused(0, NULL, NULL, NULL, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, NULL),
+  CHECK_INT(Terse_Allreduce_fused(0, NULL, NULL, NULL, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, NULL, NULL),
             MPI_ERR_OTHER);
   CHECK_INT(
       Terse_Allreduce_init(&value, &sum, 1, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, MPI_INFO_NULL, &request),

@@ -183,17 +183,14 @@ static void with_feedback(MPI_Comm comm) {
     for (int step = 0; step < 4; ++step) {
       Terse_Request request;
       fill(in, t, kCount, step);
-      CHECK_INT(Terse_Allreduce_feedback(in, want, kCount, type_at(t), Terse_Op_average(), comm, blocking),
+      CHECK_INT(Terse_Allreduce_with(in, want, kCount, type_at(t), Terse_Op_average(), comm,
+                                     &(Terse_Options){.size = sizeof(Terse_Options), .feedback = blocking}),
                 MPI_SUCCESS);
-      if (step % 2 == 0) {
-        CHECK_INT(Terse_Iallreduce_feedback(in, out, kCount, type_at(t), Terse_Op_average(), comm,
-                                            nonblocking, &request),
-                  MPI_SUCCESS);
-      } else {
-        CHECK_INT(Terse_Iallreduce_feedback_c(in, out, kCount, type_at(t), Terse_Op_average(), comm,
-                                              nonblocking, &request),
-                  MPI_SUCCESS);
-      }
+      Terse_Options options = {.size = sizeof options, .feedback = nonblocking};
+      CHECK_INT(
+          Terse_Iallreduce_with(in, out, kCount, type_at(t), Terse_Op_average(), comm, &options, &request),
+          MPI_SUCCESS);
+      memset(&options, 0, sizeof options);  // the caller's again
       CHECK_INT(Terse_Wait(&request), MPI_SUCCESS);
       expect_same(out, want, t, kCount, __LINE__);
     }
@@ -224,8 +221,10 @@ static void fused(MPI_Comm comm, MPI_Op op, int with_residuals) {
     for (int step = 0; step < 3; ++step) {
       for (int i = 0; i < kNumberOfCounts; ++i) {
         fill(in[i], t, kCounts[i], step * 10 + i);
-        CHECK_INT(Terse_Allreduce_feedback(in[i], want[i], kCounts[i], type_at(t), op, comm,
-                                           with_residuals ? alone[i] : TERSE_FEEDBACK_NULL),
+        CHECK_INT(Terse_Allreduce_with(
+                      in[i], want[i], kCounts[i], type_at(t), op, comm,
+                      &(Terse_Options){.size = sizeof(Terse_Options),
+                                       .feedback = with_residuals ? alone[i] : TERSE_FEEDBACK_NULL}),
                   MPI_SUCCESS);
       }
       for (int k = 0; k < 2; ++k) {
@@ -236,13 +235,13 @@ static void fused(MPI_Comm comm, MPI_Op op, int with_residuals) {
         }
         const Terse_Feedback* feedbacks = with_residuals ? of[k] : NULL;
         if (k == 0) {
-          CHECK_INT(
-              Terse_Allreduce_fused(kNumberOfCounts, from, out[k], counts, type_at(t), op, comm, feedbacks),
-              MPI_SUCCESS);
+          CHECK_INT(Terse_Allreduce_fused(kNumberOfCounts, from, out[k], counts, type_at(t), op, comm,
+                                          feedbacks, NULL),
+                    MPI_SUCCESS);
         } else {
           Terse_Request request;
           CHECK_INT(Terse_Iallreduce_fused(kNumberOfCounts, from, out[k], counts, type_at(t), op, comm,
-                                           feedbacks, &request),
+                                           feedbacks, NULL, &request),
                     MPI_SUCCESS);
           memset((void*)from, 0, sizeof from);  // lists are the caller's again
           CHECK_INT(Terse_Wait(&request), MPI_SUCCESS);
@@ -270,18 +269,20 @@ static void other_lists(MPI_Comm comm) {
   const MPI_Count counts[] = {3, 2};
   Terse_Outcome outcome;
   Terse_Request request;
-  CHECK_INT(Terse_Allreduce_fused(2, from, to, counts, MPI_INT, MPI_MAX, comm, NULL), MPI_SUCCESS);
+  CHECK_INT(Terse_Allreduce_fused(2, from, to, counts, MPI_INT, MPI_MAX, comm, NULL, NULL), MPI_SUCCESS);
   CHECK_INT(a[2], 3);
   CHECK_INT(c[0], world_size - 1);
   CHECK_INT(Terse_Get_outcome(comm, &outcome), MPI_SUCCESS);
   CHECK_INT(outcome.reason, TERSE_REASON_PASSED_ON);
   CHECK_INT(outcome.exact_count, 5);
-  CHECK_INT(Terse_Iallreduce_fused(2, from, to, counts, MPI_INT, MPI_SUM, comm, NULL, &request), MPI_SUCCESS);
+  CHECK_INT(Terse_Iallreduce_fused(2, from, to, counts, MPI_INT, MPI_SUM, comm, NULL, NULL, &request),
+            MPI_SUCCESS);
   CHECK_INT(Terse_Wait(&request), MPI_SUCCESS);
   CHECK_INT(a[1], 2 * world_size);
   CHECK_INT(c[1], 7 * world_size);
-  CHECK_INT(Terse_Allreduce_fused(0, NULL, NULL, NULL, MPI_FLOAT, MPI_SUM, comm, NULL), MPI_SUCCESS);
-  CHECK_INT(Terse_Iallreduce_fused(0, NULL, NULL, NULL, MPI_INT, MPI_SUM, comm, NULL, &request), MPI_SUCCESS);
+  CHECK_INT(Terse_Allreduce_fused(0, NULL, NULL, NULL, MPI_FLOAT, MPI_SUM, comm, NULL, NULL), MPI_SUCCESS);
+  CHECK_INT(Terse_Iallreduce_fused(0, NULL, NULL, NULL, MPI_INT, MPI_SUM, comm, NULL, NULL, &request),
+            MPI_SUCCESS);
   CHECK_INT(Terse_Wait(&request), MPI_SUCCESS);
 }
 

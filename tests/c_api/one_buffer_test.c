@@ -45,26 +45,25 @@ static void every_call(int count, MPI_Datatype type, MPI_Op op, int wrong, const
   const MPI_Count large = count;
   Terse_Request request = TERSE_REQUEST_NULL;
   Terse_Feedback feedback = TERSE_FEEDBACK_NULL;
-  const Terse_Feedback none = TERSE_FEEDBACK_NULL;
   CHECK_INT(Terse_Feedback_create(&feedback), MPI_SUCCESS);
+  const Terse_Options options = {.size = sizeof options, .feedback = feedback};
   expect_refusal(Terse_Allreduce(from, to, count, type, op, comm), part, __LINE__);
   expect_refusal(Terse_Allreduce_c(from, to, large, type, op, comm), part, __LINE__);
-  expect_refusal(Terse_Allreduce_feedback(from, to, count, type, op, comm, feedback), part, __LINE__);
-  expect_refusal(Terse_Allreduce_feedback_c(from, to, large, type, op, comm, feedback), part, __LINE__);
-  expect_refusal(Terse_Allreduce_fused(1, &from, &to, &large, type, op, comm, NULL), part, __LINE__);
+  expect_refusal(Terse_Allreduce_with(from, to, large, type, op, comm, &options), part, __LINE__);
+  expect_refusal(Terse_Allreduce_with(from, to, large, type, op, comm, NULL), part, __LINE__);
+  expect_refusal(Terse_Allreduce_fused(1, &from, &to, &large, type, op, comm, NULL, NULL), part, __LINE__);
   expect_refusal(wait_for(&request, Terse_Iallreduce(from, to, count, type, op, comm, &request)), part,
                  __LINE__);
   expect_refusal(wait_for(&request, Terse_Iallreduce_c(from, to, large, type, op, comm, &request)), part,
                  __LINE__);
   expect_refusal(
-      wait_for(&request, Terse_Iallreduce_feedback(from, to, count, type, op, comm, feedback, &request)),
+      wait_for(&request, Terse_Iallreduce_with(from, to, large, type, op, comm, &options, &request)), part,
+      __LINE__);
+  expect_refusal(wait_for(&request, Terse_Iallreduce_with(from, to, large, type, op, comm, NULL, &request)),
+                 part, __LINE__);
+  expect_refusal(
+      wait_for(&request, Terse_Iallreduce_fused(1, &from, &to, &large, type, op, comm, NULL, NULL, &request)),
       part, __LINE__);
-  expect_refusal(
-      wait_for(&request, Terse_Iallreduce_feedback_c(from, to, large, type, op, comm, none, &request)), part,
-      __LINE__);
-  expect_refusal(
-      wait_for(&request, Terse_Iallreduce_fused(1, &from, &to, &large, type, op, comm, NULL, &request)), part,
-      __LINE__);
   expect_refusal(Terse_Allreduce_init(from, to, count, type, op, comm, MPI_INFO_NULL, &request), part,
                  __LINE__);
   expect_refusal(Terse_Allreduce_init_c(from, to, large, type, op, comm, MPI_INFO_NULL, &request), part,
@@ -77,7 +76,7 @@ static void every_call(int count, MPI_Datatype type, MPI_Op op, int wrong, const
   void* results[] = {sum, to};
   const MPI_Count counts[] = {64, large};
   if (type == MPI_FLOAT) {
-    expect_refusal(Terse_Allreduce_fused(2, sources, results, counts, type, op, comm, NULL),
+    expect_refusal(Terse_Allreduce_fused(2, sources, results, counts, type, op, comm, NULL, NULL),
                    "tensor 1: ", __LINE__);
   }
 }

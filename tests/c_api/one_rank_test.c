@@ -36,7 +36,9 @@ static void automatic(const char* codec, const char* min_bytes) {
   CHECK_INT(Terse_Allreduce(in, out, kCount, MPI_FLOAT, MPI_SUM, comm), MPI_SUCCESS);
   expect_exact(comm, __LINE__);
   for (int again = 0; again < 2; ++again) {
-    CHECK_INT(Terse_Allreduce_feedback(in, out, kCount, MPI_FLOAT, MPI_SUM, comm, feedback), MPI_SUCCESS);
+    CHECK_INT(Terse_Allreduce_with(in, out, kCount, MPI_FLOAT, MPI_SUM, comm,
+                                   &(Terse_Options){.size = sizeof(Terse_Options), .feedback = feedback}),
+              MPI_SUCCESS);
     expect_exact(comm, __LINE__);
   }
   CHECK_INT(Terse_Iallreduce(in, out, kCount, MPI_FLOAT, Terse_Op_average(), comm, &request), MPI_SUCCESS);

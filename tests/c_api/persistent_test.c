@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ranks: 1 2 3
 //
-// Persistent calls: those of Terse_Allreduce_feedback, to the bit, with residuals that are saved and loaded.
+// Persistent calls: those of Terse_Allreduce_with a Terse_Feedback, to the bit, with residuals that are saved
+// and loaded.
 #include "values.h"
 
 enum { kCount = 997, kSteps = 4 };
@@ -58,11 +59,12 @@ static void as_blocking(MPI_Comm comm, MPI_Info info, int loses, int in_place, M
     CHECK_INT(Terse_Feedback_create(&feedback), MPI_SUCCESS);
     CHECK_INT(Terse_Allreduce_init(from, out, count, type_at(t), op, comm, info, &request), MPI_SUCCESS);
     CHECK_INT(Terse_Allreduce_init_c(from, out, count, type_at(t), op, comm, info, &resumed), MPI_SUCCESS);
+    const Terse_Options options = {.size = sizeof options, .feedback = feedback};
     Save never = save_of(request);
     CHECK_INT(never.size, 0);
     for (int step = 0; step < 2 * kSteps; ++step) {
       fill(in, t, count, step);
-      CHECK_INT(Terse_Allreduce_feedback(in, want, count, type_at(t), op, comm, feedback), MPI_SUCCESS);
+      CHECK_INT(Terse_Allreduce_with(in, want, count, type_at(t), op, comm, &options), MPI_SUCCESS);
       if (in_place) memcpy(out, in, bytes);
       begin_and_end(step < kSteps ? &request : &resumed, step);
       CHECK(memcmp(out, want, bytes) == 0);
@@ -79,7 +81,7 @@ static void as_blocking(MPI_Comm comm, MPI_Info info, int loses, int in_place, M
     CHECK_INT(Terse_Request_load(resumed, never.bytes, 0), MPI_SUCCESS);
     CHECK_INT(Terse_Feedback_reset(feedback), MPI_SUCCESS);
     fill(in, t, count, 0);
-    CHECK_INT(Terse_Allreduce_feedback(in, want, count, type_at(t), op, comm, feedback), MPI_SUCCESS);
+    CHECK_INT(Terse_Allreduce_with(in, want, count, type_at(t), op, comm, &options), MPI_SUCCESS);
     if (in_place) memcpy(out, in, bytes);
     begin_and_end(&resumed, 1);
     CHECK(memcmp(out, want, bytes) == 0);
@@ -130,7 +132,8 @@ static void dealt_out(MPI_Comm comm) {
     fill(data, 0, kCount, step);
     memcpy(want, data, sizeof data);
     begin_and_end(&alone, step);
-    CHECK_INT(Terse_Allreduce_feedback(MPI_IN_PLACE, want, kCount, MPI_FLOAT, MPI_SUM, self, feedback),
+    CHECK_INT(Terse_Allreduce_with(MPI_IN_PLACE, want, kCount, MPI_FLOAT, MPI_SUM, self,
+                                   &(Terse_Options){.size = sizeof(Terse_Options), .feedback = feedback}),
               MPI_SUCCESS);
     CHECK(memcmp(data, want, sizeof data) == 0);
   }

@@ -235,33 +235,33 @@ static void lists(void) {
   const char* call = "Terse_Allreduce_fused: ";
   const Terse_Errcode kind = TERSE_ERR_INVALID_ARGUMENT;
   Terse_Request request = TERSE_REQUEST_NULL;
-  int code = Terse_Allreduce_fused(last ? -1 : 2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL);
+  int code = Terse_Allreduce_fused(last ? -1 : 2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL, NULL);
   expect_error(code, kind, call, "-1 tensors", __LINE__);
-  code = Terse_Allreduce_fused(2, from, last ? NULL : to, counts, MPI_FLOAT, MPI_SUM, comm, NULL);
+  code = Terse_Allreduce_fused(2, from, last ? NULL : to, counts, MPI_FLOAT, MPI_SUM, comm, NULL, NULL);
   expect_error(code, kind, call, "null pointer for 2 tensors", __LINE__);
   counts[1] = last ? -3 : 3;
-  code = Terse_Allreduce_fused(2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL);
+  code = Terse_Allreduce_fused(2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL, NULL);
   expect_error(code, kind, call, "tensor 1: the count is -3", __LINE__);
   counts[1] = 3;
   to[1] = last ? NULL : more;
-  code = Terse_Allreduce_fused(2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL);
+  code = Terse_Allreduce_fused(2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL, NULL);
   expect_error(code, kind, call, "tensor 1: input is a null pointer", __LINE__);
   to[1] = last ? MPI_IN_PLACE : more;
-  CHECK_INT(Terse_Iallreduce_fused(2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL, &request),
+  CHECK_INT(Terse_Iallreduce_fused(2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL, NULL, &request),
             MPI_SUCCESS);
   expect_error(Terse_Wait(&request), kind, "Terse_Wait: ", "tensor 1: recvbuf is MPI_IN_PLACE", __LINE__);
   to[1] = more;
   Terse_Feedback feedbacks[2];
   CHECK_INT(Terse_Feedback_create(&feedbacks[0]), MPI_SUCCESS);
   feedbacks[1] = feedbacks[0];
-  code = Terse_Allreduce_fused(2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, feedbacks);
+  code = Terse_Allreduce_fused(2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, feedbacks, NULL);
   CHECK_INT(Terse_Error_code(code), TERSE_ERR_INVALID_STATE);
   CHECK_INT(Terse_Feedback_free(&feedbacks[0]), MPI_SUCCESS);
   if (world_size > 1) {
-    code = Terse_Allreduce_fused(last ? 1 : 2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL);
+    code = Terse_Allreduce_fused(last ? 1 : 2, from, to, counts, MPI_FLOAT, MPI_SUM, comm, NULL, NULL);
     CHECK_INT(Terse_Error_code(code), TERSE_ERR_MISMATCH);
   }
-  code = Terse_Allreduce_fused(2, from, to, counts, MPI_INT, Terse_Op_average(), comm, NULL);
+  code = Terse_Allreduce_fused(2, from, to, counts, MPI_INT, Terse_Op_average(), comm, NULL, NULL);
   CHECK_INT(Terse_Error_code(code), TERSE_ERR_UNSUPPORTED);
 }
 

@@ -46,7 +46,7 @@ class Duplicate {
     MPI_Info info = MPI_INFO_NULL;
     MPI_Info_create(&info);
     MPI_Info_set(info, "terse_codec", codec.c_str());
-    MPI_Info_set(info, "terse_algorithm", compressing(codec).algorithm.c_str());
+    MPI_Info_set(info, "terse_algorithm", compressing(codec).policy.algorithm.c_str());
     MPI_Info_set(info, "terse_min_bytes", "0");
     EXPECT_EQ(Terse_Comm_set_info(comm, info), MPI_SUCCESS);
     MPI_Info_free(&info);
@@ -74,12 +74,15 @@ void compare(const std::string& codec, DType dtype, Op op, bool with_feedback, R
     Tensor c_out(777, dtype);
     Outcome outcome;
     const std::string error = error_of([&] {
-      outcome =
-          world.allreduce(in.view(), out.view(), compressing(codec, with_feedback ? &feedback : nullptr, op));
+      outcome = world.allreduce({in.view(), out.view(), with_feedback ? &feedback : nullptr}, op,
+                                compressing(codec));
     });
+    Terse_Options options{};
+    options.size = sizeof options;
+    options.feedback = c_feedback;
     const int code =
-        Terse_Allreduce_feedback(in.view().data, c_out.view().data, 777, type_of(dtype),
-                                 op == Op::sum ? MPI_SUM : Terse_Op_average(), duplicate.comm, c_feedback);
+        Terse_Allreduce_with(in.view().data, c_out.view().data, 777, type_of(dtype),
+                             op == Op::sum ? MPI_SUM : Terse_Op_average(), duplicate.comm, &options);
     Terse_Outcome c_outcome;
     ASSERT_EQ(Terse_Get_outcome(duplicate.comm, &c_outcome), MPI_SUCCESS);
     if (!error.empty()) {  // an unsound pair
@@ -87,7 +90,7 @@ void compare(const std::string& codec, DType dtype, Op op, bool with_feedback, R
       int length = 0;
       ASSERT_EQ(Terse_Error_code(code), TERSE_ERR_UNSUPPORTED) << error;
       ASSERT_EQ(Terse_Error_string(code, text, &length), MPI_SUCCESS);
-      ASSERT_EQ("unsupported: " + std::string(text).substr(std::string("Terse_Allreduce_feedback: ").size()),
+      ASSERT_EQ("unsupported: " + std::string(text).substr(std::string("Terse_Allreduce_with: ").size()),
                 error);
       ASSERT_EQ(c_outcome.result, TERSE_RESULT_NONE);
       break;

@@ -17,17 +17,18 @@ typedef struct Work {
 
 static void* work(void* argument) {
   Work* mine = argument;
-  static const char* const options[] = {
+  static const char* const pairs[] = {
       "terse_codec", "onebit:block=64", "terse_algorithm", "two_phase", "terse_min_bytes", "0", NULL};
   float* data = malloc(sizeof(float) * kCount);
   Terse_Feedback feedback;
   mine->wrong += Terse_Feedback_create(&feedback) != MPI_SUCCESS;
-  mine->wrong += set_options(mine->comm, options) != MPI_SUCCESS;
+  mine->wrong += set_options(mine->comm, pairs) != MPI_SUCCESS;
+  const Terse_Options options = {.size = sizeof options, .feedback = feedback};
   for (int step = 0; step < kSteps; ++step) {
     MPI_Comm passing;
     for (int i = 0; i < kCount; ++i) data[i] = mine->value;
-    mine->wrong += Terse_Allreduce_feedback(MPI_IN_PLACE, data, kCount, MPI_FLOAT, Terse_Op_average(),
-                                            mine->comm, feedback) != MPI_SUCCESS;
+    mine->wrong += Terse_Allreduce_with(MPI_IN_PLACE, data, kCount, MPI_FLOAT, Terse_Op_average(), mine->comm,
+                                        &options) != MPI_SUCCESS;
     for (int i = 0; i < kCount; ++i) mine->wrong += data[i] != mine->value;
     // sentences are each thread's own
     char text[TERSE_MAX_ERROR_STRING];

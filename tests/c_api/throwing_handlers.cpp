@@ -173,6 +173,21 @@ void each_kind(const std::function<void()>& test) {
   throws = Throws::nothing;
 }
 
+Terse_Options options_with(MPI_Info info) {
+  Terse_Options options{};
+  options.size = sizeof options;
+  options.info = info;
+  return options;
+}
+
+// The tensor as a list of one.
+int fused(const Terse_Options* options) {
+  const MPI_Count count = kCount;
+  const void* const from = in;
+  void* const to = out;
+  return Terse_Allreduce_fused(1, &from, &to, &count, MPI_FLOAT, MPI_SUM, comm, nullptr, options);
+}
+
 // Every function of terse.h with a wrong argument on every rank. (Those that cannot have one are in
 // first_use.)
 void every_function() {
@@ -183,6 +198,8 @@ void every_function() {
   MPI_Info bad = MPI_INFO_NULL;
   MPI_Info_create(&bad);
   MPI_Info_set(bad, "terse_codex", "onebit");
+  const Terse_Options no_size{};
+  const Terse_Options bad_info = options_with(bad);
   int flag = 0;
   int length = 0;
   std::size_t size = 0;
@@ -196,23 +213,32 @@ void every_function() {
   const Row rows[] = {
       {"Terse_Allreduce: ", [&] { return Terse_Allreduce(null, out, kCount, type, op, comm); }},
       {"Terse_Allreduce_c: ", [&] { return Terse_Allreduce_c(in, null, kCount, type, op, comm); }},
-      {"Terse_Allreduce_feedback: ",
-       [&] { return Terse_Allreduce_feedback(out, out, kCount, type, op, comm, no_feedback); }},
-      {"Terse_Allreduce_feedback_c: ",
-       [&] { return Terse_Allreduce_feedback_c(in, out, -3, type, op, comm, no_feedback); }},
+      {"Terse_Allreduce_with: ",
+       [&] { return Terse_Allreduce_with(out, out, kCount, type, op, comm, nullptr); }},
+      {"Terse_Allreduce_with: ",
+       [&] { return Terse_Allreduce_with(in, out, kCount, type, op, comm, &no_size); }},
+      {"Terse_Allreduce_with: ",
+       [&] { return Terse_Allreduce_with(in, out, kCount, type, op, comm, &bad_info); }},
       {"Terse_Allreduce_fused: ",
-       [&] { return Terse_Allreduce_fused(-1, nullptr, nullptr, nullptr, type, op, comm, nullptr); }},
+       [&] {
+         return Terse_Allreduce_fused(-1, nullptr, nullptr, nullptr, type, op, comm, nullptr, nullptr);
+       }},
       {"Terse_Allreduce_fused: ",
-       [&] { return Terse_Allreduce_fused(0, nullptr, nullptr, nullptr, type, op, MPI_COMM_NULL, nullptr); }},
+       [&] {
+         return Terse_Allreduce_fused(0, nullptr, nullptr, nullptr, type, op, MPI_COMM_NULL, nullptr,
+                                      nullptr);
+       }},
+      {"Terse_Allreduce_fused: ", [&] { return fused(&no_size); }},
       {"Terse_Iallreduce: ", [&] { return Terse_Iallreduce(in, out, kCount, type, op, comm, nullptr); }},
       {"Terse_Iallreduce_c: ", [&] { return Terse_Iallreduce_c(in, out, kCount, type, op, comm, nullptr); }},
-      {"Terse_Iallreduce_feedback: ",
-       [&] { return Terse_Iallreduce_feedback(in, out, kCount, type, op, comm, no_feedback, nullptr); }},
-      {"Terse_Iallreduce_feedback_c: ",
-       [&] { return Terse_Iallreduce_feedback_c(in, out, kCount, type, op, comm, no_feedback, nullptr); }},
+      {"Terse_Iallreduce_with: ",
+       [&] { return Terse_Iallreduce_with(in, out, kCount, type, op, comm, nullptr, nullptr); }},
+      {"Terse_Iallreduce_with: ",
+       [&] { return Terse_Iallreduce_with(in, out, kCount, type, op, comm, &no_size, nullptr); }},
       {"Terse_Iallreduce_fused: ",
        [&] {
-         return Terse_Iallreduce_fused(0, nullptr, nullptr, nullptr, type, op, comm, nullptr, nullptr);
+         return Terse_Iallreduce_fused(0, nullptr, nullptr, nullptr, type, op, comm, nullptr, nullptr,
+                                       nullptr);
        }},
       {"Terse_Allreduce_init: ",
        [&] { return Terse_Allreduce_init(null, out, kCount, type, op, comm, MPI_INFO_NULL, &request); }},
@@ -464,6 +490,7 @@ void calls_of_mpi_that_fail() {
   MPI_Info_create(&own);
   MPI_Info_set(own, "terse_codec", "onebit:block=64");
   MPI_Info_set(own, "other", "value");
+  const Terse_Options options = options_with(own);
   const auto nothing = [] {};
   const auto make_fresh = [] { MPI_Comm_dup(MPI_COMM_WORLD, &fresh); };
   const auto free_fresh = [] { MPI_Comm_free(&fresh); };
@@ -501,6 +528,9 @@ void calls_of_mpi_that_fail() {
       {[&] { return Terse_Comm_set_info(comm, own); }, nothing, go_on},
       {[&] { return Terse_Allreduce_init(in, out, kCount, MPI_FLOAT, MPI_SUM, comm, own, &request); },
        nothing, free_request},
+      {[&] { return Terse_Allreduce_with(in, out, kCount, MPI_FLOAT, MPI_SUM, comm, &options); }, nothing,
+       go_on},
+      {[&] { return fused(&options); }, nothing, go_on},
       {[&] { return Terse_Comm_get_info(comm, &info); }, nothing,
        [&] {
          if (info != MPI_INFO_NULL) MPI_Info_free(&info);
@@ -541,6 +571,13 @@ void info_of_one_rank() {
   fail_there();
   EXPECT_ERROR(part, Terse_Allreduce_init(in, out, kCount, MPI_FLOAT, MPI_SUM, comm, own, &request));
   CHECK(request == TERSE_REQUEST_NULL);
+  check_next_call(__LINE__);
+  const Terse_Options options = options_with(own);
+  fail_there();
+  EXPECT_ERROR(part, Terse_Allreduce_with(in, out, kCount, MPI_FLOAT, MPI_SUM, comm, &options));
+  check_next_call(__LINE__);
+  fail_there();
+  EXPECT_ERROR(part, fused(&options));
   check_next_call(__LINE__);
   MPI_Info_free(&own);
 }
