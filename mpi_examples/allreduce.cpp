@@ -23,9 +23,9 @@ int main(int argc, char** argv) {
       for (std::size_t i = 0; i < gradient.size(); ++i) {
         gradient[i] = static_cast<float>(std::sin(0.001 * static_cast<double>(i) + step + world.rank()));
       }
-      const terse::Outcome outcome = world.allreduce(
-          terse::view(gradient),
-          {.codec = "onebit", .algorithm = "two_phase", .op = terse::Op::average, .feedback = &residual});
+      const terse::Outcome outcome =
+          world.allreduce({terse::view(gradient), &residual}, terse::Op::average,
+                          {.policy = {.codec = "onebit", .algorithm = "two_phase"}});
       if (world.rank() == 0) {
         std::cout << "step " << step << ": " << terse::name(outcome.result) << ", " << outcome.bytes_sent
                   << " bytes sent for a gradient of " << terse::view(gradient).bytes() << std::endl;

@@ -52,12 +52,10 @@ bool run() {
     check(cudaGetLastError(), "make_gradient");
     // The call begins, on the device, after the kernel. Its result is there when it returns: any stream may
     // use it.
+    const terse::View tensor{gradient, kCount, terse::DType::f32};
     const terse::Outcome outcome =
-        world.allreduce(terse::View{gradient, kCount, terse::DType::f32}, {.codec = "onebit",
-                                                                           .algorithm = "two_phase",
-                                                                           .op = terse::Op::average,
-                                                                           .feedback = &residual,
-                                                                           .stream = stream});
+        world.allreduce({tensor, &residual}, terse::Op::average,
+                        {.policy = {.codec = "onebit", .algorithm = "two_phase"}, .stream = stream});
     take_step<<<kBlocks, kThreads, 0, stream>>>(weights, gradient, kCount, 0.1f);
     check(cudaGetLastError(), "take_step");
     if (world.rank() == 0) {

@@ -170,12 +170,9 @@ int run(const char* spec) {
   double first_error = 0.0;
   terse::Outcome outcome;
   for (int call = 1; call <= kCalls; ++call) {
-    outcome = world.allreduce(terse::view(std::as_const(values)), terse::view(result),
-                              {.codec = codec,
-                               .algorithm = "two_phase",
-                               .op = terse::Op::average,
-                               .feedback = with_feedback ? &residual : nullptr,
-                               .min_bytes = 0});
+    outcome = world.allreduce(
+        {terse::view(std::as_const(values)), terse::view(result), with_feedback ? &residual : nullptr},
+        terse::Op::average, {.policy = {.codec = codec, .algorithm = "two_phase", .min_bytes = 0}});
     for (std::size_t i = 0; i < kCount; ++i) mean[i] += static_cast<double>(result[i]) / kCalls;
     if (call == 1) first_error = relative_error(std::vector<double>(result.begin(), result.end()), exact);
   }

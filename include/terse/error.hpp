@@ -27,7 +27,7 @@ TERSE_API std::string_view name(ErrorCode code) noexcept;
 
 class Error;
 /// In a catch block: what is being handled, as an Error whose sentence begins with `context`. So whatever is
-/// thrown on one rank can be told to the others (AllreduceOptions::failure).
+/// thrown on one rank can be told to the others (CallOptions::failure).
 TERSE_API Error current_error(const std::string& context = "");
 
 /// The only exception that Terse throws. what() is a sentence that says what is wrong, where, and what to do.
