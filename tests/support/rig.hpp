@@ -95,6 +95,7 @@ class Rig {
   const std::shared_ptr<const Codec>& codec() const { return codec_; }
   const Algorithm& algorithm() const { return find_algorithm(setting_.algorithm); }
   Problem problem(int rank) const;
+  Pairing pairing(int rank) const;
   Feedback& feedback(int rank) { return feedbacks_[static_cast<std::size_t>(rank)]; }
   /// Residuals as double; zeros before the first call.
   Matrix workers() const;
