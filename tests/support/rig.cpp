@@ -31,7 +31,8 @@ std::string text_of(const Setting& s) {
          std::to_string(s.count) + " " + std::string(name(s.dtype)) + ", " + std::string(name(s.op)) +
          (s.feedback ? ", feedback " + std::string(name(s.residual)) : "") +
          (s.in_place ? ", in place" : "") + (s.checksum ? ", checksum" : "") + ", " +
-         std::string(name(s.style)) + ", segments of " + std::to_string(s.segment_bytes);
+         std::string(name(s.style)) +
+         (s.models_segments ? ", the model's segments" : ", segments of " + std::to_string(s.segment_bytes));
 }
 
 std::string_view name(Style style) noexcept {

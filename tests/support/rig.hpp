@@ -51,7 +51,7 @@ struct Setting {
   ResidualType residual = ResidualType::full;
   bool in_place = false;
   std::size_t segment_bytes = std::size_t{4} << 20;
-  bool models_segments = false;  ///< that is what the model says
+  bool models_segments = false;  ///< segment_bytes does not count, but what the model says
   bool checksum = false;
   std::size_t offset = 0;  ///< elements that the tensors lie off their boundary
   Style style = Style::blocking;
