@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "api/decide.hpp"
 #include "api/options.hpp"
 #include "api/tuning.hpp"
 #include "codec/feedback_state.hpp"
@@ -59,7 +60,7 @@ std::optional<Error> find_fault(const CallTensor& tensor, auto&& where) {
 
 // In whose memory all of a call's tensors are: sets their views and Call::device. Managed memory goes with
 // what else there is, alone it counts as its device's. Errors: invalid_argument, unsupported.
-void place(Call& call, std::span<CallTensor> list) {
+void place(Call& call, std::span<CallTensor> list, std::string_view style) {
   struct Found {
     const char* what = nullptr;
     std::size_t tensor = 0;
@@ -74,7 +75,7 @@ void place(Call& call, std::span<CallTensor> list) {
     return std::string(found.what) + (several ? " of tensor " + std::to_string(found.tensor) : std::string());
   };
   const auto refuse = [&](ErrorCode code, const std::string& why) {
-    throw Error(code, std::string(call.style) + ": " + why);
+    throw Error(code, std::string(style) + ": " + why);
   };
   const auto look = [&](const char* what, std::size_t tensor, ConstView view) {
     if (view.empty() || view.data == nullptr) return;
@@ -133,8 +134,8 @@ void place(Call& call, std::span<CallTensor> list) {
   for (CallTensor& tensor : list) tensor.in.memory = tensor.out.memory = memory;
 }
 
-std::optional<Error> find_fault(const Call& call) {
-  const auto the_call = [&] { return std::string(call.style); };
+std::optional<Error> find_fault(const Call& call, std::string_view style) {
+  const auto the_call = [&] { return std::string(style); };
   if (call.tensors.empty()) return find_fault({call.in, call.out}, the_call);
   for (std::size_t t = 0; t < call.tensors.size(); ++t) {
     const auto which = [&] { return the_call() + ", tensor " + std::to_string(t); };
@@ -177,29 +178,29 @@ std::span<const AlgorithmInfo> algorithms() noexcept { return algorithm_infos();
 
 /// What a Communicator is; its requests keep it.
 struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
-  CommunicatorState(MPI_Comm comm, const AllreduceOptions& given) : transport(comm) {
+  CommunicatorState(MPI_Comm comm, const CommunicatorOptions& given) : transport(comm) {
     std::optional<Error> failure;
     Words::Fields fields;
     try {
       if (given.failure) throw *given.failure;
-      defaults = overlay(overlay(given, options_from_environment()), default_options());
-      if (!defaults.codec.codec()) defaults.codec = make_codec(defaults.codec.spec());
-      if (defaults.algorithm != "auto") find_algorithm(defaults.algorithm);
-      set_option(defaults, "threads", get_option(defaults, "threads"));  // a number that makes sense?
-      if (*defaults.progress == terse::Progress::thread && !MpiTransport::serves_threads()) {
+      options = overlay(overlay(given, options_from_environment()), default_options());
+      Policy& policy = options.policy;
+      if (!policy.codec.codec()) policy.codec = make_codec(policy.codec.spec());
+      if (policy.algorithm != "auto") find_algorithm(policy.algorithm);
+      set_option(options, "threads", get_option(options, "threads"));  // a number that makes sense?
+      if (*options.progress == terse::Progress::thread && !MpiTransport::serves_threads()) {
         throw Error(ErrorCode::unsupported,
                     "progress=thread needs MPI_THREAD_MULTIPLE, and MPI was not initialised with it: ask "
                     "MPI_Init_thread for it");
       }
       fields = {{"call", "making a Communicator"},
-                {"algorithm", defaults.algorithm},
-                {"min_bytes", get_option(defaults, "min_bytes")},
-                {"codec", defaults.codec.codec()->spec()},
-                {"op", std::string(name(*defaults.op))},
-                {"segment_bytes", get_option(defaults, "segment_bytes")},
-                {"check", get_option(defaults, "check")}};
-      engine.emplace(transport, Engine::Options{.threads = *defaults.threads,
-                                                .progress = *defaults.progress == terse::Progress::thread
+                {"algorithm", policy.algorithm},
+                {"min_bytes", get_option(policy, "min_bytes")},
+                {"codec", policy.codec.codec()->spec()},
+                {"segment_bytes", get_option(policy, "segment_bytes")},
+                {"check", get_option(policy, "check")}};
+      engine.emplace(transport, Engine::Options{.threads = *options.threads,
+                                                .progress = *options.progress == terse::Progress::thread
                                                                 ? Engine::Progress::thread
                                                                 : Engine::Progress::calls});
     } catch (...) {
@@ -217,12 +218,13 @@ struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
   CommunicatorState& operator=(const CommunicatorState&) = delete;
 
   MpiTransport transport;
-  AllreduceOptions defaults;
+  CommunicatorOptions options;
   std::optional<Engine> engine;
   std::optional<Error> broken;  // a call failed half way: every later one tells the others so
   Tuning tuning;
   std::map<std::string, std::shared_ptr<const Codec>, std::less<>> codecs_by_spec;
   std::vector<CallTensor> list;  // of a fused call while it begins: what Call::tensors points to
+  CallTerms terms;               // of a call while it begins: what Call::terms points to
 
   const std::shared_ptr<const Codec>& codec_of(const CodecChoice& choice) {
     if (choice.codec()) return choice.codec();
@@ -238,127 +240,80 @@ struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
                        std::string(error.what()));
   }
 
-  bool compression_pays(Call& call);
-  /// The call of these arguments, with all choices made, or its failure noted; and what is known of its
-  /// outcome. Collective where a trial is needed.
-  Outcome choose(const AllreduceOptions& given, Call& call);
+  /// Gathers the facts of a call of these arguments, decides, and makes the call what was decided. Its terms
+  /// last until the next one. Collective where a trial is needed.
+  Decision choose(const CallOptions& given, Call& call, std::string_view style);
   Outcome complete(Outcome outcome, const CallResult& result, std::size_t bytes, std::size_t count) const;
-  Outcome allreduce(const AllreduceOptions& given, Call call);
-  Request begin(const AllreduceOptions& given, Call call);
+  Outcome allreduce(const CallOptions& given, Call call);
+  /// `style`: what the caller calls it, which all ranks must call alike.
+  Request begin(const CallOptions& given, Call call, std::string_view style);
   Outcome conclude(Request& request);
-  std::span<const CallTensor> listed(std::span<const FusedTensor> tensors);
+  Call call_of(const Tensors& tensors, Op op, Feedback* feedback = nullptr);
 };
 
-// Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays,
-// which it never does on one rank. Says why in the call's terms, since that too must be the same on all
-// ranks.
-bool CommunicatorState::compression_pays(Call& call) {
-  const auto because = [&](bool pays, std::string_view why) {
-    call.found = why;
-    return pays;
-  };
-  const auto held = [&](const Feedback* feedback, std::size_t count) -> std::optional<bool> {
-    if (!feedback) return std::nullopt;
-    const FeedbackState& state = feedback->state();
-    if (state.calls != 0) return true;
-    if (state.declined && state.shape.ranks == static_cast<std::uint32_t>(transport.size()) &&
-        state.shape.count == count && state.shape.dtype == call.dtype() &&
-        state.shape.codec == call.codec->spec()) {
-      return false;
-    }
-    return std::nullopt;
-  };
-  std::optional<bool> before = held(call.feedback, call.in.count);
-  for (const CallTensor& tensor : call.tensors) {
-    const auto one = held(tensor.feedback, tensor.in.count);
-    if (one && !before.value_or(false)) before = one;
-  }
-  if (before) return because(*before, *before ? "compresses as before" : "takes plain MPI as before");
-  if (transport.size() == 1) return false;
-  return tuning.compression_pays(*engine, call) ? because(true, "compresses after a trial")
-                                                : because(false, "takes plain MPI after a trial");
-}
-
-Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
-  const auto value_of = [&](auto member) { return (given.*member) ? *(given.*member) : *(defaults.*member); };
-  const std::string& algorithm = given.algorithm.empty() ? defaults.algorithm : given.algorithm;
-  const std::size_t min_bytes = value_of(&AllreduceOptions::min_bytes);
-  const Check check = value_of(&AllreduceOptions::check);
-  const Algorithm& exact = find_algorithm("exact");
-  const bool automatic = algorithm == "auto";
-  const bool trials = min_bytes == kAutoBytes;
-  call.op = value_of(&AllreduceOptions::op);
-  call.asked_algorithm = algorithm;
-  if (!trials) call.min_bytes = min_bytes;
-  call.tensor = given.tensor.empty() ? defaults.tensor : given.tensor;
-  call.checksum = check == Check::payload;
-  call.failure = given.failure;
-  call.algorithm = &find_algorithm("two_phase");  // where it is not known what was asked for
-  const auto note = [&](auto&& make) {
+Decision CommunicatorState::choose(const CallOptions& given, Call& call, std::string_view style) {
+  const Policy& policy = given.policy;
+  const Policy& own = options.policy;
+  std::optional<Error> option_failure = given.failure ? given.failure : call.failure;
+  std::optional<Error> buffer_failure;
+  const auto note = [](std::optional<Error>& failure, auto&& make) {
     try {
       make();
     } catch (...) {
-      if (!call.failure) call.failure = current_error();
+      if (!failure) failure = current_error();
     }
   };
-  note([&] { call.codec = codec_of(given.codec.chosen() ? given.codec : defaults.codec); });
-  if (!automatic) {
-    note([&] { call.algorithm = &find_algorithm(algorithm); });
-  } else if (call.codec) {
-    call.algorithm = &algorithm_for(*call.codec, transport.size());
-  }
-  call.segment_bytes = value_of(&AllreduceOptions::segment_bytes);
-  if (call.segment_bytes == 0) {
-    note([] {
-      throw Error(ErrorCode::invalid_argument, "segment_bytes is 0: use auto, or at least 1, such as 4M");
+  note(option_failure, [&] { call.codec = codec_of(policy.codec.chosen() ? policy.codec : own.codec); });
+  Facts facts{.algorithm = policy.algorithm.empty() ? own.algorithm : policy.algorithm,
+              .min_bytes = policy.min_bytes.value_or(*own.min_bytes),
+              .segment_bytes = policy.segment_bytes.value_or(*own.segment_bytes),
+              .check = policy.check.value_or(*own.check),
+              .cuda_aware = *options.cuda_aware,
+              .codec = call.codec.get(),
+              .count = call.count(),
+              .dtype = call.dtype(),
+              .list = call.tensors.size() > 1,
+              .ranks = transport.size()};
+  const auto look_at = [&](const Feedback* feedback, std::size_t count) {
+    if (!feedback) return;
+    note(buffer_failure, [&] {
+      const FeedbackState& state = feedback->state();  // moved from?
+      facts.feedback = true;
+      facts.bf16_residuals = facts.bf16_residuals || state.residual_type == ResidualType::bf16;
+      if (!call.codec) return;
+      facts.past = past_of_both(facts.past, past_of(state, count, facts.dtype, *call.codec, facts.ranks));
     });
-  }
-  if (call.feedback) note([&] { static_cast<void>(call.feedback->state()); });  // moved from?
-  for (const CallTensor& tensor : call.tensors) {
-    if (tensor.feedback) note([&] { static_cast<void>(tensor.feedback->state()); });
-  }
-  if (!call.failure) call.failure = find_fault(call);
-  note([&] { place(call, call.tensors.empty() ? std::span<CallTensor>() : std::span(list)); });
-  call.stream = given.stream != nullptr ? given.stream : defaults.stream;
-  const CudaAware aware = value_of(&AllreduceOptions::cuda_aware);
-  call.direct = !call.checksum && (aware == CudaAware::on ||
-                                   (aware == CudaAware::automatic && transport.takes_device_memory()));
-  if (!call.failure) note([&] { check_pair(transport, call); });
-  call.models_segments = call.segment_bytes == kAutoSegment;
-  if (call.models_segments && call.codec) {
-    note([&] {  // a codec of the program's is asked for sizes
-      call.segment_bytes =
-          model_segment_bytes(*call.codec, call.count(), call.dtype(), transport.size(), Memory::host);
-    });
-  }
-
-  // What follows depends only on what all ranks have in common: the tensor, the options, earlier calls.
-  Outcome outcome{.result = Outcome::Result::compressed};
-  const auto be_exact = [&](Outcome::Reason reason) {
-    outcome = {.result = Outcome::Result::exact, .reason = reason};
-    call.algorithm = &exact;
   };
-  const bool plain = call.algorithm == &exact;
-  const bool lossless = call.codec && call.codec->traits().lossless;
-  const bool small = call.bytes() < (!trials ? min_bytes : automatic || plain ? kAlwaysExact : 0);
-  if (plain || (automatic && lossless)) {
-    be_exact(Outcome::Reason::asked);
-  } else if (small) {
-    be_exact(Outcome::Reason::small);
-  } else if (automatic && (trials || transport.size() == 1) && !call.failure && !broken &&
-             !compression_pays(call)) {
-    be_exact(Outcome::Reason::slower);
-  } else if (lossless) {
-    outcome = {.result = Outcome::Result::exact, .reason = Outcome::Reason::asked};
+  look_at(call.feedback, call.in.count);
+  for (const CallTensor& tensor : call.tensors) look_at(tensor.feedback, tensor.in.count);
+  if (!buffer_failure) buffer_failure = find_fault(call, style);
+  note(buffer_failure,
+       [&] { place(call, call.tensors.empty() ? std::span<CallTensor>() : std::span(list), style); });
+  facts.option_failure = option_failure ? &*option_failure : nullptr;
+  facts.buffer_failure = buffer_failure ? &*buffer_failure : nullptr;
+  facts.broken = broken ? &*broken : nullptr;
+  facts.on_device = call.device >= 0;
+  facts.takes_device_memory = transport.takes_device_memory();
+
+  call.stream = given.stream;
+  Decision decision;
+  const auto take = [&] {
+    decision = decide(facts);
+    call.algorithm = decision.algorithm;
+    call.segment_bytes = decision.segment_bytes;
+    call.checksum = decision.checksum;
+    call.direct = decision.direct;
+    call.agree = decision.agree;
+    call.declines = decision.declines;
+    call.failure = decision.failure;
+    call.terms = terms.compose(style, facts, decision, given.tensor);
+  };
+  take();
+  if (decision.asks_for_trial) {
+    facts.pays = tuning.compression_pays(*engine, call);
+    take();
   }
-  // Another rank may be about to compress, by mistake: exact calls are agreed upon too, unless they are
-  // small.
-  call.agree = !small || check != Check::call;
-  // An earlier call failed, perhaps here alone. Where there is an agreement, all ranks hear of that; where
-  // there is none they would wait for this one, so it takes part and refuses afterwards.
-  if (broken && call.agree) call.failure = broken;
-  outcome.algorithm = call.algorithm->name;
-  return outcome;
+  return decision;
 }
 
 Outcome CommunicatorState::complete(Outcome outcome, const CallResult& result, std::size_t bytes,
@@ -374,19 +329,21 @@ Outcome CommunicatorState::complete(Outcome outcome, const CallResult& result, s
   return outcome;
 }
 
-Request CommunicatorState::begin(const AllreduceOptions& given, Call call) {
+Request CommunicatorState::begin(const CallOptions& given, Call call, std::string_view style) {
   Request request;
   try {
-    request.outcome_ = choose(given, call);
+    const Decision decision = choose(given, call, style);
+    request.outcome_ = {.result = decision.result,
+                        .reason = decision.reason,
+                        .algorithm = decision.algorithm->name,
+                        .exact_count = call.count()};
+    request.refuses_ = decision.refuses_afterwards;
   } catch (...) {
     if (transport.abandoned()) note_broken(current_error());
     throw;
   }
-  request.outcome_.exact_count = call.count();
   request.bytes_ = call.bytes();
   request.agreed_ = call.agree && transport.size() > 1;
-  request.refuses_ = broken && !call.agree;
-  call.declines = request.outcome_.reason == Outcome::Reason::slower;
   // a reduction that blocks in MPI may wait for ranks that wait for this one in an earlier call
   if (call.blocks && call.algorithm->reduces) engine->drain();
   request.execution_ = &engine->start(call);
@@ -411,16 +368,38 @@ Outcome CommunicatorState::conclude(Request& request) {
   }
 }
 
-Outcome CommunicatorState::allreduce(const AllreduceOptions& given, Call call) {
+Outcome CommunicatorState::allreduce(const CallOptions& given, Call call) {
   call.blocks = true;
-  Request request = begin(given, call);
+  Request request = begin(given, call, "allreduce");
   return conclude(request);
 }
 
-std::span<const CallTensor> CommunicatorState::listed(std::span<const FusedTensor> tensors) {
-  list.clear();
-  for (const FusedTensor& tensor : tensors) list.push_back({tensor.in, tensor.out, tensor.feedback});
-  return list;
+// The call of one tensor, or of a list: of none, an empty tensor. `feedback` is the call's own. What is wrong
+// with the two becomes the call's failure.
+Call CommunicatorState::call_of(const Tensors& tensors, Op op, Feedback* feedback) {
+  const std::span<const Tensor> given = tensors.list();
+  Call call{.op = op};
+  if (given.size() == 1) {
+    call.in = given[0].in;
+    call.out = given[0].out;
+    call.feedback = given[0].feedback;
+  } else {
+    list.clear();
+    for (const Tensor& tensor : given) list.push_back({tensor.in, tensor.out, tensor.feedback});
+    call.tensors = list;
+  }
+  if (feedback == nullptr) return call;
+  if (tensors.is_list()) {
+    call.failure = Error(ErrorCode::invalid_argument,
+                         "the options have a feedback, which is one tensor's, and this call has a list: each "
+                         "tensor of a list names its own");
+  } else if (call.feedback != nullptr && call.feedback != feedback) {
+    call.failure = Error(ErrorCode::invalid_argument,
+                         "the tensor has a feedback, and the options have another one: name it once");
+  } else {
+    call.feedback = feedback;
+  }
+  return call;
 }
 
 namespace {
@@ -435,23 +414,10 @@ CommunicatorState& alive(const std::shared_ptr<CommunicatorState>& state) {
   return *state;
 }
 
-// One tensor, or a list: of none, an empty tensor.
-Call call_of(CommunicatorState& state, std::span<const FusedTensor> tensors, std::string_view style) {
-  Call call{.style = style};
-  if (tensors.size() == 1) {
-    call.in = tensors[0].in;
-    call.out = tensors[0].out;
-    call.feedback = tensors[0].feedback;
-  } else {
-    call.tensors = state.listed(tensors);
-  }
-  return call;
-}
-
 }  // namespace
 
-Communicator::Communicator(MPI_Comm comm, const AllreduceOptions& defaults)
-    : state_(std::make_shared<CommunicatorState>(comm, defaults)) {}
+Communicator::Communicator(MPI_Comm comm, const CommunicatorOptions& options)
+    : state_(std::make_shared<CommunicatorState>(comm, options)) {}
 
 Communicator::Communicator(Communicator&& other) noexcept = default;
 
@@ -480,34 +446,17 @@ void Communicator::free() {
 
 int Communicator::rank() const { return alive(state_).transport.rank(); }
 int Communicator::size() const { return alive(state_).transport.size(); }
-const AllreduceOptions& Communicator::defaults() const { return alive(state_).defaults; }
+const CommunicatorOptions& Communicator::options() const { return alive(state_).options; }
 std::size_t Communicator::scratch_bytes() const { return alive(state_).engine->scratch_bytes(); }
 
-Outcome Communicator::allreduce(ConstView in, View out, const AllreduceOptions& options) {
-  return alive(state_).allreduce(options, {.in = in, .out = out, .feedback = options.feedback});
-}
-
-Outcome Communicator::allreduce(View data, const AllreduceOptions& options) {
-  return allreduce(data, data, options);
-}
-
-Outcome Communicator::allreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options) {
+Outcome Communicator::allreduce(const Tensors& tensors, Op op, const CallOptions& options) {
   CommunicatorState& state = alive(state_);
-  return state.allreduce(options, call_of(state, tensors, "allreduce"));
+  return state.allreduce(options, state.call_of(tensors, op, options.feedback));
 }
 
-Request Communicator::iallreduce(ConstView in, View out, const AllreduceOptions& options) {
-  return alive(state_).begin(options,
-                             {.in = in, .out = out, .feedback = options.feedback, .style = "iallreduce"});
-}
-
-Request Communicator::iallreduce(View data, const AllreduceOptions& options) {
-  return iallreduce(data, data, options);
-}
-
-Request Communicator::iallreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options) {
+Request Communicator::iallreduce(const Tensors& tensors, Op op, const CallOptions& options) {
   CommunicatorState& state = alive(state_);
-  return state.begin(options, call_of(state, tensors, "iallreduce"));
+  return state.begin(options, state.call_of(tensors, op, options.feedback), "iallreduce");
 }
 
 Request::Request() noexcept = default;
@@ -551,8 +500,9 @@ Outcome Request::wait() {
 
 struct Plan::Impl {
   std::shared_ptr<CommunicatorState> communicator;
-  AllreduceOptions options;
-  std::vector<FusedTensor> tensors;
+  Op op = Op::sum;
+  CallOptions options;
+  std::vector<Tensor> tensors;
   std::vector<std::unique_ptr<Feedback>> own;  // residuals of tensors that came without
   Request request;
 };
@@ -562,35 +512,32 @@ Plan::Plan(Plan&&) noexcept = default;
 Plan& Plan::operator=(Plan&&) noexcept = default;
 Plan::~Plan() = default;
 
-Plan Communicator::allreduce_init(std::span<const FusedTensor> tensors, const AllreduceOptions& options) {
+Plan Communicator::allreduce_init(const Tensors& tensors, Op op, const CallOptions& options) {
   CommunicatorState& state = alive(state_);
   state.engine->drain();  // ranks that have yet to come here may wait for this one in an earlier call
+  Call call = state.call_of(tensors, op, options.feedback);
+  const std::optional<Error> failure = call.failure;
   auto plan = std::make_unique<Plan::Impl>();
   plan->communicator = state_;
+  plan->op = op;
   plan->options = options;
   plan->options.failure.reset();
-  plan->tensors.assign(tensors.begin(), tensors.end());
-  const ResidualType residual = options.residual.value_or(*state.defaults.residual);
-  for (FusedTensor& tensor : plan->tensors) {
+  plan->options.feedback = nullptr;  // its tensors have their residuals from here on
+  plan->tensors.assign(tensors.list().begin(), tensors.list().end());
+  if (!tensors.is_list()) plan->tensors[0].feedback = call.feedback;
+  const ResidualType residual = options.policy.residual.value_or(*state.options.policy.residual);
+  for (Tensor& tensor : plan->tensors) {
     if (tensor.feedback) continue;
     plan->own.push_back(std::make_unique<Feedback>(residual_type_for(tensor.in.dtype, residual)));
     tensor.feedback = plan->own.back().get();
   }
-  Call call = call_of(state, plan->tensors, "allreduce_init");
-  state.choose(options, call);
+  call = state.call_of(plan->tensors, op);
+  call.failure = failure;
+  state.choose(options, call, "allreduce_init");
   call.agree = true;
   if (state.broken) call.failure = state.broken;
   require_agreement(state.transport, call);
   return Plan(std::move(plan));
-}
-
-Plan Communicator::allreduce_init(ConstView in, View out, const AllreduceOptions& options) {
-  const FusedTensor tensor(in, out, options.feedback);
-  return allreduce_init({&tensor, 1}, options);
-}
-
-Plan Communicator::allreduce_init(View data, const AllreduceOptions& options) {
-  return allreduce_init(data, data, options);
 }
 
 namespace {
@@ -609,7 +556,7 @@ void Plan::start() {
     throw Error(ErrorCode::invalid_state, "this Plan has a call under way: wait for it before the next");
   }
   CommunicatorState& state = alive(plan.communicator);
-  plan.request = state.begin(plan.options, call_of(state, plan.tensors, "plan"));
+  plan.request = state.begin(plan.options, state.call_of(plan.tensors, plan.op), "plan");
 }
 
 bool Plan::test() { return there(impl_).request.test(); }
