@@ -143,7 +143,7 @@ TERSE_API int Terse_Iallreduce(const void* sendbuf, void* recvbuf, int count, MP
 TERSE_API int Terse_Iallreduce_c(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
                                  MPI_Op op, MPI_Comm comm, Terse_Request* request);
 /// `options` is read when the call begins, and is the caller's again when this returns; the residuals are
-/// not.
+/// not. Where MPI cannot read `info`, its error is returned here, once the call is made to its end.
 TERSE_API int Terse_Iallreduce_with(const void* sendbuf, void* recvbuf, MPI_Count count,
                                     MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
                                     const Terse_Options* options, Terse_Request* request);

@@ -163,7 +163,9 @@ auto beginning(State& state, F&& begin) {
   return begun;
 }
 
-int iallreduce(Arguments call, Terse_Request* request) {
+// `found_by_mpi`: what read_options has returned.
+int iallreduce(const Arguments& call, Terse_Request* request,
+               const std::exception_ptr& found_by_mpi = nullptr) {
   handles();
   if (call.comm == MPI_COMM_NULL && !call.tensors.empty()) {
     Passed{}.begin(call);  // MPI refuses it
@@ -172,7 +174,9 @@ int iallreduce(Arguments call, Terse_Request* request) {
   if (request == nullptr && errors_are_fatal(call.comm)) throw no_room();
   State& state = state_of(call.comm);
   auto made = beginning(state, [&] { return std::make_unique<Terse_Request_s>(state, call); });
-  if (request == nullptr) {  // the others make this call: it is made to its end here
+  // The others make this call: it is made to its end here where its error is to be told now, be it that there
+  // is no request to tell it later, or that MPI has called the error handler already.
+  if (request == nullptr || found_by_mpi) {
     made->wait();
     throw no_room();
   }
@@ -231,7 +235,7 @@ int Terse_Iallreduce_with(const void* sendbuf, void* recvbuf, MPI_Count count, M
     terse::CallOptions own;
     const std::exception_ptr found_by_mpi = read_options(options, own, &tensor.feedback);
     return telling_others(found_by_mpi, [&] {
-      return iallreduce({{&tensor, 1}, datatype, op, comm, own}, request);
+      return iallreduce({{&tensor, 1}, datatype, op, comm, own}, request, found_by_mpi);
     });
   });
 }
@@ -247,7 +251,7 @@ int Terse_Iallreduce_fused(int tensors, const void* const sendbufs[], void* cons
     const std::exception_ptr found_by_mpi = read_options(options, own, nullptr);
     if (lists.failure) own.failure = lists.failure;
     return telling_others(found_by_mpi, [&] {
-      return iallreduce({lists.tensors, datatype, op, comm, own}, request);
+      return iallreduce({lists.tensors, datatype, op, comm, own}, request, found_by_mpi);
     });
   });
 }

@@ -188,6 +188,12 @@ int fused(const Terse_Options* options) {
   return Terse_Allreduce_fused(1, &from, &to, &count, MPI_FLOAT, MPI_SUM, comm, nullptr, options);
 }
 
+int nonblocking_with(const Terse_Options* options) {
+  Terse_Request request = TERSE_REQUEST_NULL;
+  const int code = Terse_Iallreduce_with(in, out, kCount, MPI_FLOAT, MPI_SUM, comm, options, &request);
+  return code == MPI_SUCCESS ? Terse_Wait(&request) : code;
+}
+
 // Every function of terse.h with a wrong argument on every rank. (Those that cannot have one are in
 // first_use.)
 void every_function() {
@@ -531,6 +537,7 @@ void calls_of_mpi_that_fail() {
       {[&] { return Terse_Allreduce_with(in, out, kCount, MPI_FLOAT, MPI_SUM, comm, &options); }, nothing,
        go_on},
       {[&] { return fused(&options); }, nothing, go_on},
+      {[&] { return nonblocking_with(&options); }, nothing, go_on},
       {[&] { return Terse_Comm_get_info(comm, &info); }, nothing,
        [&] {
          if (info != MPI_INFO_NULL) MPI_Info_free(&info);
@@ -578,6 +585,9 @@ void info_of_one_rank() {
   check_next_call(__LINE__);
   fail_there();
   EXPECT_ERROR(part, fused(&options));
+  check_next_call(__LINE__);
+  fail_there();
+  EXPECT_ERROR(part, nonblocking_with(&options));
   check_next_call(__LINE__);
   MPI_Info_free(&own);
 }
