@@ -16,13 +16,13 @@ namespace {
 // One row an option, of a policy or of a communicator. A new option is a row here and a field of Policy or of
 // CommunicatorOptions.
 struct Row {
-  constexpr Row(OptionInfo i, void (*set)(Policy&, std::string_view), std::string (*get)(const Policy&))
-      : info(i), set_in_policy(set), get_from_policy(get) {
+  constexpr Row(OptionInfo i, void (*setter)(Policy&, std::string_view), std::string (*getter)(const Policy&))
+      : info(i), set_in_policy(setter), get_from_policy(getter) {
     info.of_policy = true;
   }
-  constexpr Row(OptionInfo i, void (*set)(CommunicatorOptions&, std::string_view),
-                std::string (*get)(const CommunicatorOptions&))
-      : info(i), set_in_communicator(set), get_from_communicator(get) {
+  constexpr Row(OptionInfo i, void (*setter)(CommunicatorOptions&, std::string_view),
+                std::string (*getter)(const CommunicatorOptions&))
+      : info(i), set_in_communicator(setter), get_from_communicator(getter) {
     info.of_policy = false;
   }
 
