@@ -9,6 +9,7 @@
 #include <limits>
 #include <utility>
 
+#include "codec/device_codec.hpp"
 #include "codec/elements.hpp"
 #include "codec/message.hpp"
 #include "core/floating_point.hpp"
@@ -187,8 +188,8 @@ std::size_t Call::count() const noexcept {
 void check_pair(const Transport& transport, const Call& call) {
   if (call.device >= 0 && call.algorithm->compresses && !call.codec->supports(Memory::cuda)) {
     throw Error(ErrorCode::unsupported, "codec " + call.codec->spec() +
-                                            " has no code for device memory: use onebit, cast or identity, "
-                                            "or copy the tensor to host memory");
+                                            " has no code for device memory: use " + device_codec_names() +
+                                            ", or copy the tensor to host memory");
   }
   if (call.device >= 0 && call.algorithm->compresses && !call.algorithm->on_devices) {
     throw Error(ErrorCode::unsupported, "algorithm " + std::string(call.algorithm->name) +
