@@ -10,6 +10,7 @@ using MakeTwin = std::unique_ptr<const DeviceCodec>(std::span<const std::byte> f
 MakeTwin make_device_identity;
 MakeTwin make_device_cast;
 MakeTwin make_device_onebit;
+MakeTwin make_device_quant;
 
 namespace {
 
@@ -21,6 +22,7 @@ constexpr Row kRows[] = {
     {"identity", make_device_identity},
     {"cast", make_device_cast},
     {"onebit", make_device_onebit},
+    {"quant", make_device_quant},
 };
 
 }  // namespace

@@ -22,6 +22,17 @@ namespace {
 // elements, and every format.
 std::vector<std::string> make_specs() {
   std::vector<std::string> specs = {"onebit:block=8", "onebit:block=2056", "onebit:block=20000"};
+  constexpr const char* kBlocks[] = {"64", "192", "512", "576", "2048", "4160", "20480"};
+  std::size_t turn = 0;
+  for (const char* bits : {"8", "6", "4", "2"}) {
+    for (const char* range : {"minmax", "symmetric"}) {
+      for (const char* rounding : {"nearest", "stochastic,seed=9"}) {
+        specs.push_back(std::string("quant:bits=") + bits + ",range=" + range + ",rounding=" + rounding +
+                        ",block=" + kBlocks[turn++ % std::size(kBlocks)]);
+      }
+    }
+  }
+  for (const char* preset : {"qsgd", "zeropp", "cgx"}) specs.push_back(std::string("quant:") + preset);
   for (const CodecEntry& row : codecs()) {
     for (const std::string& spec : row.examples) {
       if (make_codec(spec)->supports(Memory::cuda)) specs.push_back(spec);
