@@ -251,7 +251,7 @@ void Runner::queue_encode(DeviceStep& work) {
   const Step& step = (*schedule_)[work.step];
   const auto fragments = inputs_of(step.elements);
   begin_message(work, fragments);
-  binding_.codec->device()->encode(binding_.device->queue, fragments,
+  binding_.codec->device()->encode(binding_.device->queue, fragments, occasion(0),
                                    device_slot(step.message) + kHeaderBytes, &report_of(work));
   end_message(work);
 }
@@ -280,7 +280,7 @@ bool Runner::queue_reduce(DeviceStep& work) {
   for (int rank = 0; rank < transport_.size(); ++rank) {
     if (rank != transport_.rank()) upload(step.from + static_cast<std::uint32_t>(rank), due);
   }
-  binding_.codec->device()->reduce(binding_.device->queue, sum_on_device(step), fragments,
+  binding_.codec->device()->reduce(binding_.device->queue, sum_on_device(step), fragments, occasion(1),
                                    device_slot(step.message) + kHeaderBytes, &report_of(work));
   end_message(work);
   return true;
