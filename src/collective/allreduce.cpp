@@ -109,19 +109,6 @@ std::optional<Error> failure_of(F&& work) {
   }
 }
 
-// The flagged pieces of one segment, or of several, become segments of their own, in tensor order: the k-th
-// flagged piece of each owner goes into segment k.
-std::vector<std::vector<Piece>> regroup(const std::vector<Piece>& flagged, int ranks) {
-  std::vector<std::size_t> next(static_cast<std::size_t>(ranks));
-  std::vector<std::vector<Piece>> segments;
-  for (const Piece& piece : flagged) {
-    const std::size_t k = next[static_cast<std::size_t>(piece.owner)]++;
-    if (k == segments.size()) segments.emplace_back();
-    segments[k].push_back(piece);
-  }
-  return segments;
-}
-
 bool keeps_residuals(const Call& call, const Feedback* feedback, const Codec& codec) {
   return feedback && call.algorithm->compresses && !codec.traits().lossless;
 }
