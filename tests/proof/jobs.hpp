@@ -26,8 +26,7 @@ std::string text_of(const Case& one);
 /// Whether algorithm and codec go together, with feedback or without.
 bool is_allowed(const Case& one);
 
-/// The schedules of all ranks, and what docs/algorithms.md says of them. Fails for an algorithm whose formula
-/// is not written down in jobs.cpp.
+/// The schedules of all ranks, and what docs/algorithms.md says of them (support/formulas.hpp).
 Job job_of(const Case& one);
 
 /// The pieces that may be flagged, in tensor order.

@@ -4,99 +4,159 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "codec/summable.hpp"
 
 namespace terse::test {
 namespace {
 
-// A range cut into pieces of so many elements, the last one of what is left.
-struct Cut {
-  std::size_t pieces = 0;
-  std::size_t bytes = 0;  // c(range): of the messages of all pieces
-};
-
-Cut cut(const Problem& problem, std::size_t count, std::size_t piece) {
-  if (count == 0) return {};
-  const std::size_t rest = count % piece;
-  const auto encoded = [&](std::size_t n) { return problem.codec->max_bytes(n, problem.dtype); };
-  return {count / piece + (rest != 0), count / piece * encoded(piece) + (rest != 0 ? encoded(rest) : 0)};
+// c(n): a header and the payload of each fragment; and where sizes vary, their sizes if there are several.
+std::size_t c(const Problem& problem, const Range& range) {
+  constexpr std::size_t kHeader = 16;
+  constexpr std::size_t kLength = 8;
+  const auto all = fragments_of(problem, range);
+  std::size_t bytes = kHeader;
+  for (const Range& one : all) bytes += problem.codec->max_bytes(one.count, problem.dtype) - kHeader;
+  return bytes + (problem.codec->traits().fixed_size || all.size() < 2 ? 0 : kLength * all.size());
 }
 
-// Elements of a segment, of all ranks' shares or of one's.
-std::size_t segment(const Problem& problem, std::size_t sharers) {
+// "Dealt out in chunks of whole codec blocks, as evenly as can be": the first ranks have one more.
+Range chunk(std::size_t count, std::size_t block, int ranks, int rank) {
+  const auto p = static_cast<std::size_t>(ranks);
+  const auto r = static_cast<std::size_t>(rank);
+  const std::size_t blocks = (count + block - 1) / block;
+  const auto begins = [&](std::size_t owner) {
+    return std::min(count, (owner * (blocks / p) + std::min(owner, blocks % p)) * block);
+  };
+  return {begins(r), begins(r + 1) - begins(r)};
+}
+
+std::vector<Range> cut(const Range& range, std::size_t most) {
+  std::vector<Range> pieces;
+  for (std::size_t at = range.offset; at < range.end(); at += most) {
+    pieces.push_back({at, std::min(most, range.end() - at)});
+  }
+  return pieces;
+}
+
+// Whole blocks of `bytes`, one at least.
+std::size_t elements_in(const Problem& problem, std::size_t bytes) {
   const std::size_t block = problem.codec->traits().block;
-  const std::size_t wanted = problem.segment_bytes / size_of(problem.dtype) / sharers;
-  return std::max(block, wanted / block * block);
+  return std::max<std::size_t>(1, bytes / size_of(problem.dtype) / block) * block;
 }
 
-std::vector<std::size_t> chunks(const Problem& problem) {
+// The two phases: a rank sends each piece of others to its owner, and each of its own, summed, to all others.
+void add_phases(Formula& formula, const Problem& problem, const std::vector<Piece>& pieces) {
   const auto ranks = static_cast<std::size_t>(problem.ranks);
-  const std::size_t block = problem.codec->traits().block;
-  const std::size_t blocks = (problem.count + block - 1) / block;
-  std::vector<std::size_t> counts(ranks);
-  std::size_t left = problem.count;
+  std::size_t all = 0;
+  std::vector<std::size_t> own(ranks, 0);
+  std::vector<std::size_t> own_pieces(ranks, 0);
+  for (const Piece& piece : pieces) {
+    const std::size_t bytes = c(problem, piece.range);
+    all += bytes;
+    own[static_cast<std::size_t>(piece.owner)] += bytes;
+    ++own_pieces[static_cast<std::size_t>(piece.owner)];
+  }
   for (std::size_t r = 0; r < ranks; ++r) {
-    counts[r] = std::min(left, (blocks / ranks + (r < blocks % ranks)) * block);
-    left -= counts[r];
+    formula.messages[r] = pieces.size() - own_pieces[r] + (ranks - 1) * own_pieces[r];
+    formula.bytes[r] = all - own[r] + (ranks - 1) * own[r];
   }
-  return counts;
-}
-
-// (P - 1) c(own chunk), and to each owner what its chunk is encoded as.
-Sent two_phases(const Problem& problem, const std::vector<std::size_t>& chunks, std::size_t piece) {
-  Sent sent;
-  for (std::size_t r = 0; r < chunks.size(); ++r) {
-    const Cut chunk = cut(problem, chunks[r], piece);
-    const std::size_t times = r == static_cast<std::size_t>(problem.rank) ? chunks.size() - 1 : 1;
-    sent.messages += times * chunk.pieces;
-    sent.bytes += times * chunk.bytes;
-  }
-  return sent;
 }
 
 }  // namespace
 
-Sent sent_as_documented(const Algorithm& algorithm, const Problem& problem) {
-  const auto ranks = static_cast<std::size_t>(problem.ranks);
-  if (algorithm.name == "exact") return {.reductions = 1};
-  if (algorithm.name == "two_phase") return two_phases(problem, chunks(problem), segment(problem, ranks));
-  if (algorithm.name == "deepspeed") {
-    const std::size_t chunk = problem.count / ranks;
-    return two_phases(problem, std::vector<std::size_t>(ranks, chunk), std::max<std::size_t>(chunk, 1));
+std::vector<Range> fragments_of(const Problem& problem, const Range& range) {
+  std::vector<Range> layout(problem.tensors.begin(), problem.tensors.end());
+  if (layout.empty()) layout.push_back({0, problem.count});
+  std::vector<Range> out;
+  for (const Range& tensor : layout) {
+    const std::size_t begin = std::max(tensor.offset, range.offset);
+    const std::size_t end = std::min(tensor.end(), range.end());
+    if (begin < end) out.push_back({begin, end - begin});
   }
+  return out;
+}
+
+Formula formula_of(const Algorithm& algorithm, const Problem& problem) {
+  const auto ranks = static_cast<std::size_t>(problem.ranks);
+  const CodecTraits& traits = problem.codec->traits();
+  Formula formula;
+  formula.messages.assign(ranks, 0);
+  formula.bytes.assign(ranks, 0);
+  std::vector<Piece> pieces;
+  if (algorithm.name == "two_phase") {
+    for (int r = 0; r < problem.ranks; ++r) {
+      formula.chunks.push_back(chunk(problem.count, traits.block, problem.ranks, r));
+      for (const Range& piece :
+           cut(formula.chunks.back(), elements_in(problem, problem.segment_bytes / ranks))) {
+        pieces.push_back({r, piece});
+      }
+    }
+    add_phases(formula, problem, pieces);
+    return formula;
+  }
+  if (algorithm.name == "deepspeed") {
+    for (std::size_t r = 0; r < ranks; ++r) {
+      formula.chunks.push_back({r * (problem.count / ranks), problem.count / ranks});
+      if (problem.count != 0) pieces.push_back({static_cast<int>(r), formula.chunks.back()});
+    }
+    add_phases(formula, problem, pieces);
+    return formula;
+  }
+  if (algorithm.name == "exact") {
+    formula.reduced_bytes = {problem.count * size_of(problem.dtype)};
+    return formula;
+  }
+  const auto segments = cut({0, problem.count}, traits.whole ? std::max<std::size_t>(1, problem.count)
+                                                             : elements_in(problem, problem.segment_bytes));
   if (algorithm.name == "gather") {
-    const bool whole = problem.codec->traits().whole;
-    const Cut all = cut(problem, problem.count, whole ? problem.count : segment(problem, 1));
-    return {.messages = (ranks - 1) * all.pieces, .bytes = (ranks - 1) * all.bytes};
+    for (const Range& segment : segments) {
+      for (std::size_t r = 0; r < ranks; ++r) {
+        formula.messages[r] += ranks - 1;
+        formula.bytes[r] += (ranks - 1) * c(problem, segment);
+      }
+    }
+    return formula;
   }
   if (algorithm.name == "summed") {
     const SummableCodec& codec = *problem.codec->summable();
-    const std::size_t most = segment(problem, 1);
-    Sent sent;
-    for (std::size_t at = 0; at < problem.count; at += most) {
-      const std::size_t n = std::min(most, problem.count - at);
-      const std::size_t shared = (1 + codec.shared_count(n)) * size_of(accumulator_of(problem.dtype));
-      for (const std::size_t bytes : {shared, codec.addend_bytes(n, problem.dtype)}) {
-        ++sent.reductions;
-        sent.bytes += 2 * (ranks - 1) * bytes / ranks;
+    for (const Range& segment : segments) {
+      std::size_t shared = 1;  // whether the segment is flagged
+      std::size_t addends = 0;
+      for (const Range& part : fragments_of(problem, segment)) {
+        shared += codec.shared_count(part.count);
+        addends += codec.addend_bytes(part.count, problem.dtype);
       }
+      formula.reduced_bytes.push_back(shared * size_of(accumulator_of(problem.dtype)));
+      formula.reduced_bytes.push_back(addends);
     }
-    return sent;
+    return formula;
   }
-  throw std::invalid_argument("no formula for " + std::string(algorithm.name));
+  throw std::logic_error("tests/support/formulas.cpp: what does algorithm " + std::string(algorithm.name) +
+                         " send?");
 }
 
-std::size_t segments_as_documented(const Algorithm& algorithm, const Problem& problem) {
-  if (problem.count == 0 || algorithm.name == "exact") return problem.count != 0;
-  if (algorithm.name == "deepspeed") return 1;
-  if (algorithm.name == "two_phase") {
-    const std::size_t piece = segment(problem, static_cast<std::size_t>(problem.ranks));
-    return (chunks(problem)[0] + piece - 1) / piece;
+Formula formula_of_resending(const Algorithm& algorithm, const Problem& problem,
+                             const std::vector<Piece>& flagged) {
+  const auto ranks = static_cast<std::size_t>(problem.ranks);
+  Formula formula;
+  formula.messages.assign(ranks, 0);
+  formula.bytes.assign(ranks, 0);
+  std::vector<Piece> pieces = flagged;
+  if (algorithm.chunks == nullptr) {
+    // nobody owns a piece: each rank sums a share of it
+    pieces.clear();
+    const std::size_t most = elements_in(problem, problem.segment_bytes / ranks);
+    for (const Piece& piece : flagged) {
+      for (int r = 0; r < problem.ranks; ++r) {
+        Range share = chunk(piece.range.count, 1, problem.ranks, r);
+        share.offset += piece.range.offset;
+        for (const Range& part : cut(share, most)) pieces.push_back({r, part});
+      }
+    }
   }
-  const std::size_t piece = problem.codec->traits().whole ? problem.count : segment(problem, 1);
-  return (problem.count + piece - 1) / piece;
+  add_phases(formula, problem, pieces);
+  return formula;
 }
 
 }  // namespace terse::test
