@@ -7,6 +7,10 @@ set(mpi_free_terms "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CM
 string(APPEND mpi_free_terms ", Highway ${hwy_VERSION}, zstd ${terse_zstd}, zfp ${terse_zfp}, flags (${CMAKE_CXX_FLAGS})")
 
 function(terse_offer_mpi_free_objects)
+  get_property(multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
+  if(multi_config OR NOT PROJECT_IS_TOP_LEVEL)  # several sets of objects, or nobody to take them
+    return()
+  endif()
   file(GENERATE OUTPUT "${PROJECT_BINARY_DIR}/terse_mpi_free.cmake" CONTENT
        "set(offered_source [==[${PROJECT_SOURCE_DIR}]==])
 set(offered_terms [==[${mpi_free_terms}]==])

@@ -20,6 +20,7 @@
 //   ones of all lanes are merged as a tree, then the odd ones, then
 //                               these two
 //   kRun                        elements of a block whose statistic is found in this way, a multiple of 2048
+//   kGroups                     kLong or kShort: of the longest stretch
 //   parameters(runs, r, n)      a block's parameters from the statistics of its r runs, n elements in all
 //   head()                      bytes in front of a block's codes
 //   store(parameters, out), load(in)   these bytes; what is loaded serves encoding as well as decoding
@@ -37,11 +38,11 @@
 namespace terse::inline v0_1 {
 
 inline constexpr std::uint32_t kGroup = 2 * kWarp;
-// Groups of a stretch. Long: of a lane, the bits of one group each (SignBits). Short: for blocks of up to 512
-// elements, where a lane has so few registers of values that more warps are under way at once.
+// Groups of a stretch. Long: a lane has the bits of one group (SignBits). Short: for blocks of up to 512
+// elements, where a lane has so few registers of values that more warps are under way at once, and for codecs
+// whose code for a group is so long that 32 of it in a row are not worth their compiling.
 inline constexpr std::uint32_t kLong = kWarp;
 inline constexpr std::uint32_t kShort = 8;
-inline constexpr std::uint32_t kStretch = kGroup * kLong;
 
 // Kinds of units.
 inline constexpr int kStretches = 0;
@@ -519,7 +520,7 @@ __global__ void __launch_bounds__(kThreads)
     encode_blocks(Source source, TERSE_ARGUMENT Parts parts, Operations operations, Reception reception,
                   std::byte* payload, DeviceReport* report) {
   using A = typename Operations::A;
-  const Work work = work_of(parts, operations.block(), kStretches, kStretch);
+  const Work work = work_of(parts, operations.block(), kStretches, kGroup * Operations::kGroups);
   if (work.part == nullptr) return;
   const Part& part = *work.part;
   const Place& place = work.place;
@@ -556,12 +557,13 @@ __global__ void __launch_bounds__(kThreads)
   const std::uint32_t lane = work.lane;
   typename Operations::Statistic even{};
   typename Operations::Statistic odd{};
+  constexpr std::uint32_t kStretch = kGroup * Operations::kGroups;
   for (std::uint32_t begin = 0; begin < run.n; begin += kStretch) {
     Place place = run;
     place.in_block += begin;
     place.at += begin;
     place.n = run.n - begin < kStretch ? run.n - begin : kStretch;
-    Lanes<A, kLong> v;
+    Lanes<A, Operations::kGroups> v;
     if (!source.load(operations, part, place, lane, v, report)) break;
     add_residual(part, place, lane, v);
     add_stretch(operations, v, place.n, lane, even, odd);
@@ -594,7 +596,7 @@ __global__ void __launch_bounds__(kThreads)
     encode_stretches(Source source, TERSE_ARGUMENT Parts parts, Operations operations, Reception reception,
                      std::byte* payload, DeviceReport* report) {
   using A = typename Operations::A;
-  const Work work = work_of(parts, operations.block(), kStretches, kStretch);
+  const Work work = work_of(parts, operations.block(), kStretches, kGroup * Operations::kGroups);
   if (work.part == nullptr) return;
   const Part& part = *work.part;
   const Place& place = work.place;
@@ -603,7 +605,7 @@ __global__ void __launch_bounds__(kThreads)
   const auto parameters = operations.load(head);
   const auto receiver = operations.receiver(parameters, reception);
   if (!receiver.is_valid()) return;
-  Lanes<A, kLong> v;
+  Lanes<A, Operations::kGroups> v;
   if (!source.load(operations, part, place, lane, v, nullptr)) return;
   add_residual(part, place, lane, v);
   write_codes(operations, part, place, lane, v, parameters, receiver, codes_of(operations, place, head),
@@ -615,7 +617,7 @@ __global__ void __launch_bounds__(kThreads)
     undo_stretches(Source source, TERSE_ARGUMENT Parts parts, Operations operations, Reception reception,
                    const std::byte* payload) {
   using A = typename Operations::A;
-  const Work work = work_of(parts, operations.block(), kStretches, kStretch);
+  const Work work = work_of(parts, operations.block(), kStretches, kGroup * Operations::kGroups);
   if (work.part == nullptr || work.part->residual == nullptr) return;
   const Part& part = *work.part;
   const Place& place = work.place;
@@ -623,13 +625,13 @@ __global__ void __launch_bounds__(kThreads)
   const std::byte* head = head_of(operations, part, place, payload);
   const auto receiver = operations.receiver(operations.load(head), reception);
   if (!receiver.is_valid()) return;
-  Lanes<A, kLong> x;
+  Lanes<A, Operations::kGroups> x;
   if (!source.load(operations, part, place, lane, x, nullptr)) return;
-  Lanes<A, kLong> sum;
-  typename Operations::Codes::template Reader<kLong> reader(operations.codes(),
-                                                            codes_of(operations, place, head), place.n, lane);
+  Lanes<A, Operations::kGroups> sum;
+  typename Operations::Codes::template Reader<Operations::kGroups> reader(
+      operations.codes(), codes_of(operations, place, head), place.n, lane);
   bool held = true;
-  for_groups<kLong>(place.n, lane, [&](std::uint32_t g, std::uint32_t) {
+  for_groups<Operations::kGroups>(place.n, lane, [&](std::uint32_t g, std::uint32_t) {
     const Pair<unsigned> codes = reader.get(g);
     sum.even[g] = receiver(codes.even);
     sum.odd[g] = receiver(codes.odd);
@@ -640,7 +642,7 @@ __global__ void __launch_bounds__(kThreads)
     if (__all_sync(kAllLanes, held) == 0) return;  // which encoding left out
   }
   add_residual(part, place, lane, sum);
-  for_groups<kLong>(place.n, lane, [&](std::uint32_t g, std::uint32_t) {
+  for_groups<Operations::kGroups>(place.n, lane, [&](std::uint32_t g, std::uint32_t) {
     sum.even[g] -= x.even[g];
     sum.odd[g] -= x.odd[g];
   });
@@ -652,7 +654,7 @@ __global__ void __launch_bounds__(kThreads)
     decode_stretches(TERSE_ARGUMENT Parts parts, Operations operations, bool adds, double factor,
                      const std::byte* payload, DeviceReport* report) {
   using A = typename Operations::A;
-  const Work work = work_of(parts, operations.block(), kStretches, kStretch);
+  const Work work = work_of(parts, operations.block(), kStretches, kGroup * Operations::kGroups);
   if (work.part == nullptr) return;
   const Part& part = *work.part;
   const Place& place = work.place;
@@ -720,7 +722,7 @@ class DeviceBlockCodec final : public DeviceCodec {
               double factor, DeviceReport* report) const override {
     if (to.empty()) return;
     with_operations(to.front().dtype, {}, [&]<class O>(const O& operations) {
-      const auto kernel = is_short() ? decode_stretches<O, kShort> : decode_stretches<O, kLong>;
+      const auto kernel = is_short() ? decode_stretches<O, kShort> : decode_stretches<O, O::kGroups>;
       for_each_launch_of(operations, to, part_of_output, [&](const Parts& parts) {
         launch(queue, kernel, kWarp * parts.units[kStretches], parts, operations, into == Into::add, factor,
                payload, report);
@@ -776,7 +778,8 @@ class DeviceBlockCodec final : public DeviceCodec {
           const auto units = [&](std::uint64_t each) {
             return whole * ((block + each - 1) / each) + (rest + each - 1) / each;
           };
-          return std::array<std::uint64_t, 3>{units(kStretch), units(O::kRun), whole + (rest != 0)};
+          return std::array<std::uint64_t, 3>{units(kGroup * O::kGroups), units(O::kRun),
+                                              whole + (rest != 0)};
         },
         visit);
   }
@@ -787,8 +790,9 @@ class DeviceBlockCodec final : public DeviceCodec {
                    DeviceReport* report) const {
     for_each_launch_of(operations, fragments, part_of_fragment, [&](const Parts& parts) {
       const std::uint64_t warps = kWarp * parts.units[kStretches];
-      if (format_.block <= kStretch) {
-        const auto kernel = is_short() ? encode_blocks<Source, O, kShort> : encode_blocks<Source, O, kLong>;
+      if (format_.block <= kGroup * O::kGroups) {
+        const auto kernel =
+            is_short() ? encode_blocks<Source, O, kShort> : encode_blocks<Source, O, O::kGroups>;
         launch(queue, kernel, warps, source, parts, operations, reception, payload, report);
         return;
       }

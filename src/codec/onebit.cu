@@ -10,6 +10,7 @@ template <class A>
 struct OnebitOnDevice : OnebitOperations<A> {
   using OnebitOperations<A>::OnebitOperations;
   using Codes = SignBits;
+  static constexpr std::uint32_t kGroups = kLong;
   TERSE_HOST_DEVICE Codes codes() const { return {}; }
 };
 

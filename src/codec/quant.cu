@@ -10,6 +10,7 @@ template <class A>
 struct QuantOnDevice : QuantOperations<A> {
   using QuantOperations<A>::QuantOperations;
   using Codes = GroupCodes;
+  static constexpr std::uint32_t kGroups = kShort;
   TERSE_HOST_DEVICE Codes codes() const { return {this->format().bits, this->format().top()}; }
 };
 

@@ -395,7 +395,9 @@ TEST_F(DeviceCodecs, ReportsWhatReceiversCannotHold) {
       Tensor after(kCount, before.dtype(), c.offset);
       part.device_residual.get(after.view().data);
       for (std::size_t i = 0; i < kCount; ++i) {
-        ASSERT_NEAR(after[i], before[i], dtype == DType::f64 ? 1e-14 : 1e-5) << i;
+        // rounding is that of what was encoded: beside the large element, of its size
+        const bool beside = i / codec->traits().block == 2711 / codec->traits().block;
+        ASSERT_NEAR(after[i], before[i], (beside ? largest : 10) * (dtype == DType::f64 ? 1e-15 : 1e-6)) << i;
       }
     }
     // which is sent as f16, and held as f32
@@ -410,12 +412,14 @@ TEST_F(DeviceCodecs, ReportsWhatReceiversCannotHold) {
 TEST_F(DeviceCodecs, RefuseCorruptPayloadsAsTheHost) {
   constexpr std::size_t kCount = 8197;  // with padding
   std::size_t refused = 0;
+  std::size_t turn = 0;
   for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
     if (codec->traits().lossless) continue;
     const std::size_t refused_before = refused;
     for (const DType dtype : kAllDTypes) {
       if (!codec->supports(dtype)) continue;
+      if (++turn % 3 != 0 && codec->name() == "quant") continue;  // each type for some of its many formats
       SCOPED_TRACE(spec + " " + std::string(name(dtype)));
       Case c{spec, dtype, {kCount}};
       const Both part = make(kCount, c);
