@@ -162,8 +162,8 @@ bool Agreement::reached() const noexcept {
   return words[0] == ~words[1] && words[2] != static_cast<std::uint64_t>(Stand::failed);
 }
 
-bool Agreement::any_special() const noexcept {
-  return maximum_.values()[2] == static_cast<std::uint64_t>(Stand::special);
+bool Agreement::any_host_tensor() const noexcept {
+  return maximum_.values()[2] == static_cast<std::uint64_t>(Stand::host_tensor);
 }
 
 Words::~Words() {

@@ -28,17 +28,17 @@ class Agreement {
  public:
   explicit Agreement(Transport& transport) : maximum_(transport) {}
 
-  /// Begins with what the ranks must have in common, as a number, and how this rank stands. To be `special`
-  /// is no fault: what it means is the callers' affair. Collective.
-  enum class Stand : std::uint8_t { well, special, failed };
+  /// Begins with what the ranks must have in common, as a number, and how this rank stands: whether its
+  /// tensors are the host's is no fault, but the others may want to know. Collective.
+  enum class Stand : std::uint8_t { well, host_tensor, failed };
   void start(std::uint64_t digest, Stand stand, int tag);
   /// Collects what the transport has done and goes on.
   void advance() { maximum_.advance(); }
   bool done() const noexcept { return maximum_.done(); }
   /// When done: whether all ranks agree and none has failed. All ranks get the same answer.
   bool reached() const noexcept;
-  /// Where it is reached: whether any rank is special.
-  bool any_special() const noexcept;
+  /// Where it is reached: whether any rank has its tensors on the host.
+  bool any_host_tensor() const noexcept;
   std::size_t bytes_sent() const noexcept { return maximum_.bytes_sent(); }
 
  private:

@@ -144,16 +144,14 @@ std::span<const CallTensor> tensors_of(const Call& call, CallTensor& single) {
 }
 
 FeedbackShapeView shape_of(const Transport& transport, const Call& call, std::size_t count,
-                           std::size_t worker_count, Range own) {
+                           const std::array<ResidualShape, kMostPhases>& residuals) {
   return {.count = count,
           .dtype = call.dtype(),
           .codec = call.codec->spec(),
           .algorithm = call.algorithm->name,
           .rank = static_cast<std::uint32_t>(transport.rank()),
           .ranks = static_cast<std::uint32_t>(transport.size()),
-          .worker_count = worker_count,
-          .server_begin = own.offset,
-          .server_count = own.count,
+          .residuals = residuals,
           .owns = call.algorithm->chunks != nullptr};
 }
 
@@ -226,7 +224,7 @@ void require_agreement(Transport& transport, const Call& call) {
                     call.failure ? Words::Fields{} : fields_of(call), call.failure, tag + kBeginning);
 }
 
-Execution::Execution(Transport& transport, ScheduleCache& schedules, StepPool* pool)
+Execution::Execution(Transport& transport, ScheduleCache& schedules, ThreadPool* pool)
     : transport_(transport),
       schedules_(schedules),
       runner_(transport, messages_, pool),
@@ -265,7 +263,7 @@ void Execution::start(const Call& call, std::uint64_t number) noexcept {
     if (!failure_) failure_ = failure_of([&] { prepare(); });
     agreed_ = !call_.agree || transport_.size() == 1;
     if (!agreed_) {
-      const auto fit = call_.device < 0 ? Agreement::Stand::special : Agreement::Stand::well;
+      const auto fit = call_.device < 0 ? Agreement::Stand::host_tensor : Agreement::Stand::well;
       agreement_.start(failure_ ? 0 : digest_of(call_), failure_ ? Agreement::Stand::failed : fit,
                        tag_ + kBeginning);
       phase_ = failure_ ? Phase::refusing : Phase::running;
@@ -303,7 +301,7 @@ void Execution::prepare() {
   const bool on_device = call_.device >= 0;
   layout_.clear();
   bound_.clear();
-  otherwise_.reset();
+  fallback_schedule_.reset();
   if (on_device) side().queue.follow(call_.stream);
   if (!compresses && (tensors_.size() > 1 || (on_device && !takes_device_memory()))) {
     pad(call_.count());  // one reduction of all
@@ -329,12 +327,16 @@ void Execution::prepare() {
       }
       leases_.push_back({&state, !state.bound && state.owed.empty(),
                          state.declined ? std::optional(state.shape) : std::nullopt});
-      const Range own = overlap_of(layout_[t], schedule->chunk);
-      state.bind(shape_of(transport_, call_, tensors_[t].in.count, layout_[t].count, own),
+      std::array<ResidualShape, kMostPhases> residuals{};
+      for (std::size_t phase = 0; phase < schedule->residuals().size(); ++phase) {
+        const Range own = overlap_of(layout_[t], schedule->residuals()[phase]);
+        residuals[phase] = {own.offset, own.count};
+      }
+      state.bind(shape_of(transport_, call_, tensors_[t].in.count, residuals),
                  on_device ? &side_->queue : nullptr);
-      bound_[t].worker = state.worker_view();
-      bound_[t].server = state.server_view();
-      bound_[t].server_begin = own.offset;
+      for (std::size_t phase = 0; phase < schedule->residuals().size(); ++phase) {
+        bound_[t].residuals[phase] = {state.view(phase), residuals[phase].begin};
+      }
       if (call_.codec->traits().whole) bound_[t].note = &state.note;
     }
   }
@@ -345,7 +347,7 @@ void Execution::prepare() {
         model_segment_bytes(*call_.codec, call_.count(), call_.dtype(), transport_.size(), Memory::cuda);
     // nothing that is needed from here on is more than the two have asked for
     begin(schedules_.schedule_for(*call_.algorithm, longer));
-    if (transport_.size() > 1) otherwise_ = std::move(schedule);
+    if (transport_.size() > 1) fallback_schedule_ = std::move(schedule);
   }
   // what goes to MPI as it is must be there; kernels wait by themselves
   if (on_device && !compresses) arrival_ = side_->queue.mark();
@@ -356,9 +358,8 @@ void Execution::begin(std::shared_ptr<const Schedule> schedule) {
   runner_.begin(std::move(schedule),
                 {.layout = layout_,
                  .tensors = bound_,
-                 .codec = call_.codec.get(),
+                 .codecs = {call_.codec.get()},
                  .dtype = call_.dtype(),
-                 .factor = call_.op == Op::sum && !call_.codec->traits().lossless ? transport_.size() : 1.0,
                  .call = number_,
                  .most = most_for_sums(call_, transport_.size()),
                  .checksum = call_.checksum,
@@ -368,8 +369,6 @@ void Execution::begin(std::shared_ptr<const Schedule> schedule) {
                 tag_);
 }
 
-// Whether an exact reduction is done where the tensors are. Sums of 16-bit elements are the transport's own
-// affair, which the host computes.
 // Whether an exact reduction is done where the tensors are. Sums of 16-bit elements are the transport's own
 // affair, which the host computes; and MPI libraries that take device memory need not do so in nonblocking
 // collectives.
@@ -443,9 +442,9 @@ bool Execution::advance(Runner::Collectives collectives) noexcept {
             }
             agreed_ = true;
             result_.bytes_sent += agreement_.bytes_sent();
-            if (otherwise_ && agreement_.any_special()) begin(std::move(otherwise_));
+            if (fallback_schedule_ && agreement_.any_host_tensor()) begin(std::move(fallback_schedule_));
             runner_.open_gate();
-          } else if (otherwise_) {
+          } else if (fallback_schedule_) {
             return false;
           }
         }
@@ -513,11 +512,11 @@ void Execution::end_pass() {
   flagged_ = runner_.flagged();
   std::sort(flagged_.begin(), flagged_.end(),
             [](const Piece& a, const Piece& b) { return a.range.offset < b.range.offset; });
-  told_ = runner_.told();
+  remote_failure_ = runner_.remote_failure();
   failure_ = runner_.failure();
   // what may fail on one rank alone comes before the ranks meet
   if (first && !failure_ && !flagged_.empty()) failure_ = failure_of([&] { prepare_again(); });
-  all_know_ = told_ || !flagged_.empty();
+  all_know_ = remote_failure_ || !flagged_.empty();
   if (!call_.checksum && !all_know_ && !failure_) return after_pass(first);
   if (transport_.size() == 1) {
     if (failure_) throw AgreedError(*failure_);
@@ -550,11 +549,11 @@ void Execution::end_parting() {
   if (!all_know_) throw *failure_;
   const Words::Verdict verdict = words_.verdict();
   if (verdict.error) throw *verdict.error;
-  if (verdict.unheard && told_) throw *verdict.unheard;  // all have something to throw
+  if (verdict.unheard && remote_failure_) throw *verdict.unheard;  // all have something to throw
   if (verdict.unheard) {
     // what keeps this rank from knowing that all goes well; the others go on
     if (!first) throw *verdict.unheard;
-    runner_.spoil(*verdict.unheard);
+    runner_.poison(*verdict.unheard);
   }
   after_pass(first);
 }
@@ -576,12 +575,12 @@ void Execution::prepare_again() {
   const DefaultFloatingPoint mode;
   // never destroyed, for calls while the process exits
   static const auto& identity = *new std::shared_ptr<const Codec>(make_codec("identity"));
-  for (BoundTensor& tensor : bound_) tensor.worker = tensor.server = {};
+  for (BoundTensor& tensor : bound_) tensor.residuals = {};
   runner_.begin(std::make_shared<const Schedule>(call_.algorithm->build_pieces(
                     problem_of(*identity), regroup(flagged_, transport_.size()))),
                 {.layout = layout_,
                  .tensors = bound_,
-                 .codec = identity.get(),
+                 .codecs = {identity.get()},
                  .dtype = call_.dtype(),
                  .checksum = call_.checksum,
                  .device = call_.device >= 0 ? side_.get() : nullptr,
@@ -597,7 +596,7 @@ void Execution::decline() {
   for (const CallTensor& tensor : tensors_) {
     if (!tensor.feedback) continue;
     FeedbackState& state = tensor.feedback->state();
-    if (!state.declined) state.shape = owned(shape_of(transport_, call_, tensor.in.count, 0, {}));
+    if (!state.declined) state.shape = owned(shape_of(transport_, call_, tensor.in.count, {}));
     state.declined = true;
   }
 }

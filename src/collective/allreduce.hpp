@@ -90,7 +90,7 @@ void check_pair(const Transport& transport, const Call& call);
 class Execution {
  public:
   /// All that is passed outlives it; the pool may be missing. Errors: out_of_memory.
-  Execution(Transport& transport, ScheduleCache& schedules, StepPool* pool);
+  Execution(Transport& transport, ScheduleCache& schedules, ThreadPool* pool);
   ~Execution();
   Execution(const Execution&) = delete;
   Execution& operator=(const Execution&) = delete;
@@ -177,13 +177,14 @@ class Execution {
   Words words_;
   std::optional<Error> failure_;
   bool sent_ = false;
-  bool told_ = false;      // at the end of a pass: an owner has told all ranks that something went wrong
+  bool remote_failure_ =
+      false;               // at the end of a pass: an owner has told all ranks that something went wrong
   bool all_know_ = false;  // that there is reason to meet
   bool agreed_ = false;    // ranks have agreed, or need not
   std::uint64_t number_ = 0;
   /// For tensors on a device: to be taken instead if some rank's are on the host. Nothing is done until all
   /// know.
-  std::shared_ptr<const Schedule> otherwise_;
+  std::shared_ptr<const Schedule> fallback_schedule_;
   std::vector<Piece> flagged_;
   CallResult result_;
   std::exception_ptr error_;
