@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "api/decide.hpp"
 #include "api/options.hpp"
 #include "api/tuning.hpp"
 #include "codec/feedback_state.hpp"
@@ -59,7 +60,7 @@ std::optional<Error> find_fault(const CallTensor& tensor, auto&& where) {
 
 // In whose memory all of a call's tensors are: sets their views and Call::device. Managed memory goes with
 // what else there is, alone it counts as its device's. Errors: invalid_argument, unsupported.
-void place(Call& call, std::span<CallTensor> list) {
+void place(Call& call, std::span<CallTensor> list, std::string_view style) {
   struct Found {
     const char* what = nullptr;
     std::size_t tensor = 0;
@@ -74,7 +75,7 @@ void place(Call& call, std::span<CallTensor> list) {
     return std::string(found.what) + (several ? " of tensor " + std::to_string(found.tensor) : std::string());
   };
   const auto refuse = [&](ErrorCode code, const std::string& why) {
-    throw Error(code, std::string(call.style) + ": " + why);
+    throw Error(code, std::string(style) + ": " + why);
   };
   const auto look = [&](const char* what, std::size_t tensor, ConstView view) {
     if (view.empty() || view.data == nullptr) return;
@@ -133,8 +134,8 @@ void place(Call& call, std::span<CallTensor> list) {
   for (CallTensor& tensor : list) tensor.in.memory = tensor.out.memory = memory;
 }
 
-std::optional<Error> find_fault(const Call& call) {
-  const auto the_call = [&] { return std::string(call.style); };
+std::optional<Error> find_fault(const Call& call, std::string_view style) {
+  const auto the_call = [&] { return std::string(style); };
   if (call.tensors.empty()) return find_fault({call.in, call.out}, the_call);
   for (std::size_t t = 0; t < call.tensors.size(); ++t) {
     const auto which = [&] { return the_call() + ", tensor " + std::to_string(t); };
@@ -223,6 +224,7 @@ struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
   Tuning tuning;
   std::map<std::string, std::shared_ptr<const Codec>, std::less<>> codecs_by_spec;
   std::vector<CallTensor> list;  // of a fused call while it begins: what Call::tensors points to
+  CallTerms terms;               // of a call while it begins: what Call::terms points to
 
   const std::shared_ptr<const Codec>& codec_of(const CodecChoice& choice) {
     if (choice.codec()) return choice.codec();
@@ -238,127 +240,81 @@ struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
                        std::string(error.what()));
   }
 
-  bool compression_pays(Call& call);
-  /// The call of these arguments, with all choices made, or its failure noted; and what is known of its
-  /// outcome. Collective where a trial is needed.
-  Outcome choose(const AllreduceOptions& given, Call& call);
+  /// Gathers the facts of a call of these arguments, decides, and makes the call what was decided. Its terms
+  /// last until the next one. Collective where a trial is needed.
+  Decision choose(const AllreduceOptions& given, Call& call, std::string_view style);
   Outcome complete(Outcome outcome, const CallResult& result, std::size_t bytes, std::size_t count) const;
   Outcome allreduce(const AllreduceOptions& given, Call call);
-  Request begin(const AllreduceOptions& given, Call call);
+  /// `style`: what the caller calls it, which all ranks must call alike.
+  Request begin(const AllreduceOptions& given, Call call, std::string_view style);
   Outcome conclude(Request& request);
   std::span<const CallTensor> listed(std::span<const FusedTensor> tensors);
 };
 
-// Whether `auto` compresses: as it did with this Feedback before, or else where a trial says that it pays,
-// which it never does on one rank. Says why in the call's terms, since that too must be the same on all
-// ranks.
-bool CommunicatorState::compression_pays(Call& call) {
-  const auto because = [&](bool pays, std::string_view why) {
-    call.found = why;
-    return pays;
-  };
-  const auto held = [&](const Feedback* feedback, std::size_t count) -> std::optional<bool> {
-    if (!feedback) return std::nullopt;
-    const FeedbackState& state = feedback->state();
-    if (state.calls != 0) return true;
-    if (state.declined && state.shape.ranks == static_cast<std::uint32_t>(transport.size()) &&
-        state.shape.count == count && state.shape.dtype == call.dtype() &&
-        state.shape.codec == call.codec->spec()) {
-      return false;
-    }
-    return std::nullopt;
-  };
-  std::optional<bool> before = held(call.feedback, call.in.count);
-  for (const CallTensor& tensor : call.tensors) {
-    const auto one = held(tensor.feedback, tensor.in.count);
-    if (one && !before.value_or(false)) before = one;
-  }
-  if (before) return because(*before, *before ? "compresses as before" : "takes plain MPI as before");
-  if (transport.size() == 1) return false;
-  return tuning.compression_pays(*engine, call) ? because(true, "compresses after a trial")
-                                                : because(false, "takes plain MPI after a trial");
-}
-
-Outcome CommunicatorState::choose(const AllreduceOptions& given, Call& call) {
+Decision CommunicatorState::choose(const AllreduceOptions& given, Call& call, std::string_view style) {
   const auto value_of = [&](auto member) { return (given.*member) ? *(given.*member) : *(defaults.*member); };
-  const std::string& algorithm = given.algorithm.empty() ? defaults.algorithm : given.algorithm;
-  const std::size_t min_bytes = value_of(&AllreduceOptions::min_bytes);
-  const Check check = value_of(&AllreduceOptions::check);
-  const Algorithm& exact = find_algorithm("exact");
-  const bool automatic = algorithm == "auto";
-  const bool trials = min_bytes == kAutoBytes;
-  call.op = value_of(&AllreduceOptions::op);
-  call.asked_algorithm = algorithm;
-  if (!trials) call.min_bytes = min_bytes;
-  call.tensor = given.tensor.empty() ? defaults.tensor : given.tensor;
-  call.checksum = check == Check::payload;
-  call.failure = given.failure;
-  call.algorithm = &find_algorithm("two_phase");  // where it is not known what was asked for
-  const auto note = [&](auto&& make) {
+  std::optional<Error> option_failure = given.failure;
+  std::optional<Error> buffer_failure;
+  const auto note = [](std::optional<Error>& failure, auto&& make) {
     try {
       make();
     } catch (...) {
-      if (!call.failure) call.failure = current_error();
+      if (!failure) failure = current_error();
     }
   };
-  note([&] { call.codec = codec_of(given.codec.chosen() ? given.codec : defaults.codec); });
-  if (!automatic) {
-    note([&] { call.algorithm = &find_algorithm(algorithm); });
-  } else if (call.codec) {
-    call.algorithm = &algorithm_for(*call.codec, transport.size());
-  }
-  call.segment_bytes = value_of(&AllreduceOptions::segment_bytes);
-  if (call.segment_bytes == 0) {
-    note([] {
-      throw Error(ErrorCode::invalid_argument, "segment_bytes is 0: use auto, or at least 1, such as 4M");
+  note(option_failure, [&] { call.codec = codec_of(given.codec.chosen() ? given.codec : defaults.codec); });
+  Facts facts{.algorithm = given.algorithm.empty() ? defaults.algorithm : given.algorithm,
+              .min_bytes = value_of(&AllreduceOptions::min_bytes),
+              .segment_bytes = value_of(&AllreduceOptions::segment_bytes),
+              .check = value_of(&AllreduceOptions::check),
+              .cuda_aware = value_of(&AllreduceOptions::cuda_aware),
+              .codec = call.codec.get(),
+              .count = call.count(),
+              .dtype = call.dtype(),
+              .list = call.tensors.size() > 1,
+              .ranks = transport.size()};
+  const auto look_at = [&](const Feedback* feedback, std::size_t count) {
+    if (!feedback) return;
+    note(buffer_failure, [&] {
+      const FeedbackState& state = feedback->state();  // moved from?
+      facts.feedback = true;
+      facts.bf16_residuals = facts.bf16_residuals || state.residual_type == ResidualType::bf16;
+      if (!call.codec) return;
+      facts.past = past_of_both(facts.past, past_of(state, count, facts.dtype, *call.codec, facts.ranks));
     });
-  }
-  if (call.feedback) note([&] { static_cast<void>(call.feedback->state()); });  // moved from?
-  for (const CallTensor& tensor : call.tensors) {
-    if (tensor.feedback) note([&] { static_cast<void>(tensor.feedback->state()); });
-  }
-  if (!call.failure) call.failure = find_fault(call);
-  note([&] { place(call, call.tensors.empty() ? std::span<CallTensor>() : std::span(list)); });
-  call.stream = given.stream != nullptr ? given.stream : defaults.stream;
-  const CudaAware aware = value_of(&AllreduceOptions::cuda_aware);
-  call.direct = !call.checksum && (aware == CudaAware::on ||
-                                   (aware == CudaAware::automatic && transport.takes_device_memory()));
-  if (!call.failure) note([&] { check_pair(transport, call); });
-  call.models_segments = call.segment_bytes == kAutoSegment;
-  if (call.models_segments && call.codec) {
-    note([&] {  // a codec of the program's is asked for sizes
-      call.segment_bytes =
-          model_segment_bytes(*call.codec, call.count(), call.dtype(), transport.size(), Memory::host);
-    });
-  }
-
-  // What follows depends only on what all ranks have in common: the tensor, the options, earlier calls.
-  Outcome outcome{.result = Outcome::Result::compressed};
-  const auto be_exact = [&](Outcome::Reason reason) {
-    outcome = {.result = Outcome::Result::exact, .reason = reason};
-    call.algorithm = &exact;
   };
-  const bool plain = call.algorithm == &exact;
-  const bool lossless = call.codec && call.codec->traits().lossless;
-  const bool small = call.bytes() < (!trials ? min_bytes : automatic || plain ? kAlwaysExact : 0);
-  if (plain || (automatic && lossless)) {
-    be_exact(Outcome::Reason::asked);
-  } else if (small) {
-    be_exact(Outcome::Reason::small);
-  } else if (automatic && (trials || transport.size() == 1) && !call.failure && !broken &&
-             !compression_pays(call)) {
-    be_exact(Outcome::Reason::slower);
-  } else if (lossless) {
-    outcome = {.result = Outcome::Result::exact, .reason = Outcome::Reason::asked};
+  look_at(call.feedback, call.in.count);
+  for (const CallTensor& tensor : call.tensors) look_at(tensor.feedback, tensor.in.count);
+  if (!buffer_failure) buffer_failure = find_fault(call, style);
+  note(buffer_failure,
+       [&] { place(call, call.tensors.empty() ? std::span<CallTensor>() : std::span(list), style); });
+  facts.option_failure = option_failure ? &*option_failure : nullptr;
+  facts.buffer_failure = buffer_failure ? &*buffer_failure : nullptr;
+  facts.broken = broken ? &*broken : nullptr;
+  facts.on_device = call.device >= 0;
+  facts.takes_device_memory = transport.takes_device_memory();
+
+  call.op = value_of(&AllreduceOptions::op);
+  call.stream = given.stream != nullptr ? given.stream : defaults.stream;
+  const std::string& tensor = given.tensor.empty() ? defaults.tensor : given.tensor;
+  Decision decision;
+  const auto take = [&] {
+    decision = decide(facts);
+    call.algorithm = decision.algorithm;
+    call.segment_bytes = decision.segment_bytes;
+    call.checksum = decision.checksum;
+    call.direct = decision.direct;
+    call.agree = decision.agree;
+    call.declines = decision.declines;
+    call.failure = decision.failure;
+    call.terms = terms.compose(style, facts, decision, tensor);
+  };
+  take();
+  if (decision.asks_for_trial) {
+    facts.pays = tuning.compression_pays(*engine, call);
+    take();
   }
-  // Another rank may be about to compress, by mistake: exact calls are agreed upon too, unless they are
-  // small.
-  call.agree = !small || check != Check::call;
-  // An earlier call failed, perhaps here alone. Where there is an agreement, all ranks hear of that; where
-  // there is none they would wait for this one, so it takes part and refuses afterwards.
-  if (broken && call.agree) call.failure = broken;
-  outcome.algorithm = call.algorithm->name;
-  return outcome;
+  return decision;
 }
 
 Outcome CommunicatorState::complete(Outcome outcome, const CallResult& result, std::size_t bytes,
@@ -374,19 +330,21 @@ Outcome CommunicatorState::complete(Outcome outcome, const CallResult& result, s
   return outcome;
 }
 
-Request CommunicatorState::begin(const AllreduceOptions& given, Call call) {
+Request CommunicatorState::begin(const AllreduceOptions& given, Call call, std::string_view style) {
   Request request;
   try {
-    request.outcome_ = choose(given, call);
+    const Decision decision = choose(given, call, style);
+    request.outcome_ = {.result = decision.result,
+                        .reason = decision.reason,
+                        .algorithm = decision.algorithm->name,
+                        .exact_count = call.count()};
+    request.refuses_ = decision.refuses_afterwards;
   } catch (...) {
     if (transport.abandoned()) note_broken(current_error());
     throw;
   }
-  request.outcome_.exact_count = call.count();
   request.bytes_ = call.bytes();
   request.agreed_ = call.agree && transport.size() > 1;
-  request.refuses_ = broken && !call.agree;
-  call.declines = request.outcome_.reason == Outcome::Reason::slower;
   // a reduction that blocks in MPI may wait for ranks that wait for this one in an earlier call
   if (call.blocks && call.algorithm->reduces) engine->drain();
   request.execution_ = &engine->start(call);
@@ -413,7 +371,7 @@ Outcome CommunicatorState::conclude(Request& request) {
 
 Outcome CommunicatorState::allreduce(const AllreduceOptions& given, Call call) {
   call.blocks = true;
-  Request request = begin(given, call);
+  Request request = begin(given, call, "allreduce");
   return conclude(request);
 }
 
@@ -436,8 +394,8 @@ CommunicatorState& alive(const std::shared_ptr<CommunicatorState>& state) {
 }
 
 // One tensor, or a list: of none, an empty tensor.
-Call call_of(CommunicatorState& state, std::span<const FusedTensor> tensors, std::string_view style) {
-  Call call{.style = style};
+Call call_of(CommunicatorState& state, std::span<const FusedTensor> tensors) {
+  Call call;
   if (tensors.size() == 1) {
     call.in = tensors[0].in;
     call.out = tensors[0].out;
@@ -493,12 +451,11 @@ Outcome Communicator::allreduce(View data, const AllreduceOptions& options) {
 
 Outcome Communicator::allreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options) {
   CommunicatorState& state = alive(state_);
-  return state.allreduce(options, call_of(state, tensors, "allreduce"));
+  return state.allreduce(options, call_of(state, tensors));
 }
 
 Request Communicator::iallreduce(ConstView in, View out, const AllreduceOptions& options) {
-  return alive(state_).begin(options,
-                             {.in = in, .out = out, .feedback = options.feedback, .style = "iallreduce"});
+  return alive(state_).begin(options, {.in = in, .out = out, .feedback = options.feedback}, "iallreduce");
 }
 
 Request Communicator::iallreduce(View data, const AllreduceOptions& options) {
@@ -507,7 +464,7 @@ Request Communicator::iallreduce(View data, const AllreduceOptions& options) {
 
 Request Communicator::iallreduce(std::span<const FusedTensor> tensors, const AllreduceOptions& options) {
   CommunicatorState& state = alive(state_);
-  return state.begin(options, call_of(state, tensors, "iallreduce"));
+  return state.begin(options, call_of(state, tensors), "iallreduce");
 }
 
 Request::Request() noexcept = default;
@@ -576,8 +533,8 @@ Plan Communicator::allreduce_init(std::span<const FusedTensor> tensors, const Al
     plan->own.push_back(std::make_unique<Feedback>(residual_type_for(tensor.in.dtype, residual)));
     tensor.feedback = plan->own.back().get();
   }
-  Call call = call_of(state, plan->tensors, "allreduce_init");
-  state.choose(options, call);
+  Call call = call_of(state, plan->tensors);
+  state.choose(options, call, "allreduce_init");
   call.agree = true;
   if (state.broken) call.failure = state.broken;
   require_agreement(state.transport, call);
@@ -609,7 +566,7 @@ void Plan::start() {
     throw Error(ErrorCode::invalid_state, "this Plan has a call under way: wait for it before the next");
   }
   CommunicatorState& state = alive(plan.communicator);
-  plan.request = state.begin(plan.options, call_of(state, plan.tensors, "plan"));
+  plan.request = state.begin(plan.options, call_of(state, plan.tensors), "plan");
 }
 
 bool Plan::test() { return there(impl_).request.test(); }

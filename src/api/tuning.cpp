@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -16,11 +15,6 @@ namespace {
 
 constexpr int kWarmUps = 1;
 constexpr double kDecisive = 2.0;
-
-std::uint64_t nanoseconds_since(std::chrono::steady_clock::time_point start) {
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count());
-}
 
 // The first tensor's that has one.
 const Feedback* feedback_of(const Call& call) {
@@ -77,10 +71,6 @@ Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffer
   Feedback feedback(given ? given->residual_type() : ResidualType::full);
   Call compressed = call;
   compressed.tensors = {};
-  if (call.models_segments) {
-    compressed.segment_bytes = model_segment_bytes(*call.codec, bytes / size_of(call.dtype()), call.dtype(),
-                                                   engine.transport().size(), Memory::host);
-  }
   const Memory memory = call.device < 0 ? Memory::host : Memory::cuda;
   compressed.out = {buffers.out(), bytes / size_of(call.dtype()), call.dtype(), memory};
   compressed.in = View{buffers.in(), compressed.out.count, compressed.out.dtype, memory};
@@ -106,11 +96,13 @@ Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffer
       failure = current_error("in a trial of auto");
     }
   };
+  const Transport& clock = engine.transport();
   for (int round = -kWarmUps; round < rounds; ++round) {
     for (const std::size_t which : {1u, 0u}) {
-      const auto start = std::chrono::steady_clock::now();
+      const std::uint64_t start = clock.now();
       for (int i = 0; i < calls; ++i) run(which == 0 ? plain : compressed);
-      if (round >= 0) best[which] = std::min(best[which], nanoseconds_since(start));
+      const std::uint64_t took = clock.now() - start;
+      if (round >= 0) best[which] = std::min(best[which], took);
     }
   }
   if (failure) throw *failure;  // the transport's own: there is no other rank to talk to
@@ -151,17 +143,15 @@ bool Tuning::compression_pays(Engine& engine, const Call& call) {
       .append(call.algorithm->name)
       .append(" ")
       .append(name(call.dtype()));
-  kind_.append(" ").append(std::to_string(call.models_segments ? 0 : call.segment_bytes));
+  kind_.append(" ").append(std::to_string(call.segment_bytes.value_or(0)));
   if (const Feedback* given = feedback_of(call)) {
     kind_.append(" feedback ").append(name(given->residual_type()));
   }
   if (call.checksum) kind_.append(" checksums");
   std::vector<Trial>& trials = trials_[kind_];
   if (trials.size() <= wanted && !is_settled(trials)) {
-    Call first = call;
-    first.found = "has a trial to make";
     engine.drain();  // ranks that have yet to come here may wait for this one in an earlier call
-    require_agreement(transport, first);
+    require_agreement(transport, call);
     Buffers buffers;
     std::uint64_t no_memory = 0;
     try {

@@ -39,8 +39,8 @@ bool pays(std::span<const Trial> trials, std::size_t size_class) noexcept;
 class Tuning {
  public:
   /// Whether the call's codec and algorithm take less time than plain MPI, with feedback if the call has it.
-  /// Tries what is not known yet, class by class; then it is collective and begins with the agreement. Where
-  /// a rank has no memory for that, plain MPI takes the call.
+  /// Tries what is not known yet, class by class; then it is collective and begins with the agreement, by the
+  /// call's terms. Times are the transport's. Where a rank has no memory for that, plain MPI takes the call.
   bool compression_pays(Engine& engine, const Call& call);
 
  private:

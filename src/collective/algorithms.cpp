@@ -5,6 +5,7 @@
 #include <array>
 #include <string>
 
+#include "codec/feedback_state.hpp"
 #include "codec/summable.hpp"
 
 namespace terse::inline v0_1 {
@@ -115,31 +116,45 @@ std::string_view misfit(Algorithm::For codecs, const Codec& codec) {
 
 }  // namespace
 
-void check_pair(const Algorithm& algorithm, const Problem& problem) {
+void check_pair(const Pairing& pairing) {
+  const Algorithm& algorithm = pairing.algorithm;
   if (!algorithm.compresses) return;
-  const Codec& codec = *problem.codec;
+  const Codec& codec = pairing.codec;
   const auto refuse = [&](const std::string& sentence) { throw Error(ErrorCode::unsupported, sentence); };
+  if (pairing.on_device && !codec.supports(Memory::cuda)) {
+    refuse("codec " + codec.spec() +
+           " has no code for device memory: use onebit, cast or identity, or copy the tensor to host memory");
+  }
+  if (pairing.on_device && !algorithm.on_devices) {
+    refuse("algorithm " + std::string(algorithm.name) +
+           " has no code for device memory: use two_phase, or copy the tensor to host memory");
+  }
+  const bool keeps_residuals = pairing.feedback && !codec.traits().lossless;
+  if (keeps_residuals && pairing.bf16_residuals && !serves(ResidualType::bf16, pairing.dtype)) {
+    refuse("a Feedback with residuals in " + std::string(name(ResidualType::bf16)) +
+           " does not serve a tensor of " + std::string(name(pairing.dtype)) + ": make one of type full");
+  }
   if (const std::string why(misfit(algorithm.codecs, codec)); !why.empty()) {
     refuse("algorithm " + std::string(algorithm.name) + " does not go with codec " + codec.spec() + ": " +
-           why + ". Use algorithm " + std::string(algorithm_for(codec, problem.ranks).name) + ", or auto");
+           why + ". Use algorithm " + std::string(algorithm_for(codec, pairing.ranks).name) + ", or auto");
   }
   const bool takes_parts = algorithm.codecs == Algorithm::For::parts;
-  if (takes_parts && problem.tensors.size() > 1) {
+  if (takes_parts && pairing.list) {
     refuse("algorithm " + std::string(algorithm.name) +
            " takes one tensor a call: its codec has one scale for all of it. Call it for each tensor");
   }
-  if (algorithm.codecs == Algorithm::For::summable && !has_room_for(codec, problem.ranks)) {
-    refuse("algorithm " + std::string(algorithm.name) + " cannot add what " + std::to_string(problem.ranks) +
+  if (algorithm.codecs == Algorithm::For::summable && !has_room_for(codec, pairing.ranks)) {
+    refuse("algorithm " + std::string(algorithm.name) + " cannot add what " + std::to_string(pairing.ranks) +
            " ranks encode with codec " + codec.spec() + ": its codes have room for " +
            std::to_string(codec.summable()->most_parties()) + ". Use algorithm " +
-           std::string(algorithm_for(codec, problem.ranks).name) + ", or auto, or a codec with more bits");
+           std::string(algorithm_for(codec, pairing.ranks).name) + ", or auto, or a codec with more bits");
   }
-  if (!codec.supports(problem.dtype)) {
-    refuse("codec " + codec.spec() + " cannot encode " + std::string(name(problem.dtype)) +
+  if (!codec.supports(pairing.dtype)) {
+    refuse("codec " + codec.spec() + " cannot encode " + std::string(name(pairing.dtype)) +
            ": choose another codec for this tensor (see `terse codecs`)");
   }
   // an algorithm for parts is there to do as others do, whether or not that is sound
-  if (problem.feedback && !codec.traits().contractive && !takes_parts) {
+  if (keeps_residuals && !codec.traits().contractive && !takes_parts) {
     refuse(
         "algorithm " + std::string(algorithm.name) + " cannot keep residuals for codec " + codec.spec() +
         ": the codec is not a contraction, so that they may grow without bound. Call it without feedback or "

@@ -62,8 +62,19 @@ inline std::size_t padded_count(const Algorithm& algorithm, std::size_t count, i
 }
 /// The algorithm of allreduce that compresses with a codec on so many ranks, where nobody has named one.
 const Algorithm& algorithm_for(const Codec& codec, int ranks);
-/// Throws Error(unsupported) with a sentence that names both where algorithm and codec do not go together.
-void check_pair(const Algorithm& algorithm, const Problem& problem);
+/// In what an algorithm and a codec must suit each other and the call.
+struct Pairing {
+  const Algorithm& algorithm;
+  const Codec& codec;
+  DType dtype = DType::f32;
+  int ranks = 1;
+  bool list = false;            ///< of two tensors or more
+  bool on_device = false;       ///< this rank's tensors are in device memory
+  bool feedback = false;        ///< a tensor has a Feedback
+  bool bf16_residuals = false;  ///< one has residuals of bf16
+};
+/// Throws Error(unsupported) with a sentence that names both where they do not go together.
+void check_pair(const Pairing& pairing);
 /// Throws Error(invalid_argument) that lists the names.
 const Algorithm& find_algorithm(std::string_view name, Collective collective = Collective::allreduce);
 

@@ -47,31 +47,19 @@ void visit_feedback(const Feedback* feedback, auto&& value) {
 
 // What ranks must have in common: calls name(...) and then value(...), each once or more, for each. For its
 // hash and for its text, and without memory of its own.
-void visit_terms(const Call& call, auto&& name, auto&& value) {
+void visit_terms(const Call& call, std::size_t segment_bytes, auto&& name, auto&& value) {
   const auto field = [&](std::string_view n, std::string_view v) {
     name(n);
     value(v);
   };
-  field("call", call.style);
+  for (const Term& term : call.terms) field(term.name, term.value);
+  if (call.terms.empty()) field("algorithm", call.algorithm->name);
   field("count", Digits(call.count()));
   field("dtype", terse::name(call.dtype()));
   field("op", terse::name(call.op));
   field("codec", call.codec->spec());
-  field("segment_bytes", Digits(call.segment_bytes));
+  field("segment_bytes", Digits(segment_bytes));
   field("checksums", call.checksum ? "on" : "off");
-  if (call.asked_algorithm.empty()) {
-    field("algorithm", call.algorithm->name);
-  } else {
-    field("algorithm", call.asked_algorithm);
-    name("min_bytes");
-    if (call.min_bytes) {
-      value(Digits(*call.min_bytes));
-    } else {
-      value("auto");
-    }
-  }
-  if (!call.found.empty()) field("auto", call.found);
-  if (!call.tensor.empty()) field("tensor", call.tensor);
   if (call.tensors.empty()) {
     name("feedback");
     visit_feedback(call.feedback, value);
@@ -87,18 +75,18 @@ void visit_terms(const Call& call, auto&& name, auto&& value) {
   }
 }
 
-std::uint64_t digest_of(const Call& call) {
+std::uint64_t digest_of(const Call& call, std::size_t segment_bytes) {
   std::uint64_t digest = 0;
   const auto add = [&](std::string_view text) { digest = hash(std::as_bytes(std::span(text)), digest); };
-  visit_terms(call, add, add);
+  visit_terms(call, segment_bytes, add, add);
   return digest;
 }
 
-Words::Fields fields_of(const Call& call) {
+Words::Fields fields_of(const Call& call, std::size_t segment_bytes) {
   Words::Fields fields;
   bool named = false;
   visit_terms(
-      call,
+      call, segment_bytes,
       [&](std::string_view name) {
         if (!std::exchange(named, true)) fields.emplace_back();
         fields.back().first += name;
@@ -167,6 +155,13 @@ double most_for_sums(const Call& call, int ranks) {
   return kRoundings * largest_finite(summed) / ranks;
 }
 
+// Bytes of elements in a segment, where all ranks' tensors are in such memory: as was asked for, or the
+// model's.
+std::size_t segment_bytes_of(const Call& call, int ranks, Memory memory) {
+  if (call.segment_bytes) return *call.segment_bytes;
+  return model_segment_bytes(*call.codec, call.count(), call.dtype(), ranks, memory);
+}
+
 Range overlap_of(const Range& tensor, const Range& chunk) {
   const std::size_t begin = std::clamp(chunk.offset, tensor.offset, tensor.end());
   const std::size_t end = std::clamp(chunk.end(), begin, std::max(begin, tensor.end()));
@@ -182,46 +177,16 @@ std::size_t Call::count() const noexcept {
   return total;
 }
 
-void check_pair(const Transport& transport, const Call& call) {
-  if (call.device >= 0 && call.algorithm->compresses && !call.codec->supports(Memory::cuda)) {
-    throw Error(ErrorCode::unsupported, "codec " + call.codec->spec() +
-                                            " has no code for device memory: use onebit, cast or identity, "
-                                            "or copy the tensor to host memory");
-  }
-  if (call.device >= 0 && call.algorithm->compresses && !call.algorithm->on_devices) {
-    throw Error(ErrorCode::unsupported, "algorithm " + std::string(call.algorithm->name) +
-                                            " has no code for device memory: use two_phase, or copy the "
-                                            "tensor to host memory");
-  }
-  CallTensor single;
-  const auto tensors = tensors_of(call, single);
-  for (const CallTensor& tensor : tensors) {
-    if (!keeps_residuals(call, tensor.feedback, *call.codec)) continue;
-    const ResidualType type = tensor.feedback->state().residual_type;
-    if (serves(type, call.dtype())) continue;
-    throw Error(ErrorCode::unsupported, "a Feedback with residuals in " + std::string(name(type)) +
-                                            " does not serve a tensor of " + std::string(name(call.dtype())) +
-                                            ": make one of type full");
-  }
-  const std::array<Range, 2> several{};
-  check_pair(*call.algorithm,
-             {.rank = transport.rank(),
-              .ranks = transport.size(),
-              .count = call.count(),
-              .tensors = tensors.size() > 1 ? std::span<const Range>(several) : std::span<const Range>(),
-              .dtype = call.dtype(),
-              .op = call.op,
-              .codec = call.codec.get(),
-              .feedback = std::any_of(tensors.begin(), tensors.end(), [&](const CallTensor& t) {
-                return keeps_residuals(call, t.feedback, *call.codec);
-              })});
-}
-
 void require_agreement(Transport& transport, const Call& call) {
   const int tag =
       transport.take_tags(kTagsOfACall);  // as the call itself, to which other ranks may have gone
-  require_agreement(transport, call.failure ? 0 : digest_of(call),
-                    call.failure ? Words::Fields{} : fields_of(call), call.failure, tag + kBeginning);
+  std::optional<Error> failure = call.failure;
+  std::size_t segment_bytes = 0;
+  if (!failure) {
+    failure = failure_of([&] { segment_bytes = segment_bytes_of(call, transport.size(), Memory::host); });
+  }
+  require_agreement(transport, failure ? 0 : digest_of(call, segment_bytes),
+                    failure ? Words::Fields{} : fields_of(call, segment_bytes), failure, tag + kBeginning);
 }
 
 Execution::Execution(Transport& transport, ScheduleCache& schedules, ThreadPool* pool)
@@ -246,9 +211,7 @@ void Execution::start(const Call& call, std::uint64_t number) noexcept {
   try {
     call_ = call;
     number_ = number;
-    call_.asked_algorithm = asked_algorithm_ = call.asked_algorithm;
-    call_.found = found_ = call.found;
-    call_.tensor = tensor_ = call.tensor;
+    keep_terms(call.terms);
     CallTensor single;
     const auto tensors = tensors_of(call, single);
     tensors_.assign(tensors.begin(), tensors.end());
@@ -264,8 +227,8 @@ void Execution::start(const Call& call, std::uint64_t number) noexcept {
     agreed_ = !call_.agree || transport_.size() == 1;
     if (!agreed_) {
       const auto fit = call_.device < 0 ? Agreement::Stand::host_tensor : Agreement::Stand::well;
-      agreement_.start(failure_ ? 0 : digest_of(call_), failure_ ? Agreement::Stand::failed : fit,
-                       tag_ + kBeginning);
+      agreement_.start(failure_ ? 0 : digest_of(call_, segment_bytes_),
+                       failure_ ? Agreement::Stand::failed : fit, tag_ + kBeginning);
       phase_ = failure_ ? Phase::refusing : Phase::running;
     } else if (failure_) {
       throw *failure_;
@@ -276,6 +239,24 @@ void Execution::start(const Call& call, std::uint64_t number) noexcept {
   } catch (...) {
     fail(std::current_exception());
   }
+}
+
+void Execution::keep_terms(std::span<const Term> terms) {
+  std::size_t length = 0;
+  for (const Term& term : terms) length += term.name.size() + term.value.size();
+  term_text_.clear();
+  term_text_.reserve(length);  // so that nothing moves below
+  terms_.clear();
+  const auto keep = [&](std::string_view text) {
+    const std::size_t at = term_text_.size();
+    term_text_.append(text);
+    return std::string_view(term_text_).substr(at);
+  };
+  for (const Term& term : terms) {
+    const std::string_view name = keep(term.name);
+    terms_.push_back({name, keep(term.value)});
+  }
+  call_.terms = terms_;
 }
 
 Problem Execution::problem_of(const Codec& codec) const {
@@ -289,14 +270,14 @@ Problem Execution::problem_of(const Codec& codec) const {
       .codec = &codec,
       .feedback = std::any_of(tensors_.begin(), tensors_.end(),
                               [&](const CallTensor& t) { return keeps_residuals(call_, t.feedback, codec); }),
-      .segment_bytes = call_.segment_bytes,
+      .segment_bytes = segment_bytes_,
       .trailer_bytes = kTrailerBytes};
 }
 
 // Everything that may fail on one rank alone, done before anything is told to the others.
 void Execution::prepare() {
   const DefaultFloatingPoint mode;  // sizes of messages and pieces are computed with fractions
-  check_pair(transport_, call_);
+  segment_bytes_ = segment_bytes_of(call_, transport_.size(), Memory::host);
   const bool compresses = call_.algorithm->compresses;
   const bool on_device = call_.device >= 0;
   layout_.clear();
@@ -341,10 +322,9 @@ void Execution::prepare() {
     }
   }
   begin(schedule);
-  if (on_device && compresses && call_.models_segments && (call_.agree || transport_.size() == 1)) {
+  if (on_device && compresses && !call_.segment_bytes && (call_.agree || transport_.size() == 1)) {
     Problem longer = problem;
-    longer.segment_bytes =
-        model_segment_bytes(*call_.codec, call_.count(), call_.dtype(), transport_.size(), Memory::cuda);
+    longer.segment_bytes = segment_bytes_of(call_, transport_.size(), Memory::cuda);
     // nothing that is needed from here on is more than the two have asked for
     begin(schedules_.schedule_for(*call_.algorithm, longer));
     if (transport_.size() > 1) fallback_schedule_ = std::move(schedule);
@@ -481,7 +461,7 @@ void Execution::explain(int tag) {
   const bool of_the_call = tag == tag_ + kBeginning + 1;
   phase_ = Phase::explaining;
   words_.start(failure_      ? Words::Fields{}
-               : of_the_call ? fields_of(call_)
+               : of_the_call ? fields_of(call_, segment_bytes_)
                              : fields_of_pass(),
                failure_, tag, words_memory_.reserve(Words::bytes(transport_.size())), Words::Hears::yes);
 }

@@ -39,31 +39,33 @@ struct CallTensor {
   Feedback* feedback = nullptr;
 };
 
-/// One allreduce, all choices made. What it points to stays in place until its end, but for names.
+/// Something that ranks must have in common, of which only the caller knows what it means.
+struct Term {
+  std::string_view name;
+  std::string_view value;
+};
+
+/// One allreduce, all choices made: algorithm, codec and the rest go together (check_pair). What it points to
+/// stays in place until its end, but for the terms.
 struct Call {
   ConstView in{};  ///< of its tensor, where there is only one
   View out{};
   std::shared_ptr<const Codec> codec{};
   const Algorithm* algorithm = nullptr;
-  /// What else ranks must have in common, since it led to the choice of the algorithm: what was asked for, or
-  /// nothing where that was the algorithm itself; min_bytes, none: auto; and what `auto` found.
-  std::string_view asked_algorithm{};
-  std::optional<std::size_t> min_bytes{};
-  std::string_view found{};
+  /// What else ranks must have in common, since it led to the choice of the algorithm. Where there are none,
+  /// that is the algorithm's name.
+  std::span<const Term> terms{};
   Op op = Op::sum;
   Feedback* feedback = nullptr;  ///< of the tensor, where there is only one
-  std::size_t segment_bytes = std::size_t{4} << 20;
-  bool models_segments = false;  ///< that is what the model says for this size, for tensors on the host
-  std::string_view tensor{};     ///< its name, where it has one
-  std::span<const CallTensor> tensors{};  ///< where there are several: of one dtype
-  std::string_view style = "allreduce";   ///< what the caller calls it: all ranks must call it alike
-  bool blocks = false;                    ///< nothing else is under way: MPI may block
-  int device = -1;                        ///< whose memory the tensors are in; -1: the host's
-  void* stream = nullptr;                 ///< of that device: the call comes after what it holds
-  bool direct = false;                    ///< the transport is given device memory
-  bool agree = true;                      ///< begin with the agreement
-  bool is_trial = false;                  ///< of `auto`'s: not counted
-  bool checksum = false;                  ///< seal every message
+  std::optional<std::size_t> segment_bytes = std::size_t{4} << 20;  ///< nothing: what the model says
+  std::span<const CallTensor> tensors{};                            ///< where there are several: of one dtype
+  bool blocks = false;     ///< nothing else is under way: MPI may block
+  int device = -1;         ///< whose memory the tensors are in; -1: the host's
+  void* stream = nullptr;  ///< of that device: the call comes after what it holds
+  bool direct = false;     ///< the transport is given device memory
+  bool agree = true;       ///< begin with the agreement
+  bool is_trial = false;   ///< of `auto`'s: not counted
+  bool checksum = false;   ///< seal every message
   /// Once all is well, notes in the Feedbacks, unless one holds residuals, that `auto` chose plain MPI.
   bool declines = false;
   /// What this rank already knows to be wrong with its arguments. With `agree`, all ranks then throw it.
@@ -82,9 +84,6 @@ struct CallResult {
 /// The agreement alone, before something that only makes sense if all ranks are about to do it: to the other
 /// ranks it is the beginning of the call. Collective; throws on all ranks alike, as the call would.
 void require_agreement(Transport& transport, const Call& call);
-
-/// Whether algorithm, codec and feedback go together. Errors: unsupported, with a sentence that names them.
-void check_pair(const Transport& transport, const Call& call);
 
 /// One allreduce on its way. Kept from call to call with its scratch.
 class Execution {
@@ -129,6 +128,7 @@ class Execution {
     parting_again
   };
 
+  void keep_terms(std::span<const Term> terms);
   void prepare();
   void prepare_again();
   void pad(std::size_t count);
@@ -152,10 +152,10 @@ class Execution {
   ScheduleCache& schedules_;
   Phase phase_ = Phase::done;
   Call call_;
-  std::string asked_algorithm_;  // what the call's names point to
-  std::string found_;
-  std::string tensor_;
+  std::string term_text_;  // what the call's terms point to
+  std::vector<Term> terms_;
   std::vector<CallTensor> tensors_;
+  std::size_t segment_bytes_ = 0;
   int tag_ = 0;
   // With residuals that a call uses, no other may; what was `fresh` belongs to nobody if nothing is sent.
   struct Lease {

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <terse/error.hpp>
 #include <type_traits>
@@ -50,6 +51,12 @@ void add_elements(void* in, void* inout, int* count, MPI_Datatype*) {
 }
 
 }  // namespace
+
+// Not MPI_Wtime, which some libraries take from a clock that is set from outside.
+std::uint64_t MpiTransport::now() const noexcept {
+  const auto time = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
+}
 
 bool MpiTransport::mpi_is_up() noexcept {
   int up = 0;

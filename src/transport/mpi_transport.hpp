@@ -34,8 +34,8 @@ class MpiTransport final : public Transport {
 
   /// Collective: frees the own communicator. No operation may be on its way.
   void free();
-  /// Local: leaves the own communicator to MPI_Finalize, since messages may be left in it. Some MPI libraries would
-  /// deliver those in the next communicator that gets its number.
+  /// Local: leaves the own communicator to MPI_Finalize, since messages may be left in it. Some MPI libraries
+  /// would deliver those in the next communicator that gets its number.
   void leave() noexcept;
   bool freed() const noexcept { return comm_ == MPI_COMM_NULL; }
 
@@ -50,6 +50,7 @@ class MpiTransport final : public Transport {
   void all_reduce(Reduction what, const void* in, void* out, std::size_t count) override;
   void start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
                         Operation& operation) override;
+  std::uint64_t now() const noexcept override;
   void abandon() noexcept override;
   bool takes_device_memory() const noexcept override;
   bool abandoned() const noexcept override { return abandoned_; }
@@ -75,7 +76,7 @@ class MpiTransport final : public Transport {
   int size_ = 1;
   int tag_limit_ = 32767;
   int next_tag_ = 0;
-  std::atomic<bool> abandoned_ = false;                           // a progress thread may do it
+  std::atomic<bool> abandoned_ = false;  // a progress thread may do it
   // sums of f16, bf16, f32 and f64 in the default floating-point mode, made where they are needed
   std::array<MPI_Op, 4> own_sums_ = {MPI_OP_NULL, MPI_OP_NULL, MPI_OP_NULL, MPI_OP_NULL};
 

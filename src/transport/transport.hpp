@@ -25,7 +25,8 @@ enum class Reduction : std::uint8_t {
   sum_bf16,
   addends_f32,
   addends_f64,
-  /// Sums stay within its range, whatever the order: what becomes of others differs from one MPI library to the
+  /// Sums stay within its range, whatever the order: what becomes of others differs from one MPI library to
+  /// the
   /// next.
   sum_int8,
   // of numbers that are not negative: no floating-point mode changes their order, which is that of their bits
@@ -100,6 +101,9 @@ class Transport {
   void start_all_reduce(ConstView in, View out, Operation& operation) {
     start_all_reduce(sum_of(in.dtype), in.data, out.data, in.count, operation);
   }
+
+  /// Nanoseconds since some moment in the past, by a clock of this rank's that never goes back.
+  virtual std::uint64_t now() const noexcept = 0;
 
   /// Whether the layer below says that it takes pointers to device memory.
   virtual bool takes_device_memory() const noexcept { return false; }

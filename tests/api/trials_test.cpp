@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -74,6 +76,79 @@ TEST(Trials, AllRanksLeaveThemTogether) {
     found += altered;
   }
   EXPECT_GT(found, 8u);
+}
+
+/// Microseconds that a rank's clock shows for the compressed or the plain calls of a round; the first round
+/// is a warm-up.
+using Durations = std::function<std::uint64_t(int rank, bool compressed, std::size_t round)>;
+
+/// What all ranks find by such clocks, of a tensor of that many elements, asking twice; and how often each
+/// clock was read.
+bool pays_by_the_clock(std::size_t count, const Durations& durations, std::vector<std::size_t>& reads) {
+  const int ranks = 3;
+  reads.assign(static_cast<std::size_t>(ranks), 0);
+  std::vector<std::uint64_t> shown(static_cast<std::size_t>(ranks));
+  std::vector<char> answers(static_cast<std::size_t>(ranks));
+  ThreadOptions options;
+  options.clock = [&](int rank) {  // compressed and plain calls take turns, between two looks each
+    const auto r = static_cast<std::size_t>(rank);
+    const std::size_t read = reads[r]++;
+    if (read % 2 == 1) shown[r] += 1000 * durations(rank, read / 2 % 2 == 0, read / 4);
+    return shown[r];
+  };
+  run_ranks(
+      ranks,
+      [&](ThreadTransport& transport) {
+        std::vector<float> data(count, 1.0f);
+        Engine engine(transport);
+        Call call;
+        call.in = call.out = view(data);
+        call.codec = make_codec("onebit");
+        call.algorithm = &algorithm_for(*call.codec, transport.size());
+        Tuning tuning;
+        const bool first = tuning.compression_pays(engine, call);
+        EXPECT_EQ(tuning.compression_pays(engine, call), first) << "found already";
+        answers[static_cast<std::size_t>(transport.rank())] = first;
+      },
+      options);
+  for (const char answer : answers) EXPECT_EQ(answer, answers[0]);
+  return answers[0] != 0;
+}
+
+TEST(Trials, GoByTheSlowestRanksBestRound) {
+  const std::size_t in_class_0 = 1000;
+  const std::size_t rounds = 6;  // of small calls, a warm-up included
+  std::vector<std::size_t> reads;
+  const auto pays = [&](const Durations& durations) {
+    const bool answer = pays_by_the_clock(in_class_0, durations, reads);
+    for (const std::size_t n : reads) EXPECT_EQ(n, 4 * rounds) << "one class, tried once";
+    return answer;
+  };
+  EXPECT_TRUE(pays([](int, bool compressed, std::size_t) { return compressed ? 99 : 100; }));
+  EXPECT_FALSE(pays([](int, bool, std::size_t) { return 100; })) << "a draw is no gain";
+  EXPECT_FALSE(pays([](int rank, bool compressed, std::size_t) {
+    return compressed ? (rank == 1 ? 101 : 1) : 100;
+  })) << "one rank is slow";
+  EXPECT_TRUE(pays([](int rank, bool compressed, std::size_t) {
+    return compressed ? 101 : rank == 2 ? 102 : 1;
+  })) << "slower still with plain MPI";
+  EXPECT_TRUE(pays([](int, bool compressed, std::size_t round) {
+    return compressed && round != 4 ? 1000 : compressed ? 99 : 100;
+  })) << "the best round counts";
+  EXPECT_FALSE(pays([](int, bool compressed, std::size_t round) {
+    return compressed && round == 0 ? 1 : compressed ? 101 : 100;
+  })) << "but for the warm-up";
+}
+
+TEST(Trials, LookAtEachClassUntilOneIsClear) {
+  std::vector<std::size_t> reads;
+  const std::size_t in_class_2 = (std::size_t{40} << 10) / sizeof(float);
+  EXPECT_TRUE(pays_by_the_clock(
+      in_class_2, [](int, bool compressed, std::size_t) { return compressed ? 60 : 100; }, reads));
+  EXPECT_EQ(reads[0], 3u * 4 * 6) << "all three classes";
+  EXPECT_TRUE(pays_by_the_clock(
+      in_class_2, [](int, bool compressed, std::size_t) { return compressed ? 50 : 100; }, reads));
+  EXPECT_EQ(reads[0], 2u * 4 * 6) << "two clear wins in succession";
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -70,7 +71,13 @@ std::vector<Spoiler> spoilers() {
          c.feedback->reset();
        }},
       {"checksum", "mismatch", {"checksum"}, [](Call& c) { c.checksum = !c.checksum; }},
-      {"tensor's name", "mismatch", {"tensor", "none", "weights"}, [](Call& c) { c.tensor = "weights"; }},
+      {"a term of the caller's",
+       "mismatch",
+       {"tensor", "none", "weights"},
+       [](Call& c) {
+         static constexpr std::array<Term, 2> kTerms = {{{"algorithm", "two_phase"}, {"tensor", "weights"}}};
+         c.terms = kTerms;
+       }},
       {"failure",
        "invalid_argument",
        {"the input is a null pointer here"},

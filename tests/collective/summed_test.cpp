@@ -293,8 +293,7 @@ class Boaster final : public Codec {
 TEST(Summed, OnlyForTheLibrarysOwn) {
   const Boaster codec;
   EXPECT_EQ(algorithm_for(codec, 2).name, "two_phase");
-  const Problem problem{.ranks = 2, .count = 10, .codec = &codec};
-  EXPECT_THROW(check_pair(find_algorithm("summed"), problem), Error);
+  EXPECT_THROW(check_pair({.algorithm = find_algorithm("summed"), .codec = codec, .ranks = 2}), Error);
 }
 
 /// On more ranks than sums have room for, residuals of summed go on with two_phase, and back: nothing is

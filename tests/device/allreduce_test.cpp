@@ -161,10 +161,9 @@ TEST_F(DeviceAllreduce, ModelledSegments) {
       s.ranks = ranks;
       s.count = 50021;
       s.codec = "onebit:block=64";
-      s.segment_bytes = 8192;
+      s.models_segments = true;
       SCOPED_TRACE(text_of(s) + (where == Where::mixed ? ", mixed" : ""));
       Rig host(s);
-      s.models_segments = true;
       Rig device(s);
       put_on_device(device, where);
       for (const std::uint64_t call : {1u, 2u}) {

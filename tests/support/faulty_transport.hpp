@@ -69,6 +69,7 @@ class FaultyTransport final : public Transport {
   }
   void start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
                         Operation& operation) override;
+  std::uint64_t now() const noexcept override { return inner_.now(); }
   void abandon() noexcept override;
   bool abandoned() const noexcept override { return inner_.abandoned(); }
 

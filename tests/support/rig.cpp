@@ -31,7 +31,8 @@ std::string text_of(const Setting& s) {
          std::to_string(s.count) + " " + std::string(name(s.dtype)) + ", " + std::string(name(s.op)) +
          (s.feedback ? ", feedback " + std::string(name(s.residual)) : "") +
          (s.in_place ? ", in place" : "") + (s.checksum ? ", checksum" : "") + ", " +
-         std::string(name(s.style)) + ", segments of " + std::to_string(s.segment_bytes);
+         std::string(name(s.style)) +
+         (s.models_segments ? ", the model's segments" : ", segments of " + std::to_string(s.segment_bytes));
 }
 
 std::string_view name(Style style) noexcept {
@@ -88,6 +89,16 @@ Problem Rig::problem(int rank) const {
   return problem;
 }
 
+Pairing Rig::pairing(int rank) const {
+  return {.algorithm = algorithm(),
+          .codec = *codec_,
+          .dtype = setting_.dtype,
+          .ranks = setting_.ranks,
+          .feedback = setting_.feedback,
+          .bf16_residuals =
+              setting_.feedback && feedbacks_[index_of(rank)].residual_type() == ResidualType::bf16};
+}
+
 Rig::Result Rig::empty_result() const {
   const std::size_t ranks = index_of(setting_.ranks);
   return {std::vector<Tensor>(ranks), std::vector<CallResult>(ranks), std::vector<std::string>(ranks),
@@ -108,9 +119,14 @@ void Rig::call_on(Transport& transport, const Matrix& inputs, Result& result, co
   call.algorithm = &algorithm();
   call.op = setting_.op;
   call.feedback = setting_.feedback ? &feedbacks_[rank] : nullptr;
-  call.segment_bytes = setting_.segment_bytes;
-  call.models_segments = setting_.models_segments;
+  call.segment_bytes =
+      setting_.models_segments ? std::optional<std::size_t>() : std::optional(setting_.segment_bytes);
   call.checksum = setting_.checksum;
+  try {
+    check_pair(pairing(transport.rank()));
+  } catch (const Error& error) {
+    call.failure = error;
+  }
   if (change) change(transport.rank(), call);
   try {
     const auto bring_back = place ? place(transport.rank(), call) : std::function<void()>();
@@ -185,7 +201,7 @@ std::vector<Range> Rig::pieces() const {
 std::string refusal(const Setting& setting) {
   const Rig rig(setting);
   try {
-    check_pair(rig.algorithm(), rig.problem(0));
+    check_pair(rig.pairing(0));
   } catch (const Error& error) {
     if (error.code() == ErrorCode::unsupported) return error.what();
     throw;

@@ -51,7 +51,7 @@ struct Setting {
   ResidualType residual = ResidualType::full;
   bool in_place = false;
   std::size_t segment_bytes = std::size_t{4} << 20;
-  bool models_segments = false;  ///< that is what the model says
+  bool models_segments = false;  ///< segment_bytes does not count, but what the model says
   bool checksum = false;
   std::size_t offset = 0;  ///< elements that the tensors lie off their boundary
   Style style = Style::blocking;
@@ -95,6 +95,7 @@ class Rig {
   const std::shared_ptr<const Codec>& codec() const { return codec_; }
   const Algorithm& algorithm() const { return find_algorithm(setting_.algorithm); }
   Problem problem(int rank) const;
+  Pairing pairing(int rank) const;
   Feedback& feedback(int rank) { return feedbacks_[static_cast<std::size_t>(rank)]; }
   /// Residuals as double; zeros before the first call.
   Matrix workers() const;

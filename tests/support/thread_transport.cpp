@@ -93,6 +93,12 @@ ThreadTransport::ThreadTransport(ThreadWorld& world, int rank, std::uint64_t see
 
 int ThreadTransport::size() const { return world_.ranks(); }
 
+std::uint64_t ThreadTransport::now() const noexcept {
+  if (world_.options_.clock) return world_.options_.clock(rank_);
+  const auto time = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
+}
+
 void ThreadTransport::check_usable() const {
   if (abandoned_) throw communication("the transport was abandoned");
   if (!world_.broken_.empty()) throw communication(world_.broken_);

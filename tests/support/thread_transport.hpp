@@ -44,6 +44,8 @@ struct ThreadOptions {
   std::uint64_t seed = 1;  ///< of the order in which operations complete
   int max_delay_us = 0;    ///< every message is held back for a random time up to this
   double patience_s = 60;  ///< without any progress of any rank: a hang
+  /// What a rank's clock shows each time it is read; by default, the time.
+  std::function<std::uint64_t(int rank)> clock{};
 };
 
 class ThreadWorld;
@@ -67,6 +69,7 @@ class ThreadTransport final : public Transport {
   void all_reduce(Reduction what, const void* in, void* out, std::size_t count) override;
   void start_all_reduce(Reduction what, const void* in, void* out, std::size_t count,
                         Operation& operation) override;
+  std::uint64_t now() const noexcept override;
   void abandon() noexcept override;
   bool abandoned() const noexcept override { return abandoned_; }
 
