@@ -31,6 +31,7 @@ void Executor::begin(const Schedule& schedule, const Binding& binding) {
                    held.values.count, begin, end);
     }
   }
+  inherited_.assign(schedule.size(), 0);
   schedule_ = &schedule;
   binding_ = &binding;
   poisoned_ = false;

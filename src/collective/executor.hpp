@@ -19,6 +19,8 @@ struct StepResult {
   std::optional<Error> failure{};
   bool remote_failure = false;  ///< the author of a message says that something went wrong
   bool flagged = false;         ///< a piece has to be sent again
+  std::uint8_t flags =
+      0;  ///< of elements in scratch that could not be computed, as a message would have them
 };
 
 struct FinishedStep {
@@ -51,6 +53,9 @@ class Executor {
   /// Whether it waits for a device, which nobody else's progress makes faster.
   virtual bool awaits_device() const noexcept { return false; }
 
+  /// A step that waits for one with these flags, and reads what that one should have written: its own message
+  /// has them too. Before it is submitted.
+  void inherit(std::uint32_t step, std::uint8_t flags) noexcept { inherited_[step] |= flags; }
   /// From now on no step encodes: every message says that something has gone wrong on this rank.
   void poison() noexcept { poisoned_ = true; }
   /// Takes back, to rounding, what a step that encoded has done to the residuals of its phase.
@@ -61,6 +66,7 @@ class Executor {
   const Binding& binding() const noexcept { return *binding_; }
   const Codec& codec(const Step& step) const noexcept { return *binding_->codecs[step.codec]; }
   bool poisoned() const noexcept { return poisoned_; }
+  std::uint8_t inherited(std::uint32_t step) const noexcept { return inherited_[step]; }
   Pieces pieces() const noexcept { return Pieces(*binding_, store_); }
   Occasion occasion(const Step& step) const noexcept;
   PieceCoder coder(const Step& step) const { return {codec(step), binding_->dtype, occasion(step)}; }
@@ -81,6 +87,7 @@ class Executor {
   const Schedule* schedule_ = nullptr;
   const Binding* binding_ = nullptr;
   bool poisoned_ = false;
+  std::vector<std::uint8_t> inherited_;  // by step
 };
 
 }  // namespace terse::inline v0_1

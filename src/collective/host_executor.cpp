@@ -92,7 +92,7 @@ StepResult HostExecutor::compute(std::uint32_t i) noexcept {
   StepResult result;
   switch (step.verb) {
     case Verb::encode:
-      encode(step, result);
+      encode(step, inherited(i), result);
       break;
     case Verb::extract:
       extract(step, result);
@@ -128,9 +128,9 @@ StepResult HostExecutor::compute(std::uint32_t i) noexcept {
   return result;
 }
 
-void HostExecutor::encode(const Step& step, StepResult& result) {
+void HostExecutor::encode(const Step& step, std::uint8_t inherited, StepResult& result) {
   std::uint8_t flags = poisoned() ? kPoisoned : 0;
-  if (step.in.space == Space::scratch) flags |= store_.scratch_flags(step.in.slot);
+  if (step.in.space == Space::scratch) flags |= inherited;
   if (flags == 0) {
     try {
       const auto fragments = pieces().inputs(step.in, step.out.elements, step.phase);
@@ -189,7 +189,7 @@ void HostExecutor::decode(const Step& step, StepResult& result) {
   try {
     const Contents contents = store_.open(step, step.in, 0, step.peer);
     result.remote_failure = (contents.flags & kPoisoned) != 0;
-    if (step.out.space == Space::scratch) store_.set_scratch_flags(step.out.slot, contents.flags);
+    result.flags = contents.flags;
     if (contents.flags == 0) {
       const auto to = pieces().outputs(step.out, step.in.elements);
       const bool streams = std::any_of(binding().tensors.begin(), binding().tensors.end(),
@@ -197,12 +197,12 @@ void HostExecutor::decode(const Step& step, StepResult& result) {
       PieceCoder(codec(step), binding().dtype)
           .decode(contents, to, streams ? Into::stream : Into::overwrite, step.factor);
     } else if (contents.flags == kNonFinite) {
-      result.flagged = step.out.space == Space::output;  // elsewhere those who read it pass the flag on
+      result.flagged = step.out.space == Space::output;  // those who read scratch pass its flags on
       if (step.undoes != kNoStep) undo(step.undoes);
     }
   } catch (...) {
     result.failure = current_error("a message from rank " + std::to_string(step.peer));
-    if (step.out.space == Space::scratch) store_.set_scratch_flags(step.out.slot, kPoisoned);
+    result.flags = kPoisoned;
   }
 }
 
@@ -230,10 +230,8 @@ void HostExecutor::sum(const Step& step, StepResult& result) {
             : "taking back what " + codec(step).spec() + " encoded");
     flags = kPoisoned;
   }
-  if (step.out.space == Space::scratch) {  // those who read it pass the flags on
-    store_.set_scratch_flags(step.out.slot, flags);
-    result.flagged = false;
-  }
+  result.flags = flags;
+  result.flagged = result.flagged && step.out.space == Space::output;
 }
 
 // Numbers that ranks share: whether the piece is flagged, then those of the codec, of each fragment.

@@ -28,7 +28,7 @@ class HostExecutor final : public Executor, private ThreadPool::Client {
   // By any thread, as is all that these call.
   void run_task(std::uint32_t step) noexcept override;
   StepResult compute(std::uint32_t step) noexcept;
-  void encode(const Step& step, StepResult& result);
+  void encode(const Step& step, std::uint8_t inherited, StepResult& result);
   void extract(const Step& step, StepResult& result);
   void reduce(const Step& step, StepResult& result);
   void decode(const Step& step, StepResult& result);

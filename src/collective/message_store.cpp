@@ -21,7 +21,6 @@ void MessageStore::begin(const Schedule& schedule, const Binding& binding, int f
   }
   const std::size_t slots = schedule.slots().size();
   sizes_.assign(slots, 0);
-  scratch_flags_.assign(slots, 0);
   at_host_.assign(slots, 0);
   sent_.assign(slots, 0);
   for (const Step& step : schedule.steps()) {

@@ -53,10 +53,6 @@ class MessageStore {
   /// The message in slot `from.slot + index`, which `author` has made. Errors: corrupt_data.
   Contents open(const Step& step, const Operand& from, std::uint32_t index, int author) const;
 
-  /// Flags of elements in scratch that could not be computed, as a message would have them; none: 0.
-  std::uint8_t scratch_flags(std::uint32_t i) const noexcept { return scratch_flags_[i]; }
-  void set_scratch_flags(std::uint32_t i, std::uint8_t flags) noexcept { scratch_flags_[i] = flags; }
-
  private:
   std::uint64_t message_id(std::uint8_t channel, int author, const Range& elements) const noexcept;
 
@@ -66,7 +62,6 @@ class MessageStore {
   const Binding* binding_ = nullptr;
   int first_tag_ = 0;
   std::vector<std::size_t> sizes_;
-  std::vector<std::uint8_t> scratch_flags_;
   std::vector<std::uint8_t> sent_;
   std::vector<std::uint8_t> at_host_;
 };

@@ -37,8 +37,9 @@ void PhaseBuilder::begin_segment() {
 }
 
 std::uint32_t PhaseBuilder::add(std::size_t stage, const Step& step, std::span<const std::uint32_t> after) {
-  TERSE_ASSERT(stage < kStages && !segments_.empty(), "a step is added to a stage that no segment has",
-               stage);
+  TERSE_ASSERT(!segments_.empty() && stage < kStages && stage < slots_.size(),
+               "a step is added to a stage in which its segment is not under way any more", stage,
+               slots_.size());
   Draft draft{.step = step, .after = {after.begin(), after.end()}, .position = 0};
   std::erase(draft.after, kNoStep);
   const std::uint32_t begin = segments_.back().begin;

@@ -84,6 +84,11 @@ void Runner::finish_computed() {
     // what nobody owns is resent in one order all the same
     if (done.result.flagged) flagged_.push_back({std::max(step.peer, 0), step.in.elements});
     if (gated_ && step.verb == Verb::encode) encoded_behind_gate_.push_back(done.step);
+    if (done.result.flags != 0 && step.out.space == Space::scratch) {
+      for (const std::uint32_t next : schedule_->successors(done.step)) {
+        executor_->inherit(next, done.result.flags);
+      }
+    }
     finish(done.step);
   }
   computed_.clear();

@@ -435,7 +435,7 @@ TEST(Phases, MakeAHierarchy) {
     for (const int nodes : {1, 2, 3}) {
       for (const std::vector<std::size_t>& counts :
            std::vector<std::vector<std::size_t>>{{5}, {1009}, {64, 300}}) {
-        for (const bool overflows : {false}) {
+        for (const bool overflows : {false, true}) {
           const World world{
               .ranks = local * nodes, .counts = counts, .codec = overflows ? "onebit:block=8" : "cast:bf16"};
           SCOPED_TRACE(std::to_string(nodes) + " nodes of " + std::to_string(local) + ", " + text_of(world));
