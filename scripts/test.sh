@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/test.sh [--full] [--mpi NAME] [--no-install]
+usage: scripts/test.sh [--full | --nightly] [--mpi NAME] [--no-install]
 
 Installs what is missing, builds Terse in build/release and runs all tests. At the end it names each test that was
 skipped or could not be made, with the reason.
@@ -15,6 +15,8 @@ skipped or could not be made, with the reason.
                  libFuzzer on every decoder and parser with as many inputs as TERSE_FUZZ_RUNS says, from a fixed seed, so
                  that a second run finds the same (build/fuzz; scripts/fuzz.sh searches for more); the tests, examples
                  and package tests that run MPI, with the other MPI library of the two, on 1, 2, 4 and 8 ranks
+  --nightly      as --full, and the release's tests go over the full products of their parameters, of which the others
+                 take a part that has each pair of two (TERSE_TEST_NIGHTLY=1): hours
   --mpi NAME     with openmpi or mpich, in build/NAME, where the system has several MPI libraries under Debian's names
                  (mpicxx.NAME); default: whatever mpicxx is, or Open MPI with --full
   --no-install   leaves it to CMake to say what is missing
@@ -23,10 +25,11 @@ take minutes and 16 GiB of memory.
 TEXT
 }
 
-full=no install=yes mpi=""
+full=no nightly=no install=yes mpi=""
 while (($# > 0)); do
   case $1 in
     --full) full=yes ;;
+    --nightly) full=yes nightly=yes ;;
     --mpi)
       case ${2:-} in
         openmpi | mpich) mpi=$2 ;;
@@ -145,8 +148,12 @@ has_mpi() { command -v "mpicxx.$1" >/dev/null; }
 main=${mpi:-release}
 suffix=${mpi:+-DMPI_EXECUTABLE_SUFFIX=.$mpi}
 
-stage "build the release${mpi:+ with $mpi}" build "$main" -DTERSE_WERROR=$werror
+slow=()
+if [[ $nightly == yes ]]; then slow=(-DTERSE_TEST_TIMEOUT=14400); fi
+stage "build the release${mpi:+ with $mpi}" build "$main" -DTERSE_WERROR=$werror "${slow[@]}"
+if [[ $nightly == yes ]]; then export TERSE_TEST_NIGHTLY=1; fi
 stage "test the release${mpi:+ with $mpi}" run_tests "$main"
+unset TERSE_TEST_NIGHTLY
 if [[ $full == yes ]]; then
   stage "clang-tidy on src" ./scripts/tidy.sh --build "build/$main" src
   stage "build with the address and undefined-behaviour sanitizers" build asan $suffix

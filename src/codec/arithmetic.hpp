@@ -9,9 +9,6 @@
 #include <terse/types.hpp>
 #include <type_traits>
 
-#include "codec/onebit_kernels.hpp"
-#include "codec/quant_kernels.hpp"
-
 // What codecs do with one element or one block, for host and device alike, so that both write the same bits.
 // Nothing here may be contracted to a fused multiply-add (-ffp-contract=off, nvcc's -fmad=false). Host
 // kernels do the same many elements at a time; tests hold them against these functions.
@@ -75,7 +72,7 @@ TERSE_HOST_DEVICE constexpr E kept(A value) noexcept {
 
 /// Calls run(T{}) with the C++ type of an element.
 template <class Run>
-auto with_element_type(DType dtype, Run&& run) {
+TERSE_HOST_DEVICE auto with_element_type(DType dtype, Run&& run) {
   switch (dtype) {
     case DType::f64:
       return run(double{});
@@ -105,30 +102,7 @@ struct Divisor {
   bool multiplies = false;
 };
 
-// --- onebit ---
-
-// The bits must not depend on the vector length, nor on whether a GPU or a CPU made them. So a block's sum is
-// defined as 64 running sums, element i of the block going to sum i mod 64 in order of i, which are then
-// added as a tree: sum j and sum j + 32, then j + 16, ... 1. A product is rounded before it is added.
-inline constexpr std::size_t kOnebitGroup = 64;
-/// Elements of a block that are summed at a stretch, in whole groups: a long block is summed in runs, whose
-/// sums are added in double, so that small terms are not lost beside a large sum.
-inline constexpr std::size_t kOnebitRun = 8192;
-
-/// What an element adds to its sum.
-template <class A>
-TERSE_HOST_DEVICE constexpr A onebit_term(A v, OnebitScale scale) noexcept {
-  return scale == OnebitScale::l1 ? magnitude_of(v) : v * v;
-}
-
-/// A block's scale before it is rounded to the tensor's type, for n elements: `last_run` is the sum of the
-/// last run of them, `total` that of all runs.
-template <class A>
-TERSE_HOST_DEVICE A onebit_scale(A last_run, double total, std::size_t n, OnebitScale scale) noexcept {
-  const A mean =
-      n <= kOnebitRun ? last_run / static_cast<A>(n) : static_cast<A>(total / static_cast<double>(n));
-  return scale == OnebitScale::l1 ? mean : std::sqrt(mean);
-}
+// --- what block codecs share ---
 
 /// Calls use(value) with a scale as it lies in a message of a tensor of type `as`.
 template <class A, class Use>
@@ -146,92 +120,16 @@ TERSE_HOST_DEVICE auto with_stored_scale(A scale, DType as, Use&& use) {
   return use(bfloat16(static_cast<float>(scale)));
 }
 
-/// A scale rounded to the tensor's type.
+/// A scale rounded to the type of its tensor.
 template <class A>
-TERSE_HOST_DEVICE A onebit_rounded_scale(A scale, DType as) noexcept {
+TERSE_HOST_DEVICE A rounded_scale(A scale, DType as) noexcept {
   return with_stored_scale(scale, as, [](auto stored) { return static_cast<A>(widened(stored)); });
-}
-
-/// What those who decode will hold of a rounded scale, over `factor`; not finite where they cannot hold it.
-template <class A>
-TERSE_HOST_DEVICE A onebit_received_scale(A scale, double factor, DType as) noexcept {
-  if (factor == 1.0) return scale;
-  const A held = onebit_rounded_scale(scale * static_cast<A>(factor), as);
-  return is_finite(held) ? held / static_cast<A>(factor) : held;
-}
-
-template <class A>
-TERSE_HOST_DEVICE void store_onebit_scale(A scale, DType as, std::byte* out) noexcept {
-  with_stored_scale(scale, as, [&](auto stored) { std::memcpy(out, &stored, sizeof stored); });
-}
-
-template <class A>
-TERSE_HOST_DEVICE A load_onebit_scale(const std::byte* in, DType as) noexcept {
-  return with_stored_scale(A{}, as, [&](auto stored) {
-    std::memcpy(&stored, in, sizeof stored);
-    return static_cast<A>(widened(stored));
-  });
 }
 
 /// Whether an encoder may have written this scale.
 template <class A>
-TERSE_HOST_DEVICE constexpr bool is_onebit_scale(A scale) noexcept {
+TERSE_HOST_DEVICE constexpr bool is_block_scale(A scale) noexcept {
   return is_finite(scale) && !has_sign(scale);
-}
-
-/// Both zeros count as positive.
-template <class A>
-TERSE_HOST_DEVICE constexpr bool onebit_negative(A v) noexcept {
-  return v < 0;
-}
-
-// --- quant ---
-
-/// The values that a block's codes stand for: (code - zero) * scale, code from 0 to top.
-template <class A>
-struct QuantGrid {
-  A scale = 0;
-  A inverse = 0;
-  unsigned zero = 0;
-  unsigned top = 0;
-
-  /// The largest magnitude among them.
-  TERSE_HOST_DEVICE A largest() const noexcept {
-    return static_cast<A>(zero > top - zero ? zero : top - zero) * scale;
-  }
-};
-
-/// The grid of a block whose values, and zero, lie from `low` to `high`, both finite. Rounded to nearest,
-/// none is further off than half a scale. For stochastic rounding, both ends lie within the grid. Where the
-/// scale would be no normal number, so small are the values, it is 0 and all stand for 0.
-template <class A>
-TERSE_INTO_CALLER TERSE_HOST_DEVICE QuantGrid<A> quant_grid(A low, A high,
-                                                            const QuantFormat& format) noexcept {
-  constexpr A kLeast = sizeof(A) == 8 ? static_cast<A>(0x1p-1022) : static_cast<A>(0x1p-126f);
-  QuantGrid<A> grid;
-  grid.top = format.top();
-  if (format.range == QuantRange::symmetric) {
-    grid.zero = grid.top / 2;
-    grid.scale = (-low > high ? -low : high) / static_cast<A>(grid.zero);
-  } else {
-    const A steps = static_cast<A>(format.rounding == Rounding::nearest ? grid.top : grid.top - 1);
-    grid.scale = high / steps - low / steps;
-  }
-  if (!(grid.scale >= kLeast)) {
-    grid.scale = 0;
-    grid.zero = grid.top / 2;
-    return grid;
-  }
-  grid.inverse = 1 / grid.scale;
-  if (format.range == QuantRange::minmax) {
-    const A at = -low * grid.inverse;
-    const auto whole = static_cast<unsigned>(at);
-    const A part = at - static_cast<A>(whole);
-    const bool up = format.rounding == Rounding::nearest ? part >= static_cast<A>(0.5) : part > 0;
-    grid.zero = whole + (up ? 1u : 0u);
-    if (grid.zero > grid.top) grid.zero = grid.top;
-  }
-  return grid;
 }
 
 }  // namespace terse::inline v0_1

@@ -21,8 +21,8 @@ class Cast final : public Codec {
  public:
   Cast(const CodecArguments& arguments, CastType to)
       : Codec("cast", canonical_spec(cast_entry(), arguments), traits_of(to)), to_(to) {
-    if (to == CastType::f16) device_ = make_device_cast(DType::f16);
-    if (to == CastType::bf16) device_ = make_device_cast(DType::bf16);
+    if (to == CastType::f16) device_ = make_device_twin("cast", DType::f16);
+    if (to == CastType::bf16) device_ = make_device_twin("cast", DType::bf16);
   }
 
  private:

@@ -99,12 +99,13 @@ auto at_desk(int device, Work&& work) {
   }
 }
 
-std::size_t encode_on_device(const Codec& codec, ConstView values, View residual, std::span<std::byte> out) {
+std::size_t encode_on_device(const Codec& codec, ConstView values, View residual, const Occasion& occasion,
+                             std::span<std::byte> out) {
   return at_desk(device_of(codec, out.data(), {values, residual}), [&](DeviceDesk& desk) {
     auto* report = reinterpret_cast<DeviceReport*>(desk.report.data());
     const std::array<Fragment, 1> fragment = {Fragment{values, residual}};
     std::byte* payload = out.data() + kHeaderBytes;
-    if (!values.empty()) codec.device()->encode(desk.queue, fragment, payload, report);
+    if (!values.empty()) codec.device()->encode(desk.queue, fragment, occasion, payload, report);
     desk.queue.wait();
     const bool finite = report->non_finite == 0;
     if (!finite) codec.device()->undo(desk.queue, fragment, payload);
@@ -184,7 +185,7 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
     if (values.dtype != as || factor != 1.0) {
       refuse(*this, ErrorCode::unsupported, "sums in device memory are encoded by a Communicator alone");
     }
-    return encode_on_device(*this, values, feedback ? residual : View{}, out);
+    return encode_on_device(*this, values, feedback ? residual : View{}, occasion, out);
   }
 
   std::optional<std::size_t> bytes = 0;

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <terse/types.hpp>
+#include <type_traits>
 
-#include "codec/onebit_kernels.hpp"
 #include "codec/piece.hpp"
 #include "core/device.hpp"
 
@@ -44,9 +46,9 @@ class DeviceCodec {
   DeviceCodec& operator=(const DeviceCodec&) = delete;
 
   /// Encodes fragments one behind the other, with their residuals if they have any; values are of the
-  /// tensor's type.
-  virtual void encode(DeviceQueue& queue, std::span<const Fragment> fragments, std::byte* payload,
-                      DeviceReport* report) const = 0;
+  /// tensor's type. `occasion` is without the fragments' positions.
+  virtual void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const Occasion& occasion,
+                      std::byte* payload, DeviceReport* report) const = 0;
   /// Takes back, to rounding, what encode did to residuals, wherever it did something.
   virtual void undo(DeviceQueue& queue, std::span<const Fragment> fragments,
                     const std::byte* payload) const = 0;
@@ -57,25 +59,32 @@ class DeviceCodec {
   /// residual, and encodes, in one pass. `fragments` have a count, the tensor's type, and a residual or none;
   /// no values.
   virtual void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
-                      std::byte* payload, DeviceReport* report) const = 0;
+                      const Occasion& occasion, std::byte* payload, DeviceReport* report) const = 0;
   virtual void undo_reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
                            const std::byte* payload) const = 0;
 };
 
-// Null in a build without CUDA.
-std::unique_ptr<const DeviceCodec> make_device_identity();
-std::unique_ptr<const DeviceCodec> make_device_cast(DType to);
-std::unique_ptr<const DeviceCodec> make_device_onebit(std::size_t block, OnebitScale scale);
+/// The twin of the codec `name` (device_codecs.cpp has the table), made from the bytes of that codec's
+/// format. Null in a build without CUDA.
+std::unique_ptr<const DeviceCodec> make_device_codec(std::string_view name,
+                                                     std::span<const std::byte> format);
+/// `format` is what the codec's .cu takes with format_of().
+template <class Format>
+std::unique_ptr<const DeviceCodec> make_device_twin(std::string_view name, const Format& format) {
+  static_assert(std::is_trivially_copyable_v<Format>);
+  return make_device_codec(name, std::as_bytes(std::span(&format, 1)));
+}
 
 /// values /= divisor, as divide() on the host. Errors: unsupported in a build without CUDA.
 void divide_on_device(DeviceQueue& queue, View values, double divisor);
 
-/// The same four, of the module that DeviceTable tells of.
+/// The same two, of the module that DeviceTable tells of.
 struct DeviceCodecTable {
-  decltype(&make_device_identity) identity;
-  decltype(&make_device_cast) cast;
-  decltype(&make_device_onebit) onebit;
+  decltype(&make_device_codec) make;
   decltype(&divide_on_device) divide;
 };
+
+/// The codecs that have code for device memory, for a sentence: "a, b or c". Empty in a build without CUDA.
+std::string device_codec_names();
 
 }  // namespace terse::inline v0_1

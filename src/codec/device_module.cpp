@@ -35,9 +35,7 @@ extern "C" {
 }
 
 [[gnu::visibility("default")]] const terse::DeviceCodecTable* terse_device_codecs() {
-  static const terse::DeviceCodecTable table = {.identity = terse::make_device_identity,
-                                                .cast = terse::make_device_cast,
-                                                .onebit = terse::make_device_onebit,
+  static const terse::DeviceCodecTable table = {.make = terse::make_device_codec,
                                                 .divide = terse::divide_on_device};
   return &table;
 }

@@ -3,9 +3,11 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <span>
 #include <string>
@@ -37,8 +39,10 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 struct Part {
   const void* in = nullptr;
   void* out = nullptr;
-  void* residual = nullptr;
+  void* residual = nullptr;  ///< may be null
+  DType residual_type = DType::f32;
   std::uint64_t count = 0;      ///< elements
+  std::uint64_t position = 0;   ///< of the first one, as Occasion has it
   std::uint64_t payload = 0;    ///< where its bytes begin in a payload
   std::uint64_t first[3] = {};  ///< by kind of unit: units of the parts before it
 };
@@ -91,7 +95,9 @@ inline Part part_of_fragment(const Fragment& fragment) {
   Part part;
   part.in = fragment.values.data;
   part.residual = fragment.residual.data;
+  part.residual_type = fragment.residual.dtype;
   part.count = fragment.values.count;
+  part.position = fragment.position;
   return part;
 }
 
@@ -123,57 +129,50 @@ void launch(DeviceQueue& queue, void (*kernel)(P...), std::uint64_t threads,
   const cudaError_t code =
       cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), pointers, 0, stream);
   if (code != cudaSuccess) {
-    cudaGetLastError();  // which this is no more
+    cudaGetLastError();  // clears CUDA's last error
     throw Error(ErrorCode::device,
                 std::string("a kernel could not be launched: ") + cudaGetErrorString(code));
   }
 }
 
-/// Calls run with a value of the type of `dtype`.
-template <class Run>
-auto with_dtype(DType dtype, Run&& run) {
-  switch (dtype) {
-    case DType::f32:
-      return run(float{});
-    case DType::f64:
-      return run(double{});
-    case DType::f16:
-      return run(float16{});
-    case DType::bf16:
-      break;
+/// Calls use(T{}) with the type of elements of which `dtype` says which they are and A is the accumulator.
+/// All threads of a launch go the same way: so a kernel is compiled once for f32, f16 and bf16.
+template <class A, class Use>
+TERSE_HOST_DEVICE void with_type_of(DType dtype, Use&& use) {
+  if constexpr (std::is_same_v<A, double>) {
+    use(double{});
+  } else if (dtype == DType::f32) {
+    use(float{});
+  } else if (dtype == DType::f16) {
+    use(float16{});
+  } else {
+    use(bfloat16{});
   }
-  return run(bfloat16{});
 }
 
-/// In place of a residual's type: there is none.
-struct NoResidual {};
-
-/// Calls run(E, fragments, payload) with a value of the residuals' type for each run of fragments that have
-/// it in common, and where their bytes begin in a payload.
-template <class A, class BytesOf, class Run>
-void for_each_residual_type(std::span<const Fragment> fragments, BytesOf&& bytes_of, Run&& run) {
-  const auto kind = [](const Fragment& f) {
-    return f.residual.data == nullptr ? 0 : f.residual.dtype == DType::bf16 ? 1 : 2;
-  };
-  std::uint64_t payload = 0;
-  while (!fragments.empty()) {
-    std::size_t n = 1;
-    while (n < fragments.size() && kind(fragments[n]) == kind(fragments[0])) ++n;
-    const auto alike = fragments.first(n);
-    switch (kind(fragments[0])) {
-      case 0:
-        run(NoResidual{}, alike, payload);
-        break;
-      case 1:
-        if constexpr (std::is_same_v<A, float>) run(bfloat16{}, alike, payload);
-        break;
-      default:
-        run(A{}, alike, payload);
-        break;
-    }
-    for (const Fragment& fragment : alike) payload += bytes_of(fragment.values.count);
-    fragments = fragments.subspan(n);
+/// The same with the type of a part's residuals, of those that it may have.
+template <class A, class Use>
+TERSE_HOST_DEVICE void with_residual_type(const Part& part, Use&& use) {
+  if constexpr (std::is_same_v<A, float>) {
+    if (part.residual_type == DType::bf16) return use(bfloat16{});
   }
+  use(A{});
+}
+
+inline bool has_residual(std::span<const Fragment> fragments) {
+  return std::any_of(fragments.begin(), fragments.end(),
+                     [](const Fragment& f) { return f.residual.data != nullptr; });
+}
+
+/// A codec's format from the bytes that make_device_twin gives.
+template <class Format>
+Format format_of(std::span<const std::byte> bytes) {
+  if (bytes.size() != sizeof(Format)) {
+    throw Error(ErrorCode::unsupported, "the module for CUDA devices is not of this build of Terse");
+  }
+  Format format;
+  std::memcpy(&format, bytes.data(), sizeof format);
+  return format;
 }
 
 /// The number of this thread in its launch.

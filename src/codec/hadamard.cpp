@@ -143,7 +143,7 @@ class Hadamard final : public Codec {
 
   /// Whether a tensor's type has a finite value for this magnitude.
   static bool fits(double magnitude, DType as) noexcept {
-    return is_finite(onebit_rounded_scale(magnitude, as));
+    return is_finite(rounded_scale(magnitude, as));
   }
   /// Whether all values fit that decoding may come to, its sums among them, where none of those that are
   /// encoded is larger than `largest`.

@@ -47,7 +47,7 @@ class Identity final : public Codec {
   std::size_t do_run() const noexcept override { return 1; }
   const DeviceCodec* do_device() const noexcept override { return device_.get(); }
 
-  std::unique_ptr<const DeviceCodec> device_ = make_device_identity();
+  std::unique_ptr<const DeviceCodec> device_ = make_device_codec("identity", {});
 };
 
 }  // namespace

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What codec/device_codec.hpp is in a shared library whose CUDA lies in a module: codecs that load it when
 // they are first used on a device, and not where a codec is made.
-#include <functional>
 #include <mutex>
-#include <utility>
+#include <string>
+#include <vector>
 
 #include "codec/device_codec.hpp"
 #include "core/device_table.hpp"
@@ -20,12 +20,12 @@ const DeviceCodecTable& table() {
 
 class LazyDeviceCodec final : public DeviceCodec {
  public:
-  using Make = std::function<std::unique_ptr<const DeviceCodec>()>;
-  explicit LazyDeviceCodec(Make make) : make_(std::move(make)) {}
+  LazyDeviceCodec(std::string_view name, std::span<const std::byte> format)
+      : name_(name), format_(format.begin(), format.end()) {}
 
-  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, std::byte* payload,
-              DeviceReport* report) const override {
-    own().encode(queue, fragments, payload, report);
+  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const Occasion& occasion,
+              std::byte* payload, DeviceReport* report) const override {
+    own().encode(queue, fragments, occasion, payload, report);
   }
   void undo(DeviceQueue& queue, std::span<const Fragment> fragments,
             const std::byte* payload) const override {
@@ -36,8 +36,8 @@ class LazyDeviceCodec final : public DeviceCodec {
     own().decode(queue, payload, to, into, factor, report);
   }
   void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
-              std::byte* payload, DeviceReport* report) const override {
-    own().reduce(queue, sum, fragments, payload, report);
+              const Occasion& occasion, std::byte* payload, DeviceReport* report) const override {
+    own().reduce(queue, sum, fragments, occasion, payload, report);
   }
   void undo_reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
                    const std::byte* payload) const override {
@@ -47,25 +47,21 @@ class LazyDeviceCodec final : public DeviceCodec {
  private:
   const DeviceCodec& own() const {
     const std::lock_guard lock(mutex_);
-    if (!own_) own_ = make_();
+    if (!own_) own_ = table().make(name_, format_);
     return *own_;
   }
 
-  Make make_;
+  std::string name_;
+  std::vector<std::byte> format_;
   mutable std::mutex mutex_;
   mutable std::unique_ptr<const DeviceCodec> own_;
 };
 
 }  // namespace
 
-std::unique_ptr<const DeviceCodec> make_device_identity() {
-  return std::make_unique<LazyDeviceCodec>([] { return table().identity(); });
-}
-std::unique_ptr<const DeviceCodec> make_device_cast(DType to) {
-  return std::make_unique<LazyDeviceCodec>([to] { return table().cast(to); });
-}
-std::unique_ptr<const DeviceCodec> make_device_onebit(std::size_t block, OnebitScale scale) {
-  return std::make_unique<LazyDeviceCodec>([block, scale] { return table().onebit(block, scale); });
+std::unique_ptr<const DeviceCodec> make_device_codec(std::string_view name,
+                                                     std::span<const std::byte> format) {
+  return std::make_unique<LazyDeviceCodec>(name, format);
 }
 
 void divide_on_device(DeviceQueue& queue, View values, double divisor) {

@@ -6,9 +6,9 @@
 
 namespace terse::inline v0_1 {
 
-std::unique_ptr<const DeviceCodec> make_device_identity() { return nullptr; }
-std::unique_ptr<const DeviceCodec> make_device_cast(DType) { return nullptr; }
-std::unique_ptr<const DeviceCodec> make_device_onebit(std::size_t, OnebitScale) { return nullptr; }
+std::unique_ptr<const DeviceCodec> make_device_codec(std::string_view, std::span<const std::byte>) {
+  return nullptr;
+}
 
 void divide_on_device(DeviceQueue&, View, double) {
   throw Error(ErrorCode::unsupported, "this build of Terse has no CUDA: build it with TERSE_CUDA=ON");

@@ -31,7 +31,7 @@ class Onebit final : public Codec {
       : Codec("onebit", canonical_spec(onebit_entry(), arguments), traits_of(block, scale)),
         block_(block),
         scale_(scale),
-        device_(make_device_onebit(block, scale)) {}
+        device_(make_device_twin("onebit", OnebitFormat{static_cast<std::uint32_t>(block), scale})) {}
 
  private:
   static CodecTraits traits_of(std::size_t block, OnebitScale scale) {

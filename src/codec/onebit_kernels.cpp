@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "codec/arithmetic.hpp"
+#include "codec/onebit_arithmetic.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/onebit_kernels.cpp"
@@ -136,8 +136,8 @@ std::size_t encode_blocks(const T* x, E* e, std::size_t count, DType as, std::si
       last_run = add_tree(sums);
       total += static_cast<double>(last_run);
     }
-    const A stored = onebit_rounded_scale(onebit_scale(last_run, total, n, kScale), as);
-    store_onebit_scale(stored, as, out);
+    const A stored = rounded_scale(onebit_scale(last_run, total, n, kScale), as);
+    store_scale(stored, as, out);
     const A scale = onebit_received_scale(stored, factor, as);
     if (!is_finite(scale)) return begin;
     out += size_of(as);
@@ -254,8 +254,8 @@ bool decode_blocks(const std::byte* in, DType as, T* out, std::size_t count, std
   constexpr std::size_t kLine = 64;
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t n = std::min(block, count - begin);
-    const A stored = load_onebit_scale<A>(in, as);
-    if (!is_onebit_scale(stored)) return false;
+    const A stored = load_scale<A>(in, as);
+    if (!is_block_scale(stored)) return false;
     const A scale = stored * static_cast<A>(factor);
     in += size_of(as);
     if (n % 8 != 0 && std::to_integer<unsigned>(in[n / 8]) >> n % 8 != 0) return false;  // padding

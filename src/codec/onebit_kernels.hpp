@@ -10,6 +10,11 @@ namespace terse::inline v0_1 {
 /// How a block's scale comes from its values: mean |v|, or sqrt(mean v^2).
 enum class OnebitScale : std::uint8_t { l1, rms };
 
+struct OnebitFormat {
+  std::uint32_t block = 0;  ///< elements
+  OnebitScale scale = OnebitScale::l1;
+};
+
 /// Bytes of `count` elements: per block one scale of type `as` and a bit an element, rounded up to bytes.
 constexpr std::size_t onebit_bytes(std::size_t count, std::size_t block, DType as) noexcept {
   const std::size_t rest = count % block;

@@ -23,13 +23,21 @@ inline constexpr int kPhiloxRounds = 10;
 
 /// Philox4x32-10 of a counter under a key.
 TERSE_HOST_DEVICE constexpr PhiloxWords philox(PhiloxWords counter, std::uint32_t key0, std::uint32_t key1) {
+  // as numbers, since arrays of constants are the host's
+  constexpr std::uint32_t kFactor0 = kPhiloxFactors[0];
+  constexpr std::uint32_t kFactor1 = kPhiloxFactors[1];
+  constexpr std::uint32_t kStep0 = kPhiloxSteps[0];
+  constexpr std::uint32_t kStep1 = kPhiloxSteps[1];
+#ifdef __CUDA_ARCH__
+#pragma unroll 1  // kernels draw in loops that are unrolled
+#endif
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    const std::uint64_t a = std::uint64_t{kPhiloxFactors[0]} * counter[0];
-    const std::uint64_t b = std::uint64_t{kPhiloxFactors[1]} * counter[2];
+    const std::uint64_t a = std::uint64_t{kFactor0} * counter[0];
+    const std::uint64_t b = std::uint64_t{kFactor1} * counter[2];
     counter = {static_cast<std::uint32_t>(b >> 32) ^ counter[1] ^ key0, static_cast<std::uint32_t>(b),
                static_cast<std::uint32_t>(a >> 32) ^ counter[3] ^ key1, static_cast<std::uint32_t>(a)};
-    key0 += kPhiloxSteps[0];
-    key1 += kPhiloxSteps[1];
+    key0 += kStep0;
+    key1 += kStep1;
   }
   return counter;
 }
@@ -42,9 +50,16 @@ TERSE_HOST_DEVICE constexpr PhiloxWords random_words(std::uint32_t seed, const O
                 seed, occasion.stream);
 }
 
+/// The 32 random bits that the element at `occasion.position` shares with the next one, or the one before.
+TERSE_HOST_DEVICE constexpr std::uint32_t random_word(std::uint32_t seed, const Occasion& occasion) {
+  const PhiloxWords words = random_words(seed, occasion, occasion.position / 8);
+  const auto number = occasion.position % 8 / 2;  // not as an index: a device keeps words in registers
+  return number == 0 ? words[0] : number == 1 ? words[1] : number == 2 ? words[2] : words[3];
+}
+
 /// The 16 random bits of the element at `occasion.position`.
 TERSE_HOST_DEVICE constexpr std::uint16_t random_half(std::uint32_t seed, const Occasion& occasion) {
-  const std::uint32_t word = random_words(seed, occasion, occasion.position / 8)[occasion.position % 8 / 2];
+  const std::uint32_t word = random_word(seed, occasion);
   return static_cast<std::uint16_t>(occasion.position % 2 == 0 ? word : word >> 16);
 }
 

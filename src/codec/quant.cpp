@@ -23,7 +23,8 @@
 #include <memory>
 #include <string>
 
-#include "codec/arithmetic.hpp"
+#include "codec/device_codec.hpp"
+#include "codec/quant_arithmetic.hpp"
 #include "codec/quant_kernels.hpp"
 #include "codec/spec.hpp"
 
@@ -34,7 +35,8 @@ class Quant final : public BlockCodec {
  public:
   Quant(const CodecArguments& arguments, std::size_t block, const QuantFormat& format)
       : BlockCodec("quant", canonical_spec(quant_entry(), arguments), traits_of(block, format)),
-        format_(format) {}
+        format_(format),
+        device_(make_device_twin("quant", QuantTwin{format, static_cast<std::uint32_t>(block)})) {}
 
  private:
   static CodecTraits traits_of(std::size_t block, const QuantFormat& format) {
@@ -62,8 +64,10 @@ class Quant final : public BlockCodec {
   bool decode_blocks(const std::byte* in, DType as, View out, Into into, double factor) const override {
     return quant_decode(in, traits().block, as, out, format_, into, factor);
   }
+  const DeviceCodec* do_device() const noexcept override { return device_.get(); }
 
   QuantFormat format_;
+  std::unique_ptr<const DeviceCodec> device_;
 };
 
 }  // namespace

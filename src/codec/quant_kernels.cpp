@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-#include "codec/arithmetic.hpp"
+#include "codec/quant_arithmetic.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/quant_kernels.cpp"
@@ -106,10 +106,8 @@ std::size_t encode_run(const Summands<A, kFeedback>& v, std::size_t count, std::
     for (std::size_t begin = first; begin < last; begin += block, ++b) {
       const std::size_t n = std::min(block, last - begin);
       const QuantGrid<A>& grid = grids[b];
-      const bool finite = low[b] == low[b] && is_finite(onebit_rounded_scale(grid.largest(), as));
-      if (!finite) return begin;  // a value, or what would be decoded
-      std::memcpy(out, &grid.scale, sizeof(A));
-      if (format.range == QuantRange::minmax) out[sizeof(A)] = static_cast<std::byte>(grid.zero);
+      if (low[b] != low[b] || !is_quant_grid(grid, as)) return begin;  // a value, or what would be decoded
+      store_quant_grid(grid, format, out);
       out += format.head(sizeof(A));
       quantize<kBits, kRounding>(v.from(begin), n, count, grid, format.seed, occasion.at(begin),
                                  reinterpret_cast<std::uint8_t*>(out));
@@ -180,14 +178,8 @@ bool decode_run(const std::byte* in, std::size_t block, DType as, A* out, std::s
                 const QuantFormat& format, Into into, double factor) {
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t n = std::min(block, count - begin);
-    QuantGrid<A> grid;
-    std::memcpy(&grid.scale, in, sizeof(A));
-    grid.top = format.top();
-    grid.zero = format.range == QuantRange::minmax ? std::to_integer<unsigned>(in[sizeof(A)]) : grid.top / 2;
-    if (!is_onebit_scale(grid.scale) || grid.zero > grid.top ||
-        !is_finite(onebit_rounded_scale(grid.largest(), as))) {
-      return false;
-    }
+    const QuantGrid<A> grid = load_quant_grid<A>(in, format);
+    if (!is_quant_grid(grid, as)) return false;
     in += format.head(sizeof(A));
     const auto* codes = reinterpret_cast<const std::uint8_t*>(in);
     const A scale = grid.scale * static_cast<A>(factor);

@@ -6,6 +6,7 @@
 #include <terse/codec.hpp>
 
 #include "codec/cast.hpp"
+#include "codec/device_codec.hpp"
 #include "codec/hadamard.hpp"
 #include "codec/identity.hpp"
 #include "codec/lossless.hpp"
@@ -136,6 +137,19 @@ std::shared_ptr<const Codec> make_codec(std::string_view spec) {
     codec = row.compose(parse_arguments(row, parts[end]), codec);
   }
   return codec;
+}
+
+std::string device_codec_names() {
+  std::vector<std::string> names;
+  for (const CodecEntry& row : codecs()) {
+    const auto on_devices = [](const std::string& spec) { return make_codec(spec)->supports(Memory::cuda); };
+    if (std::any_of(row.examples.begin(), row.examples.end(), on_devices)) names.push_back(row.name);
+  }
+  std::string list;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    list += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + names[i];
+  }
+  return list;
 }
 
 }  // namespace terse::inline v0_1

@@ -64,7 +64,7 @@ bool is_in_range(double largest, DType as) {
   const double most = largest * kRoundings;
   return accumulator_of(as) == DType::f64 ? is_finite(most)
                                           : std::abs(most) <= 0x1.fffffep127 &&
-                                                is_finite(onebit_rounded_scale(static_cast<float>(most), as));
+                                                is_finite(rounded_scale(static_cast<float>(most), as));
 }
 
 double load_number(const void* from, DType accumulator) {

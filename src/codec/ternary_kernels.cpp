@@ -131,7 +131,7 @@ std::size_t encode_typed(const Summands<A, kFeedback>& v, std::size_t n, std::si
   for (std::size_t begin = 0; begin < padded; begin += format.block) {
     const std::size_t own = std::min(format.block, padded - begin);
     const Threshold<A> found = threshold_of(v.from(begin), std::min(own, n - begin), own, format);
-    if (!is_finite(onebit_rounded_scale(found.scale, as))) return begin;
+    if (!is_finite(rounded_scale(found.scale, as))) return begin;
     std::memcpy(out, &found.scale, sizeof(A));
     out += sizeof(A);
     auto* codes = reinterpret_cast<std::uint8_t*>(out);
@@ -161,7 +161,7 @@ bool decode_typed(const std::byte* in, A* out, std::size_t count, const TernaryF
     const std::size_t n = std::min(format.block, count - begin);
     A scale = 0;
     std::memcpy(&scale, in, sizeof(A));
-    if (!is_onebit_scale(scale)) return false;
+    if (!is_block_scale(scale)) return false;
     in += sizeof(A);
     const auto by = hn::Set(d, scale * static_cast<A>(factor));
     for (std::size_t group = 0; group < n; group += kBlockGroup) {

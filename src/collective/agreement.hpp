@@ -47,16 +47,16 @@ class Agreement {
 
 /// What each rank has to say to all others, by messages: what it thinks the ranks have in common, or what it
 /// has found wrong.
-class Words {
+class ErrorReports {
  public:
   /// Names and values.
   using Fields = std::vector<std::pair<std::string, std::string>>;
 
-  explicit Words(Transport& transport) : transport_(transport) {}
+  explicit ErrorReports(Transport& transport) : transport_(transport) {}
   /// Left before its end, it takes the transport with it.
-  ~Words();
-  Words(const Words&) = delete;
-  Words& operator=(const Words&) = delete;
+  ~ErrorReports();
+  ErrorReports(const ErrorReports&) = delete;
+  ErrorReports& operator=(const ErrorReports&) = delete;
 
   /// Memory that start() needs, which stays in place even if the transport gives up.
   static std::size_t bytes(int ranks) noexcept;
@@ -92,10 +92,10 @@ class Words {
 
 /// The whole of it at once: collective; throws AgreedError on all ranks alike unless all agree and none has
 /// failed.
-void require_agreement(Transport& transport, const Words::Fields& fields,
+void require_agreement(Transport& transport, const ErrorReports::Fields& fields,
                        const std::optional<Error>& failure);
 /// The same with a digest of the fields, and under this tag and the next.
-void require_agreement(Transport& transport, std::uint64_t digest, const Words::Fields& fields,
+void require_agreement(Transport& transport, std::uint64_t digest, const ErrorReports::Fields& fields,
                        const std::optional<Error>& failure, int tag);
 
 }  // namespace terse::inline v0_1

@@ -5,6 +5,7 @@
 #include <array>
 #include <string>
 
+#include "codec/device_codec.hpp"
 #include "codec/feedback_state.hpp"
 #include "codec/summable.hpp"
 
@@ -122,8 +123,9 @@ void check_pair(const Pairing& pairing) {
   const Codec& codec = pairing.codec;
   const auto refuse = [&](const std::string& sentence) { throw Error(ErrorCode::unsupported, sentence); };
   if (pairing.on_device && !codec.supports(Memory::cuda)) {
-    refuse("codec " + codec.spec() +
-           " has no code for device memory: use onebit, cast or identity, or copy the tensor to host memory");
+    const std::string others = device_codec_names();
+    refuse("codec " + codec.spec() + " has no code for device memory: " +
+           (others.empty() ? "" : "use " + others + ", or ") + "copy the tensor to host memory");
   }
   if (pairing.on_device && !algorithm.on_devices) {
     refuse("algorithm " + std::string(algorithm.name) +

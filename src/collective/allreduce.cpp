@@ -82,8 +82,8 @@ std::uint64_t digest_of(const Call& call, std::size_t segment_bytes) {
   return digest;
 }
 
-Words::Fields fields_of(const Call& call, std::size_t segment_bytes) {
-  Words::Fields fields;
+ErrorReports::Fields fields_of(const Call& call, std::size_t segment_bytes) {
+  ErrorReports::Fields fields;
   bool named = false;
   visit_terms(
       call, segment_bytes,
@@ -107,19 +107,6 @@ std::optional<Error> failure_of(F&& work) {
   } catch (...) {
     return current_error();
   }
-}
-
-// The flagged pieces of one segment, or of several, become segments of their own, in tensor order: the k-th
-// flagged piece of each owner goes into segment k.
-std::vector<std::vector<Piece>> regroup(const std::vector<Piece>& flagged, int ranks) {
-  std::vector<std::size_t> next(static_cast<std::size_t>(ranks));
-  std::vector<std::vector<Piece>> segments;
-  for (const Piece& piece : flagged) {
-    const std::size_t k = next[static_cast<std::size_t>(piece.owner)]++;
-    if (k == segments.size()) segments.emplace_back();
-    segments[k].push_back(piece);
-  }
-  return segments;
 }
 
 bool keeps_residuals(const Call& call, const Feedback* feedback, const Codec& codec) {
@@ -186,7 +173,8 @@ void require_agreement(Transport& transport, const Call& call) {
     failure = failure_of([&] { segment_bytes = segment_bytes_of(call, transport.size(), Memory::host); });
   }
   require_agreement(transport, failure ? 0 : digest_of(call, segment_bytes),
-                    failure ? Words::Fields{} : fields_of(call, segment_bytes), failure, tag + kBeginning);
+                    failure ? ErrorReports::Fields{} : fields_of(call, segment_bytes), failure,
+                    tag + kBeginning);
 }
 
 Execution::Execution(Transport& transport, ScheduleCache& schedules, ThreadPool* pool)
@@ -194,8 +182,8 @@ Execution::Execution(Transport& transport, ScheduleCache& schedules, ThreadPool*
       schedules_(schedules),
       runner_(transport, messages_, pool),
       agreement_(transport),
-      words_(transport) {
-  words_memory_.reserve(Words::bytes(transport.size()));
+      reports_(transport) {
+  reports_memory_.reserve(ErrorReports::bytes(transport.size()));
 }
 
 Execution::~Execution() { release_feedbacks(); }
@@ -204,7 +192,7 @@ std::size_t Execution::scratch_bytes() const noexcept {
   const std::size_t on_device =
       side_ ? side_->messages.size() + side_->on_host.size() + side_->reports.size() + side_->tensors.size()
             : 0;
-  return messages_.size() + flat_.size() + words_memory_.size() + on_device;
+  return messages_.size() + flat_.size() + reports_memory_.size() + on_device;
 }
 
 void Execution::start(const Call& call, std::uint64_t number) noexcept {
@@ -438,17 +426,17 @@ bool Execution::advance(Runner::Collectives collectives) noexcept {
         if (runner_.done() && !runner_.gated()) end_pass();
         return computed;
       }
-      case Phase::meeting:
-      case Phase::meeting_again:
+      case Phase::closing:
+      case Phase::closing_again:
         agreement_.advance();
-        if (agreement_.done()) end_meeting();
+        if (agreement_.done()) end_closing();
         return false;
       case Phase::explaining:
-        if (words_.done()) throw AgreedError(words_.verdict().agreed());
+        if (reports_.done()) throw AgreedError(reports_.verdict().agreed());
         return false;
-      case Phase::parting:
-      case Phase::parting_again:
-        if (words_.done()) end_parting();
+      case Phase::reporting:
+      case Phase::reporting_again:
+        if (reports_.done()) end_reporting();
         return false;
     }
   } catch (...) {
@@ -460,10 +448,11 @@ bool Execution::advance(Runner::Collectives collectives) noexcept {
 void Execution::explain(int tag) {
   const bool of_the_call = tag == tag_ + kBeginning + 1;
   phase_ = Phase::explaining;
-  words_.start(failure_      ? Words::Fields{}
-               : of_the_call ? fields_of(call_, segment_bytes_)
-                             : fields_of_pass(),
-               failure_, tag, words_memory_.reserve(Words::bytes(transport_.size())), Words::Hears::yes);
+  reports_.start(failure_      ? ErrorReports::Fields{}
+                 : of_the_call ? fields_of(call_, segment_bytes_)
+                               : fields_of_pass(),
+                 failure_, tag, reports_memory_.reserve(ErrorReports::bytes(transport_.size())),
+                 ErrorReports::Hears::yes);
 }
 
 // Of the pieces to send again, which are in tensor order.
@@ -476,7 +465,7 @@ std::uint64_t Execution::digest_of_pass() const {
   return digest;
 }
 
-Words::Fields Execution::fields_of_pass() const {
+ErrorReports::Fields Execution::fields_of_pass() const {
   return {{"pieces_to_send_again",
            std::to_string(flagged_.size()) + " (" + std::to_string(digest_of_pass()) + ")"}};
 }
@@ -503,31 +492,31 @@ void Execution::end_pass() {
     return after_pass(first);
   }
   if (call_.checksum) {
-    phase_ = first ? Phase::meeting : Phase::meeting_again;
+    phase_ = first ? Phase::closing : Phase::closing_again;
     agreement_.start(failure_ ? 0 : digest_of_pass(),
                      failure_ ? Agreement::Stand::failed : Agreement::Stand::well,
-                     tag_ + kMeeting + (first ? 0 : 2));
+                     tag_ + kClosing + (first ? 0 : 2));
     return;
   }
-  phase_ = first ? Phase::parting : Phase::parting_again;
-  words_.start(failure_ ? Words::Fields{} : fields_of_pass(), failure_,
-               tag_ + kLastWord + (first ? 0 : kTagsOfAPass),
-               words_memory_.reserve(Words::bytes(transport_.size())),
-               all_know_ ? Words::Hears::yes : Words::Hears::no);
+  phase_ = first ? Phase::reporting : Phase::reporting_again;
+  reports_.start(failure_ ? ErrorReports::Fields{} : fields_of_pass(), failure_,
+                 tag_ + kLastWord + (first ? 0 : kTagsOfAPass),
+                 reports_memory_.reserve(ErrorReports::bytes(transport_.size())),
+                 all_know_ ? ErrorReports::Hears::yes : ErrorReports::Hears::no);
 }
 
-void Execution::end_meeting() {
-  const bool first = phase_ == Phase::meeting;
+void Execution::end_closing() {
+  const bool first = phase_ == Phase::closing;
   result_.bytes_sent += agreement_.bytes_sent();
   if (agreement_.reached()) return after_pass(first);
-  explain(tag_ + kMeeting + (first ? 1 : 3));
+  explain(tag_ + kClosing + (first ? 1 : 3));
 }
 
-void Execution::end_parting() {
-  const bool first = phase_ == Phase::parting;
-  result_.bytes_sent += words_.bytes_sent();
+void Execution::end_reporting() {
+  const bool first = phase_ == Phase::reporting;
+  result_.bytes_sent += reports_.bytes_sent();
   if (!all_know_) throw *failure_;
-  const Words::Verdict verdict = words_.verdict();
+  const ErrorReports::Verdict verdict = reports_.verdict();
   if (verdict.error) throw *verdict.error;
   if (verdict.unheard && remote_failure_) throw *verdict.unheard;  // all have something to throw
   if (verdict.unheard) {

@@ -238,7 +238,7 @@ void DeviceExecutor::queue_encode(Work& work) {
   const Step& step = step_of(work);
   begin_message(work);
   codec(step).device()->encode(queue(), pieces().inputs(step.in, step.out.elements, step.phase),
-                               payload(step.out.slot), &report_of(work));
+                               occasion(step), payload(step.out.slot), &report_of(work));
   end_message(work);
 }
 
@@ -266,7 +266,7 @@ bool DeviceExecutor::queue_reduce(Work& work) {
     if (schedule().group(step).rank(static_cast<int>(member)) != rank_) upload(step.in.slot + member, due);
   }
   codec(step).device()->reduce(queue(), sum_of(step), pieces().sums(step.out.elements, step.phase),
-                               payload(step.out.slot), &report_of(work));
+                               occasion(step), payload(step.out.slot), &report_of(work));
   end_message(work);
   return true;
 }

@@ -39,7 +39,8 @@ void Executor::begin(const Schedule& schedule, const Binding& binding) {
 
 Occasion Executor::occasion(const Step& step) const noexcept {
   return {.call = binding_->call,
-          .stream = static_cast<std::uint32_t>(kMostPhases) * static_cast<std::uint32_t>(rank_) + step.phase,
+          .stream = static_cast<std::uint32_t>(kMostPhases) * static_cast<std::uint32_t>(rank_) +
+                    (step.phase == kNoResidual ? 0U : step.phase),
           .most = binding_->most};
 }
 

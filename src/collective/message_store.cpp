@@ -112,7 +112,9 @@ ViewOf slice_of(const ViewOf& whole, std::size_t place, std::size_t begin, std::
   return whole.slice(place - begin, count);
 }
 
-View slice_of(const Residual& residual, const Range& own) {
+View residual_of(const BoundTensor& tensor, std::uint8_t phase, const Range& own) {
+  if (phase == kNoResidual) return {};
+  const Residual& residual = tensor.residuals[phase];
   if (residual.values.data == nullptr) return {};
   return slice_of(residual.values, own.offset, residual.begin, own.count);
 }
@@ -152,7 +154,7 @@ std::span<const Fragment> Pieces::inputs(const Operand& from, const Range& eleme
                        begin_of(from.space == Space::output ? binding_.out_layout : binding_.in_layout,
                                 binding_.layout, t),
                        own.count);
-    return Fragment{values, slice_of(tensor.residuals[phase], own), at, tensor.note};
+    return Fragment{values, residual_of(tensor, phase, own), at, tensor.note};
   });
 }
 
@@ -160,7 +162,7 @@ std::span<const Fragment> Pieces::sums(const Range& elements, std::uint8_t phase
   return fragments_of(binding_.layout, elements, [&](std::size_t t, const Range& own, std::size_t at) {
     const BoundTensor& tensor = binding_.tensors[t];
     return Fragment{ConstView(nullptr, own.count, tensor.out.dtype, tensor.out.memory),
-                    slice_of(tensor.residuals[phase], own), at};
+                    residual_of(tensor, phase, own), at};
   });
 }
 

@@ -75,4 +75,17 @@ inline std::vector<std::vector<Piece>> cut_segments(const std::vector<Range>& ch
   return segments;
 }
 
+/// Pieces to resend, in tensor order, become segments of their own: the k-th piece of each owner goes into
+/// segment k.
+inline std::vector<std::vector<Piece>> regroup(const std::vector<Piece>& flagged, int ranks) {
+  std::vector<std::size_t> next(static_cast<std::size_t>(ranks));
+  std::vector<std::vector<Piece>> segments;
+  for (const Piece& piece : flagged) {
+    const std::size_t k = next[static_cast<std::size_t>(piece.owner)]++;
+    if (k == segments.size()) segments.emplace_back();
+    segments[k].push_back(piece);
+  }
+  return segments;
+}
+
 }  // namespace terse::inline v0_1

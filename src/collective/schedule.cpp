@@ -56,7 +56,7 @@ void Schedule::check(std::uint32_t i) const {
   for (const Operand* operand : {&step.in, &step.out, &step.beside}) check(*operand, i);
   TERSE_ASSERT(step.codec < kMostCodecs, "a step names a codec that no binding has", i, step.codec);
   if (step.verb == Verb::join) return;
-  TERSE_ASSERT(!encodes(step.verb) || step.phase < residuals_.size(),
+  TERSE_ASSERT(!encodes(step.verb) || step.phase < residuals_.size() || step.phase == kNoResidual,
                "a step encodes in a phase that its schedule does not have", i, step.phase, residuals_.size());
   const bool transfers = step.verb == Verb::send || step.verb == Verb::receive;
   const Operand& moved = step.verb == Verb::send ? step.in : step.out;

@@ -48,6 +48,8 @@ inline constexpr std::uint32_t kNoSlot = std::numeric_limits<std::uint32_t>::max
 inline constexpr std::uint32_t kNoStep = std::numeric_limits<std::uint32_t>::max();
 /// The channel of a message that no rank sends.
 inline constexpr std::uint8_t kUnsent = std::numeric_limits<std::uint8_t>::max();
+/// The phase of a step whose codec leaves nothing out.
+inline constexpr std::uint8_t kNoResidual = std::numeric_limits<std::uint8_t>::max();
 /// How many codecs a schedule may use.
 inline constexpr std::size_t kMostCodecs = 2;
 

@@ -217,18 +217,17 @@ TEST(Decide, WhereTensorsAre) {
     };
   };
   const bool has_kernels = codec("onebit")->supports(Memory::cuda);
-  const std::string no_kernels =
-      "; unsupported: codec onebit:block=2048,scale=l1 has no code for device memory: use onebit, cast or "
-      "identity, or "
-      "copy the tensor to host memory";
+  const std::string advice = " has no code for device memory: " +
+                             std::string(has_kernels ? "use identity, cast, onebit or quant, or " : "") +
+                             "copy the tensor to host memory";
+  const std::string no_kernels = "; unsupported: codec onebit:block=2048,scale=l1" + advice;
   expect_rows({
       {"by kernels", device(),
        has_kernels ? "compressed by two_phase" : "compressed by two_phase" + no_kernels},
       {"exactly, a codec needs none", device([](Facts& f) { f.algorithm = "exact"; }),
        "exact by exact, asked"},
       {"a codec without", device([](Facts& f) { f.codec = codec("zfp:rate=8"); }),
-       "compressed by two_phase; unsupported: codec " + codec("zfp:rate=8")->spec() +
-           " has no code for device memory: use onebit, cast or identity, or copy the tensor to host memory"},
+       "compressed by two_phase; unsupported: codec " + codec("zfp:rate=8")->spec() + advice},
       {"an algorithm without", device([](Facts& f) { f.algorithm = "gather"; }),
        has_kernels ? "compressed by gather; unsupported: algorithm gather has no code for device memory: use "
                      "two_phase, "

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "codec/elements.hpp"
+#include "codec/onebit_arithmetic.hpp"
 #include "support/exact.hpp"
 #include "support/tensor.hpp"
 
@@ -134,10 +135,10 @@ std::vector<std::byte> encode_blocks(const std::vector<T>& x, std::vector<Accumu
       last = sums[0];
       total += static_cast<double>(last);
     }
-    const A stored = onebit_rounded_scale(onebit_scale(last, total, n, scale), as);
+    const A stored = rounded_scale(onebit_scale(last, total, n, scale), as);
     const A received = onebit_received_scale(stored, factor, as);
-    store_onebit_scale(stored, as, at);
-    EXPECT_EQ(load_onebit_scale<A>(at, as), stored);
+    store_scale(stored, as, at);
+    EXPECT_EQ(load_scale<A>(at, as), stored);
     at += size_of(as);
     for (std::size_t i = 0; i < n; ++i) {
       const bool negative = onebit_negative(v[i]);

@@ -464,10 +464,10 @@ TEST(Phases, MakeAHierarchy) {
             const auto outer = builder.add_group({between, node});
             const auto of_slice = builder.add_phase(mine);
             const auto of_chunk = builder.add_phase(share_of(mine, block, nodes, node));
-            const Phase down{.group = inner, .number = of_slice, .codec = exact};
+            const Phase down{.group = inner, .number = kNoResidual, .codec = exact};
             const Phase across{.group = outer, .number = of_slice, .stage = 2};
             const Phase back{.group = outer, .number = of_chunk, .channel = 1, .stage = 3};
-            const Phase up{.group = inner, .number = of_slice, .channel = 1, .codec = exact, .stage = 5};
+            const Phase up{.group = inner, .number = kNoResidual, .channel = 1, .codec = exact, .stage = 5};
             std::vector<Range> slices;
             std::vector<Range> chunks;
             for (int l = 0; l < local; ++l) slices.push_back(share_of({0, problem.count}, block, local, l));

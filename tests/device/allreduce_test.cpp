@@ -111,7 +111,8 @@ TEST_F(DeviceAllreduce, AsOnTheHost) {
   for (const Where where : {Where::staged, Where::direct, Where::mixed}) {
     if (!can(where)) continue;
     for (const char* codec :
-         {"onebit", "onebit:block=64", "onebit:block=4096", "cast:bf16", "cast:f16", "identity"}) {
+         {"onebit", "onebit:block=64", "onebit:block=4096", "cast:bf16", "cast:f16", "identity", "quant:bits=4",
+          "quant:rounding=stochastic,block=64", "quant:bits=6,block=4096"}) {
       for (const DType dtype : kAllDTypes) {
         if (!make_codec(codec)->supports(dtype)) continue;
         for (const int ranks : thinned({1, 2, 3, 4, 5, 7, 8})) {

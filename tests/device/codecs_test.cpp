@@ -18,10 +18,35 @@
 namespace terse::test {
 namespace {
 
-constexpr const char* kSpecs[] = {"identity",         "cast:f16",          "cast:bf16",
-                                  "onebit",           "onebit:block=64",   "onebit:block=24",
-                                  "onebit:block=8",   "onebit:block=8192", "onebit:block=20000",
-                                  "onebit:scale=rms", "onebit:block=2056"};
+// Beside the examples of all codecs that have kernels: blocks around the kernels' units, of 2,048 and 8,192
+// elements, and every format.
+std::vector<std::string> make_specs() {
+  std::vector<std::string> specs = {"onebit:block=8", "onebit:block=2056", "onebit:block=20000"};
+  constexpr const char* kBlocks[] = {"64", "192", "512", "576", "2048", "4160", "20480"};
+  std::size_t turn = 0;
+  for (const char* bits : {"8", "6", "4", "2"}) {
+    for (const char* range : {"minmax", "symmetric"}) {
+      for (const char* rounding : {"nearest", "stochastic,seed=9"}) {
+        specs.push_back(std::string("quant:bits=") + bits + ",range=" + range + ",rounding=" + rounding +
+                        ",block=" + kBlocks[turn++ % std::size(kBlocks)]);
+      }
+    }
+  }
+  for (const char* preset : {"qsgd", "zeropp", "cgx"}) specs.push_back(std::string("quant:") + preset);
+  for (const CodecEntry& row : codecs()) {
+    for (const std::string& spec : row.examples) {
+      if (make_codec(spec)->supports(Memory::cuda)) specs.push_back(spec);
+    }
+  }
+  return specs;
+}
+const std::vector<std::string>& all_specs() {
+  static const std::vector<std::string> specs = make_specs();
+  return specs;
+}
+
+// Who encodes.
+constexpr Occasion kOccasion{.call = 0x1'0000'0007, .stream = 3};
 
 enum class Kept : std::uint8_t { none, full, bf16 };
 
@@ -50,13 +75,15 @@ struct Both {
   Tensor residual;
   DeviceBytes device_values;
   DeviceBytes device_residual;
+  std::uint64_t position = 0;
 
   Fragment on_host(bool feedback) {
-    return {std::as_const(values).view(), feedback ? residual.view() : View{}};
+    return {std::as_const(values).view(), feedback ? residual.view() : View{}, position};
   }
   Fragment on_device(bool feedback) const {
     return {ConstView(device_values.data(), values.count(), values.dtype(), Memory::cuda),
-            feedback ? View{device_residual.data(), values.count(), residual.dtype(), Memory::cuda} : View{}};
+            feedback ? View{device_residual.data(), values.count(), residual.dtype(), Memory::cuda} : View{},
+            position};
   }
   ::testing::AssertionResult residuals_agree() const {
     const auto bytes = residual.bytes();
@@ -117,7 +144,7 @@ std::vector<std::vector<std::size_t>> shapes(std::size_t block) {
 
 TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
   std::size_t turn = 0;
-  for (const char* spec : kSpecs) {
+  for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
     ASSERT_NE(codec->device(), nullptr) << spec;
     const std::size_t block = std::max<std::size_t>(8, codec->traits().block);
@@ -136,18 +163,19 @@ TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
         std::size_t total = 0;
         for (const std::size_t n : counts) {
           parts.push_back(make(n, c));
+          parts.back().position = 8 * (turn % 3) + total;
           host.push_back(parts.back().on_host(feedback));
           device.push_back(parts.back().on_device(feedback));
           total += n;
         }
-        const PieceCoder coder(*codec, dtype);
+        const PieceCoder coder(*codec, dtype, kOccasion);
         std::vector<std::byte> message(coder.max_bytes(counts));
         const std::size_t bytes = coder.encode(host, total, message);
         ASSERT_EQ(bytes, message.size());
         // where a payload lies in a slot
         const DeviceBytes slot(message.size());
         *report_ = {};
-        codec->device()->encode(*queue_, device, slot.data() + kHeaderBytes, report_);
+        codec->device()->encode(*queue_, device, kOccasion, slot.data() + kHeaderBytes, report_);
         queue_->wait();
         ASSERT_EQ(report_->non_finite, 0u);
         const auto got = slot.get();
@@ -193,7 +221,7 @@ TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
 
 TEST_F(DeviceCodecs, ReduceAsTheHost) {
   std::size_t turn = 0;
-  for (const char* spec : kSpecs) {
+  for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
     const std::size_t block = std::max<std::size_t>(8, codec->traits().block);
     for (const DType dtype : kAllDTypes) {
@@ -211,7 +239,7 @@ TEST_F(DeviceCodecs, ReduceAsTheHost) {
         SCOPED_TRACE(c.text());
         const bool feedback = c.kept != Kept::none;
         const std::size_t total = std::accumulate(counts.begin(), counts.end(), std::size_t{0});
-        const PieceCoder coder(*codec, dtype);
+        const PieceCoder coder(*codec, dtype, kOccasion);
         const std::size_t size = coder.max_bytes(counts);
         const std::size_t stride = (size + 63) / 64 * 64;
         std::vector<std::byte> messages(stride * static_cast<std::size_t>(ranks));
@@ -231,10 +259,14 @@ TEST_F(DeviceCodecs, ReduceAsTheHost) {
         std::vector<Both> parts;
         std::vector<Fragment> sums;
         std::vector<Fragment> device;
+        std::uint64_t position = 0;
         parts.reserve(counts.size());
         for (const std::size_t n : counts) {
           parts.push_back(make(n, c));
-          sums.push_back({ConstView(nullptr, n, dtype), feedback ? parts.back().residual.view() : View{}});
+          parts.back().position = 3 * (turn % 3) + position;
+          position += n;
+          sums.push_back({ConstView(nullptr, n, dtype), feedback ? parts.back().residual.view() : View{},
+                          parts.back().position});
           Fragment fragment = parts.back().on_device(feedback);
           fragment.values.data = nullptr;
           device.push_back(fragment);
@@ -247,7 +279,7 @@ TEST_F(DeviceCodecs, ReduceAsTheHost) {
         const DeviceBytes result(size);
         const DeviceSum sum{slots.data() + kHeaderBytes, stride, ranks, divisor, c.factor};
         *report_ = {};
-        codec->device()->reduce(*queue_, sum, device, result.data() + kHeaderBytes, report_);
+        codec->device()->reduce(*queue_, sum, device, kOccasion, result.data() + kHeaderBytes, report_);
         queue_->wait();
         ASSERT_EQ(report_->corrupt, 0u);
         ASSERT_EQ(report_->non_finite, 0u);
@@ -277,7 +309,7 @@ TEST_F(DeviceCodecs, ReportsWhatIsNotFinite) {
   constexpr double kBad[] = {std::numeric_limits<double>::quiet_NaN(),
                              std::numeric_limits<double>::infinity(),
                              -std::numeric_limits<double>::infinity()};
-  for (const char* spec : kSpecs) {
+  for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
     if (codec->traits().lossless) continue;
     for (const DType dtype : kAllDTypes) {
@@ -294,7 +326,7 @@ TEST_F(DeviceCodecs, ReportsWhatIsNotFinite) {
           const DeviceBytes slot(bytes);
           const std::vector<Fragment> fragments{part.on_device(feedback)};
           *report_ = {};
-          codec->device()->encode(*queue_, fragments, slot.data() + kHeaderBytes, report_);
+          codec->device()->encode(*queue_, fragments, kOccasion, slot.data() + kHeaderBytes, report_);
           queue_->wait();
           ASSERT_NE(report_->non_finite, 0u);
           codec->device()->undo(*queue_, fragments, slot.data() + kHeaderBytes);
@@ -310,27 +342,111 @@ TEST_F(DeviceCodecs, ReportsWhatIsNotFinite) {
   }
 }
 
-// What no encoder writes is reported, and nothing is written beside the outputs.
-TEST_F(DeviceCodecs, ReportsCorruptPayloads) {
-  for (const char* spec : {"onebit", "onebit:block=24", "onebit:block=8192"}) {
+// Sums that are finite, and would not be once receivers have multiplied them, are reported; residuals are as
+// before, to rounding, wherever they were changed.
+TEST_F(DeviceCodecs, ReportsWhatReceiversCannotHold) {
+  constexpr std::size_t kCount = 5003;
+  constexpr int kRanks = 2;
+  for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
+    if (codec->traits().lossless) continue;
+    if (spec == "onebit:scale=rms") continue;  // which cannot square such an element
+    // one element is large; a mean is so after a factor that makes up for its block
+    const double factor = codec->name() == "onebit" ? 0x1p20 : 4;
+    std::size_t flagged = 0;
     for (const DType dtype : kAllDTypes) {
-      SCOPED_TRACE(std::string(spec) + " " + std::string(name(dtype)));
-      constexpr std::size_t kCount = 8197;  // with padding bits
-      Case c{spec, dtype, {kCount}};
+      if (!codec->supports(dtype)) continue;
+      SCOPED_TRACE(spec + " " + std::string(name(dtype)));
+      Case c{spec, dtype, {kCount}, Kept::full};
+      const PieceCoder coder(*codec, dtype, kOccasion);
+      const std::size_t size = codec->max_bytes(kCount, dtype);
+      const std::size_t stride = (size + 63) / 64 * 64;
+      std::vector<std::byte> messages(stride * kRanks);
+      std::vector<Contents> contents;
+      const double largest = spec == "cast:f16" ? 65504.0 : largest_finite(dtype);
+      for (int rank = 0; rank < kRanks; ++rank) {
+        Both part = make(kCount, c);
+        part.values.set(2711, -0.3 * largest);
+        const auto slot = std::span(messages).subspan(stride * static_cast<std::size_t>(rank), size);
+        const std::vector<Fragment> fragments{part.on_host(false)};
+        coder.encode(fragments, kCount, slot);
+        contents.push_back(open_message(*codec, kCount, dtype, slot, std::nullopt));
+      }
       Both part = make(kCount, c);
+      const Tensor before = part.residual;
+      const std::vector<Fragment> sums{{ConstView(nullptr, kCount, dtype), part.residual.view()}};
+      std::vector<Fragment> device{part.on_device(true)};
+      device[0].values.data = nullptr;
+      std::vector<std::byte> out(size);
+      std::size_t reading = 0;
+      const bool holds = coder.reduce(contents, sums, kRanks, factor, kCount, out, reading) != kHeaderBytes;
+      const DeviceBytes slots(messages);
+      const DeviceBytes result(size);
+      const DeviceSum sum{slots.data() + kHeaderBytes, stride, kRanks, kRanks, factor};
+      *report_ = {};
+      codec->device()->reduce(*queue_, sum, device, kOccasion, result.data() + kHeaderBytes, report_);
+      queue_->wait();
+      ASSERT_EQ(report_->corrupt, 0u);
+      ASSERT_EQ(report_->non_finite == 0, holds);
+      if (holds) continue;
+      ++flagged;
+      codec->device()->undo_reduce(*queue_, sum, device, result.data() + kHeaderBytes);
+      queue_->wait();
+      Tensor after(kCount, before.dtype(), c.offset);
+      part.device_residual.get(after.view().data);
+      for (std::size_t i = 0; i < kCount; ++i) {
+        ASSERT_NEAR(after[i], before[i], dtype == DType::f64 ? 1e-14 : 1e-5) << i;
+      }
+    }
+    // which is sent as f16, and held as f32
+    if (spec != "cast:f16") {
+      EXPECT_GT(flagged, 0u) << spec;
+    }
+  }
+}
+
+// Payloads with a few bytes changed: what the host refuses is reported, what it takes is decoded as it does,
+// and nothing is written beside the outputs.
+TEST_F(DeviceCodecs, RefuseCorruptPayloadsAsTheHost) {
+  constexpr std::size_t kCount = 8197;  // with padding
+  std::size_t refused = 0;
+  for (const std::string& spec : all_specs()) {
+    const auto codec = make_codec(spec);
+    if (codec->traits().lossless) continue;
+    const std::size_t refused_before = refused;
+    for (const DType dtype : kAllDTypes) {
+      if (!codec->supports(dtype)) continue;
+      SCOPED_TRACE(spec + " " + std::string(name(dtype)));
+      Case c{spec, dtype, {kCount}};
+      const Both part = make(kCount, c);
       std::vector<std::byte> message(codec->max_bytes(kCount, dtype));
       codec->encode(std::as_const(part.values).view(), {}, message);
-      const DeviceBytes out(kCount * size_of(dtype));
-      const std::vector<View> to{{out.data(), kCount, dtype, Memory::cuda}};
-      const auto corrupt = [&](std::size_t at, std::byte with) {
-        std::vector<std::byte> bytes = message;
-        bytes[at] ^= with;
+      const auto try_with = [&](std::vector<std::byte> bytes, const std::string& what) {
+        SCOPED_TRACE(what);
+        Both host = make(kCount, c);
+        const View to = host.values.view();
+        const std::vector<View> device_to{{host.device_values.data(), kCount, dtype, Memory::cuda}};
+        bool taken = true;
+        try {
+          open_message(*codec, kCount, dtype, bytes, std::nullopt).decode(*codec, to, Into::overwrite, 1.0);
+        } catch (const Error& error) {
+          EXPECT_EQ(error.code(), ErrorCode::corrupt_data);
+          taken = false;
+          ++refused;
+        }
         const DeviceBytes slot(bytes);
         *report_ = {};
-        codec->device()->decode(*queue_, slot.data() + kHeaderBytes, to, Into::overwrite, 1.0, report_);
+        codec->device()->decode(*queue_, slot.data() + kHeaderBytes, device_to, Into::overwrite, 1.0,
+                                report_);
         queue_->wait();
-        EXPECT_EQ(report_->corrupt, 1u) << "decode, byte " << at;
+        EXPECT_EQ(report_->corrupt, taken ? 0u : 1u);
+        EXPECT_TRUE(host.device_values.guards_intact());
+        if (taken) {
+          const auto want = host.values.bytes();
+          const auto have = host.device_values.get();
+          EXPECT_TRUE(std::equal(want.begin(), want.end(), have.begin(), have.end()));
+          return;
+        }
         const std::size_t stride = (bytes.size() + 63) / 64 * 64;
         std::vector<std::byte> three(3 * stride);
         std::copy(message.begin(), message.end(), three.begin());
@@ -340,33 +456,39 @@ TEST_F(DeviceCodecs, ReportsCorruptPayloads) {
         const DeviceBytes result(bytes.size());
         const std::vector<Fragment> fragments{{ConstView(nullptr, kCount, dtype, Memory::cuda), View{}}};
         *report_ = {};
-        codec->device()->reduce(*queue_, {slots.data() + kHeaderBytes, stride, 3, 3.0, 1.0}, fragments,
+        codec->device()->reduce(*queue_, {slots.data() + kHeaderBytes, stride, 3, 3.0, 1.0}, fragments, {},
                                 result.data() + kHeaderBytes, report_);
         queue_->wait();
-        EXPECT_EQ(report_->corrupt, 2u) << "reduce, byte " << at;
+        EXPECT_EQ(report_->corrupt, 2u) << "reduce";
+        EXPECT_TRUE(result.guards_intact());
       };
-      corrupt(kHeaderBytes + size_of(dtype) - 1, std::byte{0x80});  // a negative scale
-      corrupt(message.size() - 1, std::byte{0x80});                 // a padding bit
-      std::byte exponent{0x7f};                                     // a scale that is not finite
-      exponent ^= message[kHeaderBytes + size_of(dtype) - 1];
-      std::vector<std::byte> ones = message;
-      std::fill_n(ones.begin() + kHeaderBytes, size_of(dtype), std::byte{0x7f});
-      std::swap(ones, message);
-      message[kHeaderBytes + size_of(dtype) - 1] = std::byte{0x7f};
-      message[kHeaderBytes + size_of(dtype) - 2] = std::byte{0xff};
-      const DeviceBytes slot(message);
-      *report_ = {};
-      codec->device()->decode(*queue_, slot.data() + kHeaderBytes, to, Into::overwrite, 1.0, report_);
-      queue_->wait();
-      EXPECT_EQ(report_->corrupt, 1u);
-      std::swap(ones, message);
+      const auto changed = [&](std::size_t from, std::size_t bytes, std::byte to) {
+        std::vector<std::byte> other = message;
+        for (std::size_t i = from; i < from + bytes; ++i) other[i] = to;
+        try_with(other, std::to_string(bytes) + " bytes from " + std::to_string(from) + " are " +
+                            std::to_string(std::to_integer<int>(to)));
+      };
+      // the first block's head: a negative number, one that is not finite, another middle; and its codes
+      const std::size_t wide = size_of(accumulator_of(dtype));
+      for (const std::size_t at : {size_of(dtype) - 1, wide - 1, wide, wide + 1}) {
+        changed(kHeaderBytes + at, 1, std::byte{0xff});
+      }
+      changed(kHeaderBytes + wide - 2, 2, std::byte{0x7f});
+      changed(kHeaderBytes, 8, std::byte{0x7f});
+      changed(message.size() - 1, 1, std::byte{0x80});  // of the padding, the last bits
+      changed(message.size() - 1, 1, std::byte{0xff});
+      changed(message.size() / 2, 1, std::byte{0xff});
+    }
+    // any 16 bits are a number that a cast may have written, for all that a decoder looks at
+    if (codec->name() != "cast") {
+      EXPECT_GT(refused, refused_before) << spec << ": none of these is refused";
     }
   }
 }
 
 // The public way: the same messages, and the same refusals.
 TEST_F(DeviceCodecs, EncodeAndDecodeOfACodec) {
-  for (const char* spec : kSpecs) {
+  for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
     EXPECT_TRUE(codec->supports(Memory::cuda));
     for (const DType dtype : kAllDTypes) {
@@ -380,8 +502,10 @@ TEST_F(DeviceCodecs, EncodeAndDecodeOfACodec) {
         const std::span<std::byte> on_device(slot.data(), slot.size());
         const Fragment device = part.on_device(true);
         const bool lossy = !codec->traits().lossless;
-        codec->encode(std::as_const(part.values).view(), part.residual.view(), message);
-        EXPECT_EQ(codec->encode(device.values, device.residual, on_device), message.size());
+        codec->encode(std::as_const(part.values).view(), part.residual.view(), message, dtype, 1.0,
+                      kOccasion);
+        EXPECT_EQ(codec->encode(device.values, device.residual, on_device, dtype, 1.0, kOccasion),
+                  message.size());
         EXPECT_EQ(slot.get(), message);
         EXPECT_TRUE(part.residuals_agree());
         for (const Into into : {Into::overwrite, Into::stream, Into::add}) {
