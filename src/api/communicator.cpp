@@ -180,7 +180,7 @@ std::span<const AlgorithmInfo> algorithms() noexcept { return algorithm_infos();
 struct CommunicatorState : std::enable_shared_from_this<CommunicatorState> {
   CommunicatorState(MPI_Comm comm, const CommunicatorOptions& given) : transport(comm) {
     std::optional<Error> failure;
-    Words::Fields fields;
+    ErrorReports::Fields fields;
     try {
       if (given.failure) throw *given.failure;
       options = overlay(overlay(given, options_from_environment()), default_options());

@@ -216,7 +216,7 @@ void Contents::decode(const Codec& codec, View out, Into into, double factor) co
 }
 
 void Contents::require_values(const Codec& codec) const {
-  if (flags & kSpoilt) {
+  if (flags & kPoisoned) {
     refuse(codec, ErrorCode::corrupt_data, "the sender of this message received bytes that no encoder wrote");
   }
   if (flags & kNonFinite) {

@@ -8,6 +8,7 @@
 
 #include "codec/elements.hpp"
 #include "codec/feedback_state.hpp"
+#include "core/assert.hpp"
 #include "core/bytes.hpp"
 #include "core/floating_point.hpp"
 #include "core/hash.hpp"
@@ -107,31 +108,32 @@ FeedbackState read_save(std::span<const std::byte> saved, ResidualType type_of_n
   shape.algorithm = reader.text();
   shape.rank = reader.number<std::uint32_t>();
   shape.ranks = reader.number<std::uint32_t>();
-  shape.worker_count = reader.number<std::uint64_t>();
-  shape.server_begin = reader.number<std::uint64_t>();
-  shape.server_count = reader.number<std::uint64_t>();
+  // of the worker residual only a count is saved: it begins where the tensor does
+  ResidualShape& worker = shape.residuals[kWorkerPhase];
+  ResidualShape& server = shape.residuals[kServerPhase];
+  worker.count = reader.number<std::uint64_t>();
+  server.begin = reader.number<std::uint64_t>();
+  server.count = reader.number<std::uint64_t>();
   state.calls = reader.number<std::uint64_t>();
   // Only that one algorithm pads the tensor, and what auto left to MPI has no residuals. Everywhere else the
   // worker residual has the tensor's elements and no others: one beyond the end belongs to no element of the
   // tensor, so no call could take it up, and load() of all saves would lose it.
   const bool declined = shape.algorithm == kDeclined;
   const std::uint64_t elements = declined ? 0 : shape.count;
-  const bool fits =
-      shape.algorithm == kBoundToRanks ? shape.worker_count >= elements : shape.worker_count == elements;
-  if (shape.rank >= shape.ranks || shape.worker_count > body.size() || !fits ||
-      shape.server_begin > shape.worker_count ||
-      shape.server_count > shape.worker_count - shape.server_begin) {
+  const bool fits = shape.algorithm == kBoundToRanks ? worker.count >= elements : worker.count == elements;
+  if (shape.rank >= shape.ranks || worker.count > body.size() || !fits || server.begin > worker.count ||
+      server.count > worker.count - server.begin) {
     throw corrupt("its numbers make no sense");
   }
-  const auto worker = reader.take(bytes_of(shape.worker_count, shape.dtype, state.residual_type));
-  const auto server = reader.take(bytes_of(shape.server_count, shape.dtype, state.residual_type));
+  for (std::size_t phase = 0; phase < kMostPhases; ++phase) {
+    const auto bytes = reader.take(bytes_of(shape.residuals[phase].count, shape.dtype, state.residual_type));
+    state.residuals[phase].assign(bytes.begin(), bytes.end());
+  }
   if (version >= 3) {
     state.note.value = reader.number<double>();
     state.note.uses = reader.number<std::uint64_t>();
   }
   if (!reader.empty()) throw corrupt("it is too long");
-  state.worker.assign(worker.begin(), worker.end());
-  state.server.assign(server.begin(), server.end());
   state.declined = declined;
   state.bound = !declined;
   return state;
@@ -151,20 +153,17 @@ FeedbackShape owned(const FeedbackShapeView& view) {
           .algorithm = std::string(view.algorithm),
           .rank = view.rank,
           .ranks = view.ranks,
-          .worker_count = view.worker_count,
-          .server_begin = view.server_begin,
-          .server_count = view.server_count,
+          .residuals = view.residuals,
           .owns = view.owns};
 }
 
-FeedbackState::Bytes FeedbackState::bytes_in(const Bytes& host, const DeviceMemory& on_device,
-                                             std::uint64_t count) const {
-  if (memory == Memory::host) return host;
-  Bytes bytes(bytes_of(count, shape.dtype, residual_type));
+FeedbackState::Bytes FeedbackState::bytes(std::size_t phase) const {
+  if (memory == Memory::host) return residuals[phase];
+  Bytes copy(bytes_of(shape.residuals[phase].count, shape.dtype, residual_type));
   DeviceQueue queue(device);
-  queue.copy(bytes.data(), on_device.data(), bytes.size());
+  queue.copy(copy.data(), device_residuals[phase].data(), copy.size());
   queue.wait();
-  return bytes;
+  return copy;
 }
 
 void FeedbackState::move_to(DeviceQueue* queue) {
@@ -172,30 +171,27 @@ void FeedbackState::move_to(DeviceQueue* queue) {
       queue == nullptr ? memory == Memory::host : memory == Memory::cuda && device == queue->device();
   if (stays) return;
   if (memory == Memory::cuda) {
-    Bytes own_worker = worker_bytes();
-    Bytes own_server = server_bytes();
-    worker = std::move(own_worker);
-    server = std::move(own_server);
-    device_worker = {};
-    device_server = {};
+    std::array<Bytes, kMostPhases> own;
+    for (std::size_t phase = 0; phase < kMostPhases; ++phase) own[phase] = bytes(phase);
+    residuals = std::move(own);
+    device_residuals = {};
     memory = Memory::host;
   }
   if (queue == nullptr) return;
-  queue->copy(device_worker.reserve(queue->device(), worker.size()), worker.data(), worker.size());
-  queue->copy(device_server.reserve(queue->device(), server.size()), server.data(), server.size());
+  for (std::size_t phase = 0; phase < kMostPhases; ++phase) {
+    const Bytes& from = residuals[phase];
+    queue->copy(device_residuals[phase].reserve(queue->device(), from.size()), from.data(), from.size());
+  }
   queue->wait();
-  worker = {};
-  server = {};
+  residuals = {};
   memory = Memory::cuda;
   device = queue->device();
 }
 
 void FeedbackState::unbind() noexcept {
   bound = false;
-  worker = {};
-  server = {};
-  device_worker = {};
-  device_server = {};
+  residuals = {};
+  device_residuals = {};
   memory = Memory::host;
 }
 
@@ -208,32 +204,36 @@ void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
       same.algorithm = shape.algorithm;  // another one may go with the codec on so many ranks
       same.rank = shape.rank;
       same.ranks = shape.ranks;
-      same.server_begin = shape.server_begin;
-      same.server_count = shape.server_count;
+      same.residuals[kServerPhase] = shape.residuals[kServerPhase];
       if (same == shape) {
-        Bytes chunk(bytes_of(wanted.server_count, wanted.dtype, residual_type));
-        worker.assign(bytes_of(wanted.worker_count, wanted.dtype, residual_type), std::byte{0});
-        server = std::move(chunk);
+        std::array<Bytes, kMostPhases> zeros;
+        for (std::size_t phase = 0; phase < kMostPhases; ++phase) {
+          zeros[phase].assign(bytes_of(wanted.residuals[phase].count, wanted.dtype, residual_type),
+                              std::byte{0});
+        }
+        residuals = std::move(zeros);
         shape = wanted;
         const ConstView all{owed.data(), shape.count, accumulator_of(shape.dtype)};
         if (shape.owns) {
-          keep(all.slice(shape.server_begin, shape.server_count), server_view());
+          const ResidualShape& own = shape.residuals[kServerPhase];
+          keep(all.slice(own.begin, own.count), this->view(kServerPhase));
         } else {
-          keep(all, worker_view());  // each alike
+          keep(all, this->view(kWorkerPhase));  // each alike
         }
         owed = {};
         bound = true;
         return move_to(queue);
       }
     } else if (!bound) {
-      const std::size_t worker_size = bytes_of(wanted.worker_count, wanted.dtype, residual_type);
-      const std::size_t server_size = bytes_of(wanted.server_count, wanted.dtype, residual_type);
-      if (queue == nullptr) {
-        worker.assign(worker_size, std::byte{0});
-        server.assign(server_size, std::byte{0});
-      } else {
-        queue->clear(device_worker.reserve(queue->device(), worker_size), worker_size);
-        queue->clear(device_server.reserve(queue->device(), server_size), server_size);
+      for (std::size_t phase = 0; phase < kMostPhases; ++phase) {
+        const std::size_t bytes = bytes_of(wanted.residuals[phase].count, wanted.dtype, residual_type);
+        if (queue == nullptr) {
+          residuals[phase].assign(bytes, std::byte{0});
+        } else {
+          queue->clear(device_residuals[phase].reserve(queue->device(), bytes), bytes);
+        }
+      }
+      if (queue != nullptr) {
         memory = Memory::cuda;
         device = queue->device();
       }
@@ -245,11 +245,11 @@ void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
       return;
     }
   } catch (const std::bad_alloc&) {
-    throw Error(
-        ErrorCode::out_of_memory,
-        "no memory for the residuals of " + describe(wanted) + ": they take " +
-            std::to_string(bytes_of(wanted.worker_count + wanted.server_count, wanted.dtype, residual_type)) +
-            " bytes");
+    std::uint64_t values = 0;
+    for (const ResidualShape& residual : wanted.residuals) values += residual.count;
+    throw Error(ErrorCode::out_of_memory,
+                "no memory for the residuals of " + describe(wanted) + ": they take " +
+                    std::to_string(bytes_of(values, wanted.dtype, residual_type)) + " bytes");
   }
   if (shape != wanted || !owed.empty()) {
     std::string ranks;
@@ -295,16 +295,18 @@ std::vector<std::byte> Feedback::save() const {
   writer.text(held.declined ? std::string(kDeclined) : shape.algorithm);
   writer.number(shape.rank);
   writer.number(shape.ranks);
-  writer.number(shape.worker_count);
-  writer.number(shape.server_begin);
-  writer.number(shape.server_count);
+  TERSE_ASSERT(shape.residuals[kWorkerPhase].begin == 0,
+               "a worker residual does not begin where its tensor does", shape.residuals[kWorkerPhase].begin);
+  writer.number(shape.residuals[kWorkerPhase].count);
+  writer.number(shape.residuals[kServerPhase].begin);
+  writer.number(shape.residuals[kServerPhase].count);
   writer.number(held.calls);
-  if (held.memory == Memory::host) {
-    writer.bytes(held.worker);
-    writer.bytes(held.server);
-  } else {
-    writer.bytes(held.worker_bytes());
-    writer.bytes(held.server_bytes());
+  for (std::size_t phase = 0; phase < kMostPhases; ++phase) {
+    if (held.memory == Memory::host) {
+      writer.bytes(held.residuals[phase]);
+    } else {
+      writer.bytes(held.bytes(phase));
+    }
   }
   writer.number(held.note.value);
   writer.number(held.note.uses);
@@ -348,13 +350,13 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
       sum.calls = one.calls;
       sum.declined = one.declined;
       sum.residual_type = one.residual_type;
-      const std::size_t bytes = bytes_of(one.shape.worker_count, one.shape.dtype, ResidualType::full);
+      const std::size_t bytes =
+          bytes_of(one.shape.residuals[kWorkerPhase].count, one.shape.dtype, ResidualType::full);
       sum.owed.assign(bytes, std::byte{0});
-      sum.worker.assign(bytes, std::byte{0});
+      sum.residuals[kWorkerPhase].assign(bytes, std::byte{0});
     }
     alike.rank = sum.shape.rank;
-    alike.server_begin = sum.shape.server_begin;
-    alike.server_count = sum.shape.server_count;
+    alike.residuals[kServerPhase] = sum.shape.residuals[kServerPhase];
     if ((!one.bound && !one.declined) || alike != sum.shape || one.shape.rank != r ||
         one.shape.ranks != saved_of_all_ranks.size() || one.calls != sum.calls ||
         one.residual_type != sum.residual_type) {
@@ -366,19 +368,19 @@ void Feedback::load(std::span<const std::vector<std::byte>> saved_of_all_ranks) 
     }
     if (one.declined) continue;
     const DType dtype = accumulator_of(sum.shape.dtype);
-    const View total{sum.worker.data(), sum.shape.count, dtype};
-    add(total, one.worker_view(), total);
-    const View chunk =
-        View{sum.owed.data(), sum.shape.count, dtype}.slice(one.shape.server_begin, one.shape.server_count);
-    add(chunk, one.server_view(), chunk);
+    const View total{sum.residuals[kWorkerPhase].data(), sum.shape.count, dtype};
+    add(total, one.view(kWorkerPhase), total);
+    const ResidualShape& own = one.shape.residuals[kServerPhase];
+    const View chunk = View{sum.owed.data(), sum.shape.count, dtype}.slice(own.begin, own.count);
+    add(chunk, one.view(kServerPhase), chunk);
   }
   if (!sum.owed.empty()) {
     const DType dtype = accumulator_of(sum.shape.dtype);
-    const View total{sum.worker.data(), sum.shape.count, dtype};
+    const View total{sum.residuals[kWorkerPhase].data(), sum.shape.count, dtype};
     const View owed{sum.owed.data(), sum.shape.count, dtype};
     divide(total, static_cast<double>(sum.shape.ranks));
     add(owed, total, owed);
-    sum.worker = {};
+    sum.residuals[kWorkerPhase] = {};
   }
   if (sum.declined) {  // for other ranks, auto decides anew
     const ResidualType type = sum.residual_type;
@@ -398,8 +400,8 @@ void Feedback::reset() {
 
 ResidualType Feedback::residual_type() const { return state().residual_type; }
 std::uint64_t Feedback::calls() const { return state().calls; }
-ConstView Feedback::worker() const { return state().bound ? state().worker_view() : View{}; }
-ConstView Feedback::server() const { return state().bound ? state().server_view() : View{}; }
-std::size_t Feedback::server_begin() const { return state().shape.server_begin; }
+ConstView Feedback::worker() const { return state().bound ? state().view(kWorkerPhase) : View{}; }
+ConstView Feedback::server() const { return state().bound ? state().view(kServerPhase) : View{}; }
+std::size_t Feedback::server_begin() const { return state().shape.residuals[kServerPhase].begin; }
 
 }  // namespace terse::inline v0_1

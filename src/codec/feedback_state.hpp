@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -14,6 +15,21 @@
 
 namespace terse::inline v0_1 {
 
+/// A Feedback keeps a residual of each phase of an algorithm, of so many at most. What its user calls the
+/// worker residual is that of the first phase, in which a rank encodes its tensor; the server residual that
+/// of the second, in which it encodes the sums that it owns.
+inline constexpr std::size_t kMostPhases = 2;
+inline constexpr std::size_t kWorkerPhase = 0;
+inline constexpr std::size_t kServerPhase = 1;
+
+/// Which elements of the tensor the residual of a phase has: more than there are where the tensor is padded.
+struct ResidualShape {
+  std::uint64_t begin = 0;
+  std::uint64_t count = 0;
+
+  bool operator==(const ResidualShape&) const = default;
+};
+
 /// What a Feedback is bound to. Which rank of how many is only a label here.
 template <class Text>
 struct BasicFeedbackShape {
@@ -23,17 +39,14 @@ struct BasicFeedbackShape {
   Text algorithm;  ///< the row's name
   std::uint32_t rank = 0;
   std::uint32_t ranks = 0;
-  std::uint64_t worker_count = 0;  ///< elements of the worker residual: more than count where that is padded
-  std::uint64_t server_begin = 0;  ///< the own chunk
-  std::uint64_t server_count = 0;
+  std::array<ResidualShape, kMostPhases> residuals{};  ///< by phase
   bool owns = true;  ///< whether ranks own chunks with that algorithm; for those who ask, not compared
 
   template <class OtherText>
   bool operator==(const BasicFeedbackShape<OtherText>& other) const noexcept {
     return count == other.count && dtype == other.dtype && codec == other.codec &&
            algorithm == other.algorithm && rank == other.rank && ranks == other.ranks &&
-           worker_count == other.worker_count && server_begin == other.server_begin &&
-           server_count == other.server_count;
+           residuals == other.residuals;
   }
 };
 using FeedbackShape = BasicFeedbackShape<std::string>;
@@ -41,8 +54,8 @@ using FeedbackShape = BasicFeedbackShape<std::string>;
 using FeedbackShapeView = BasicFeedbackShape<std::string_view>;
 FeedbackShape owned(const FeedbackShapeView& shape);
 inline FeedbackShapeView view_of(const FeedbackShape& shape) {
-  return {shape.count, shape.dtype,        shape.codec,        shape.algorithm,    shape.rank,
-          shape.ranks, shape.worker_count, shape.server_begin, shape.server_count, shape.owns};
+  return {shape.count, shape.dtype, shape.codec,     shape.algorithm,
+          shape.rank,  shape.ranks, shape.residuals, shape.owns};
 }
 
 /// Whether residuals of a tensor of `dtype` may be of that type.
@@ -59,24 +72,19 @@ struct FeedbackState {
   Note note{};  ///< of the codec, if it encodes the tensor as a whole
   ResidualType residual_type = ResidualType::full;
   using Bytes = std::vector<std::byte, StreamingAllocator<std::byte>>;
-  Bytes worker;  ///< shape.worker_count values of residual_of(shape.dtype, residual_type)
-  Bytes server;  ///< shape.server_count values
-  /// Where the residuals lie: in these two, which are empty then, or in the memory of a device.
+  /// By phase: shape.residuals[phase].count values of residual_of(shape.dtype, residual_type), on the host,
+  /// or where `memory` says so, on that device; the others are empty.
+  std::array<Bytes, kMostPhases> residuals;
+  std::array<DeviceMemory, kMostPhases> device_residuals;
   Memory memory = Memory::host;
   int device = 0;
-  DeviceMemory device_worker;
-  DeviceMemory device_server;
   /// After re-sharding, until the first use: what is owed, for the whole tensor, in the accumulator's type.
   /// shape then says only for what.
   Bytes owed;
 
-  View worker_view() noexcept {
-    return {memory == Memory::host ? worker.data() : device_worker.data(), shape.worker_count,
-            residual_of(shape.dtype, residual_type), memory};
-  }
-  View server_view() noexcept {
-    return {memory == Memory::host ? server.data() : device_server.data(), shape.server_count,
-            residual_of(shape.dtype, residual_type), memory};
+  View view(std::size_t phase) noexcept {
+    return {memory == Memory::host ? residuals[phase].data() : device_residuals[phase].data(),
+            shape.residuals[phase].count, residual_of(shape.dtype, residual_type), memory};
   }
 
   /// Makes the residuals fit `wanted`: zeros at first use, what was held before if it is the same. They are
@@ -85,13 +93,11 @@ struct FeedbackState {
   void bind(const FeedbackShapeView& wanted, DeviceQueue* queue = nullptr);
   /// Gives residuals up: whoever comes next may bind it anew.
   void unbind() noexcept;
-  /// The residuals' bytes, wherever they lie.
-  Bytes worker_bytes() const { return bytes_in(worker, device_worker, shape.worker_count); }
-  Bytes server_bytes() const { return bytes_in(server, device_server, shape.server_count); }
+  /// A residual's bytes, wherever they lie.
+  Bytes bytes(std::size_t phase) const;
 
  private:
   void move_to(DeviceQueue* queue);
-  Bytes bytes_in(const Bytes& host, const DeviceMemory& on_device, std::uint64_t count) const;
 };
 
 }  // namespace terse::inline v0_1

@@ -34,16 +34,16 @@ void write_header(const Codec& codec, std::size_t count, DType dtype, std::uint8
   store(p + 8, static_cast<std::uint64_t>(count));
 }
 
-std::size_t address(std::span<std::byte> out, std::size_t bytes, std::uint64_t place, Sealed sealed) {
-  store(out.data() + 6, static_cast<std::uint16_t>(load<std::uint16_t>(out.data() + 6) ^ place));
+std::size_t seal(std::span<std::byte> out, std::size_t bytes, std::uint64_t id, Sealed sealed) {
+  store(out.data() + 6, static_cast<std::uint16_t>(load<std::uint16_t>(out.data() + 6) ^ id));
   if (sealed == Sealed::no) return bytes;
   out[4] |= std::byte{kSealed};
-  store(out.data() + bytes, hash(out.first(bytes), place));
+  store(out.data() + bytes, hash(out.first(bytes), id));
   return bytes + kTrailerBytes;
 }
 
 Contents open_message(const Codec& codec, std::size_t count, DType elements,
-                      std::span<const std::byte> message, std::optional<std::uint64_t> place) {
+                      std::span<const std::byte> message, std::optional<std::uint64_t> id) {
   if (message.size() < kHeaderBytes) {
     corrupt(codec, std::to_string(message.size()) + " bytes are less than a header");
   }
@@ -53,7 +53,7 @@ Contents open_message(const Codec& codec, std::size_t count, DType elements,
   if (sealed) {
     if (message.size() < kHeaderBytes + kTrailerBytes) corrupt(codec, "cut short");
     const std::size_t body = message.size() - kTrailerBytes;
-    if (place && load<std::uint64_t>(p + body) != hash(message.first(body), *place)) {
+    if (id && load<std::uint64_t>(p + body) != hash(message.first(body), *id)) {
       corrupt(codec, "its checksum does not fit");
     }
     message = message.first(body);
@@ -65,7 +65,7 @@ Contents open_message(const Codec& codec, std::size_t count, DType elements,
                        ", this library's is " + std::to_string(kWireVersion));
   }
   if (std::to_integer<int>(p[3]) > static_cast<int>(DType::bf16) || p[5] != std::byte{0} ||
-      (flags & ~(kNonFinite | kSpoilt)) != 0) {
+      (flags & ~(kNonFinite | kPoisoned)) != 0) {
     corrupt(codec, "unknown dtype or flags");
   }
   const auto dtype = static_cast<DType>(p[3]);
@@ -73,7 +73,7 @@ Contents open_message(const Codec& codec, std::size_t count, DType elements,
     corrupt(codec,
             "it holds " + std::string(name(dtype)) + " where " + std::string(name(elements)) + " is due");
   }
-  if (place && load<std::uint16_t>(p + 6) != static_cast<std::uint16_t>(tag_of(codec) ^ *place)) {
+  if (id && load<std::uint16_t>(p + 6) != static_cast<std::uint16_t>(tag_of(codec) ^ *id)) {
     corrupt(codec, "another codec or other options wrote it, or it belongs elsewhere");
   }
   if (const auto held = load<std::uint64_t>(p + 8); held != count) {
@@ -90,7 +90,7 @@ bool is_sealed(std::span<const std::byte> message) noexcept {
 
 bool is_flagged(std::span<const std::byte> message) noexcept {
   return message.size() >= kHeaderBytes &&
-         (std::to_integer<std::uint8_t>(message[4]) & (kNonFinite | kSpoilt)) != 0;
+         (std::to_integer<std::uint8_t>(message[4]) & (kNonFinite | kPoisoned)) != 0;
 }
 
 }  // namespace terse::inline v0_1

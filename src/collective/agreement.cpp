@@ -162,18 +162,18 @@ bool Agreement::reached() const noexcept {
   return words[0] == ~words[1] && words[2] != static_cast<std::uint64_t>(Stand::failed);
 }
 
-bool Agreement::any_special() const noexcept {
-  return maximum_.values()[2] == static_cast<std::uint64_t>(Stand::special);
+bool Agreement::any_host_tensor() const noexcept {
+  return maximum_.values()[2] == static_cast<std::uint64_t>(Stand::host_tensor);
 }
 
-Words::~Words() {
+ErrorReports::~ErrorReports() {
   if (!done()) transport_.abandon();
 }
 
-std::size_t Words::bytes(int ranks) noexcept { return kRecordBytes * static_cast<std::size_t>(ranks); }
+std::size_t ErrorReports::bytes(int ranks) noexcept { return kRecordBytes * static_cast<std::size_t>(ranks); }
 
-void Words::start(const Fields& fields, const std::optional<Error>& failure, int tag,
-                  std::span<std::byte> memory, Hears hears) {
+void ErrorReports::start(const Fields& fields, const std::optional<Error>& failure, int tag,
+                         std::span<std::byte> memory, Hears hears) {
   std::string text;
   if (failure) {
     text = failure->what();
@@ -198,18 +198,18 @@ void Words::start(const Fields& fields, const std::optional<Error>& failure, int
   }
 }
 
-bool Words::done() const noexcept {
+bool ErrorReports::done() const noexcept {
   const auto ended = [](const Operation& operation) { return operation.done; };
   return std::all_of(sent_.begin(), sent_.end(), ended) && std::all_of(heard_.begin(), heard_.end(), ended);
 }
 
-Error Words::Verdict::agreed() const {
+Error ErrorReports::Verdict::agreed() const {
   if (error) return *error;
   if (unheard) return *unheard;
   return {ErrorCode::mismatch, "ranks make different calls, in arguments too long to tell apart here"};
 }
 
-Words::Verdict Words::verdict() const {
+ErrorReports::Verdict ErrorReports::verdict() const {
   std::vector<Party> parties;
   for (int r = 0; r < transport_.size(); ++r) {
     const std::size_t bytes = r == transport_.rank() ? own_bytes_ : heard_[static_cast<std::size_t>(r)].bytes;
@@ -230,14 +230,14 @@ Words::Verdict Words::verdict() const {
   return {};
 }
 
-void require_agreement(Transport& transport, const Words::Fields& fields,
+void require_agreement(Transport& transport, const ErrorReports::Fields& fields,
                        const std::optional<Error>& failure) {
   std::string text;
   for (const auto& [name, value] : fields) text.append(name).append("=").append(value).append("\n");
   require_agreement(transport, hash(std::as_bytes(std::span(text))), fields, failure, transport.take_tags(2));
 }
 
-void require_agreement(Transport& transport, std::uint64_t digest, const Words::Fields& fields,
+void require_agreement(Transport& transport, std::uint64_t digest, const ErrorReports::Fields& fields,
                        const std::optional<Error>& failure, int tag) {
   if (transport.size() == 1) {
     if (failure) throw AgreedError(*failure);
@@ -245,24 +245,25 @@ void require_agreement(Transport& transport, std::uint64_t digest, const Words::
   }
   struct Parts {
     Agreement agreement;
-    Words words;
+    ErrorReports reports;
     std::vector<std::byte> memory;
   };
-  auto parts = std::unique_ptr<Parts>(new Parts{Agreement(transport), Words(transport),
-                                                std::vector<std::byte>(Words::bytes(transport.size()))});
+  auto parts =
+      std::unique_ptr<Parts>(new Parts{Agreement(transport), ErrorReports(transport),
+                                       std::vector<std::byte>(ErrorReports::bytes(transport.size()))});
   try {
     parts->agreement.start(failure ? 0 : digest, failure ? Agreement::Stand::failed : Agreement::Stand::well,
                            tag);
     while (parts->agreement.advance(), !parts->agreement.done()) transport.progress(Transport::Wait::yes);
     if (parts->agreement.reached()) return;
-    parts->words.start(fields, failure, tag + 1, parts->memory, Words::Hears::yes);
-    while (!parts->words.done()) transport.progress(Transport::Wait::yes);
+    parts->reports.start(fields, failure, tag + 1, parts->memory, ErrorReports::Hears::yes);
+    while (!parts->reports.done()) transport.progress(Transport::Wait::yes);
   } catch (...) {
     transport.abandon();
     static_cast<void>(parts.release());  // messages may still be on their way
     throw;
   }
-  throw AgreedError(parts->words.verdict().agreed());
+  throw AgreedError(parts->reports.verdict().agreed());
 }
 
 }  // namespace terse::inline v0_1

@@ -28,17 +28,17 @@ class Agreement {
  public:
   explicit Agreement(Transport& transport) : maximum_(transport) {}
 
-  /// Begins with what the ranks must have in common, as a number, and how this rank stands. To be `special`
-  /// is no fault: what it means is the callers' affair. Collective.
-  enum class Stand : std::uint8_t { well, special, failed };
+  /// Begins with what the ranks must have in common, as a number, and how this rank stands: whether its
+  /// tensors are the host's is no fault, but the others may want to know. Collective.
+  enum class Stand : std::uint8_t { well, host_tensor, failed };
   void start(std::uint64_t digest, Stand stand, int tag);
   /// Collects what the transport has done and goes on.
   void advance() { maximum_.advance(); }
   bool done() const noexcept { return maximum_.done(); }
   /// When done: whether all ranks agree and none has failed. All ranks get the same answer.
   bool reached() const noexcept;
-  /// Where it is reached: whether any rank is special.
-  bool any_special() const noexcept;
+  /// Where it is reached: whether any rank has its tensors on the host.
+  bool any_host_tensor() const noexcept;
   std::size_t bytes_sent() const noexcept { return maximum_.bytes_sent(); }
 
  private:
@@ -47,16 +47,16 @@ class Agreement {
 
 /// What each rank has to say to all others, by messages: what it thinks the ranks have in common, or what it
 /// has found wrong.
-class Words {
+class ErrorReports {
  public:
   /// Names and values.
   using Fields = std::vector<std::pair<std::string, std::string>>;
 
-  explicit Words(Transport& transport) : transport_(transport) {}
+  explicit ErrorReports(Transport& transport) : transport_(transport) {}
   /// Left before its end, it takes the transport with it.
-  ~Words();
-  Words(const Words&) = delete;
-  Words& operator=(const Words&) = delete;
+  ~ErrorReports();
+  ErrorReports(const ErrorReports&) = delete;
+  ErrorReports& operator=(const ErrorReports&) = delete;
 
   /// Memory that start() needs, which stays in place even if the transport gives up.
   static std::size_t bytes(int ranks) noexcept;
@@ -92,10 +92,10 @@ class Words {
 
 /// The whole of it at once: collective; throws AgreedError on all ranks alike unless all agree and none has
 /// failed.
-void require_agreement(Transport& transport, const Words::Fields& fields,
+void require_agreement(Transport& transport, const ErrorReports::Fields& fields,
                        const std::optional<Error>& failure);
 /// The same with a digest of the fields, and under this tag and the next.
-void require_agreement(Transport& transport, std::uint64_t digest, const Words::Fields& fields,
+void require_agreement(Transport& transport, std::uint64_t digest, const ErrorReports::Fields& fields,
                        const std::optional<Error>& failure, int tag);
 
 }  // namespace terse::inline v0_1

@@ -18,8 +18,9 @@ bool Problem::operator==(const Problem& other) const noexcept {
          std::equal(tensors.begin(), tensors.end(), other.tensors.begin(), other.tensors.end());
 }
 
-std::span<const Algorithm> algorithm_table() noexcept {
-  static constexpr std::array<Algorithm, 5> kTable = {{
+std::span<const Algorithm> algorithm_table(Collective collective) noexcept {
+  // the rows of a collective stand together
+  static constexpr std::array<Algorithm, 7> kTable = {{
       {.name = "exact",
        .summary = "plain MPI_Allreduce: nothing is encoded",
        .reduces = true,
@@ -54,8 +55,25 @@ std::span<const Algorithm> algorithm_table() noexcept {
        .chunks = deepspeed_chunks,
        .build = build_deepspeed,
        .build_pieces = build_phases},
+      {.collective = Collective::reduce_scatter,
+       .name = "direct",
+       .summary = "compressed exchange, then a sum of the own chunk; feedback",
+       .compresses = true,
+       .chunks = two_phase_chunks,
+       .build = build_reduce_scatter,
+       .build_pieces = build_reduce_scatter_pieces},
+      {.collective = Collective::all_gather,
+       .name = "direct",
+       .summary = "compressed all-gather of chunks; feedback",
+       .compresses = true,
+       .on_devices = true,
+       .chunks = two_phase_chunks,
+       .build = build_all_gather,
+       .build_pieces = build_all_gather_pieces},
   }};
-  return kTable;
+  const auto is_of = [&](const Algorithm& row) { return row.collective == collective; };
+  const auto* const first = std::find_if(kTable.begin(), kTable.end(), is_of);
+  return {first, std::find_if_not(first, kTable.end(), is_of)};
 }
 
 namespace {
@@ -146,8 +164,8 @@ void check_pair(const Pairing& pairing) {
   }
 }
 
-const Algorithm& find_algorithm(std::string_view name) {
-  const auto table = algorithm_table();
+const Algorithm& find_algorithm(std::string_view name, Collective collective) {
+  const auto table = algorithm_table(collective);
   const auto found =
       std::find_if(table.begin(), table.end(), [&](const Algorithm& row) { return row.name == name; });
   if (found != table.end()) return *found;

@@ -31,8 +31,11 @@ struct Problem {
   bool operator==(const Problem& other) const noexcept;
 };
 
-/// A row of the algorithm table.
+enum class Collective : std::uint8_t { allreduce, reduce_scatter, all_gather };
+
+/// A row of the algorithm table: one way to do one collective.
 struct Algorithm {
+  Collective collective = Collective::allreduce;
   std::string_view name;
   std::string_view summary;
   bool compresses = false;  ///< encodes: may be lossy, may have feedback
@@ -51,12 +54,13 @@ struct Algorithm {
   Schedule (*build_pieces)(const Problem&, const std::vector<std::vector<Piece>>& segments) = nullptr;
 };
 
-std::span<const Algorithm> algorithm_table() noexcept;
+/// The rows of a collective.
+std::span<const Algorithm> algorithm_table(Collective collective = Collective::allreduce) noexcept;
 /// Elements of a tensor as the algorithm deals with it.
 inline std::size_t padded_count(const Algorithm& algorithm, std::size_t count, int ranks) {
   return algorithm.padded ? algorithm.padded(count, ranks) : count;
 }
-/// The algorithm that compresses with a codec on so many ranks, where nobody has named one.
+/// The algorithm of allreduce that compresses with a codec on so many ranks, where nobody has named one.
 const Algorithm& algorithm_for(const Codec& codec, int ranks);
 /// In what an algorithm and a codec must suit each other and the call.
 struct Pairing {
@@ -72,7 +76,7 @@ struct Pairing {
 /// Throws Error(unsupported) with a sentence that names both where they do not go together.
 void check_pair(const Pairing& pairing);
 /// Throws Error(invalid_argument) that lists the names.
-const Algorithm& find_algorithm(std::string_view name);
+const Algorithm& find_algorithm(std::string_view name, Collective collective = Collective::allreduce);
 
 // The rows' code, one file each.
 Schedule build_exact(const Problem& problem);
@@ -84,6 +88,10 @@ Schedule build_summed(const Problem& problem);
 std::size_t deepspeed_padded(std::size_t count, int ranks);
 std::vector<Range> deepspeed_chunks(const Problem& problem);
 Schedule build_deepspeed(const Problem& problem);
+Schedule build_reduce_scatter(const Problem& problem);
+Schedule build_reduce_scatter_pieces(const Problem& problem, const std::vector<std::vector<Piece>>& segments);
+Schedule build_all_gather(const Problem& problem);
+Schedule build_all_gather_pieces(const Problem& problem, const std::vector<std::vector<Piece>>& segments);
 
 /// The segments with which the two phases are expected to take least time, for a tensor of `count` elements
 /// that a codec encodes, where all ranks have it in such memory.
@@ -93,8 +101,11 @@ std::size_t model_segment_bytes(const Codec& codec, std::size_t count, DType dty
 std::size_t piece_elements(const Problem& problem);
 /// Elements of a segment of that many bytes where ranks do not share it.
 std::size_t segment_elements(const Problem& problem);
-/// The two phases over pieces of a tensor. Where a codec encodes only as a whole, a rank encodes all that is
-/// its own at once and sends parts of that message.
+/// The two phases over pieces of a tensor, of which this rank owns `chunk`. Where a codec encodes only as a
+/// whole, a rank encodes all that is its own at once and sends parts of that message.
+Schedule build_phases(const Problem& problem, const std::vector<std::vector<Piece>>& segments,
+                      const Range& chunk);
+/// The same without residuals of what it owns.
 Schedule build_phases(const Problem& problem, const std::vector<std::vector<Piece>>& segments);
 
 }  // namespace terse::inline v0_1

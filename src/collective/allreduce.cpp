@@ -82,8 +82,8 @@ std::uint64_t digest_of(const Call& call, std::size_t segment_bytes) {
   return digest;
 }
 
-Words::Fields fields_of(const Call& call, std::size_t segment_bytes) {
-  Words::Fields fields;
+ErrorReports::Fields fields_of(const Call& call, std::size_t segment_bytes) {
+  ErrorReports::Fields fields;
   bool named = false;
   visit_terms(
       call, segment_bytes,
@@ -119,16 +119,14 @@ std::span<const CallTensor> tensors_of(const Call& call, CallTensor& single) {
 }
 
 FeedbackShapeView shape_of(const Transport& transport, const Call& call, std::size_t count,
-                           std::size_t worker_count, Range own) {
+                           const std::array<ResidualShape, kMostPhases>& residuals) {
   return {.count = count,
           .dtype = call.dtype(),
           .codec = call.codec->spec(),
           .algorithm = call.algorithm->name,
           .rank = static_cast<std::uint32_t>(transport.rank()),
           .ranks = static_cast<std::uint32_t>(transport.size()),
-          .worker_count = worker_count,
-          .server_begin = own.offset,
-          .server_count = own.count,
+          .residuals = residuals,
           .owns = call.algorithm->chunks != nullptr};
 }
 
@@ -175,16 +173,17 @@ void require_agreement(Transport& transport, const Call& call) {
     failure = failure_of([&] { segment_bytes = segment_bytes_of(call, transport.size(), Memory::host); });
   }
   require_agreement(transport, failure ? 0 : digest_of(call, segment_bytes),
-                    failure ? Words::Fields{} : fields_of(call, segment_bytes), failure, tag + kBeginning);
+                    failure ? ErrorReports::Fields{} : fields_of(call, segment_bytes), failure,
+                    tag + kBeginning);
 }
 
-Execution::Execution(Transport& transport, ScheduleCache& schedules, StepPool* pool)
+Execution::Execution(Transport& transport, ScheduleCache& schedules, ThreadPool* pool)
     : transport_(transport),
       schedules_(schedules),
       runner_(transport, messages_, pool),
       agreement_(transport),
-      words_(transport) {
-  words_memory_.reserve(Words::bytes(transport.size()));
+      reports_(transport) {
+  reports_memory_.reserve(ErrorReports::bytes(transport.size()));
 }
 
 Execution::~Execution() { release_feedbacks(); }
@@ -193,7 +192,7 @@ std::size_t Execution::scratch_bytes() const noexcept {
   const std::size_t on_device =
       side_ ? side_->messages.size() + side_->on_host.size() + side_->reports.size() + side_->tensors.size()
             : 0;
-  return messages_.size() + flat_.size() + words_memory_.size() + on_device;
+  return messages_.size() + flat_.size() + reports_memory_.size() + on_device;
 }
 
 void Execution::start(const Call& call, std::uint64_t number) noexcept {
@@ -215,7 +214,7 @@ void Execution::start(const Call& call, std::uint64_t number) noexcept {
     if (!failure_) failure_ = failure_of([&] { prepare(); });
     agreed_ = !call_.agree || transport_.size() == 1;
     if (!agreed_) {
-      const auto fit = call_.device < 0 ? Agreement::Stand::special : Agreement::Stand::well;
+      const auto fit = call_.device < 0 ? Agreement::Stand::host_tensor : Agreement::Stand::well;
       agreement_.start(failure_ ? 0 : digest_of(call_, segment_bytes_),
                        failure_ ? Agreement::Stand::failed : fit, tag_ + kBeginning);
       phase_ = failure_ ? Phase::refusing : Phase::running;
@@ -271,7 +270,7 @@ void Execution::prepare() {
   const bool on_device = call_.device >= 0;
   layout_.clear();
   bound_.clear();
-  otherwise_.reset();
+  fallback_schedule_.reset();
   if (on_device) side().queue.follow(call_.stream);
   if (!compresses && (tensors_.size() > 1 || (on_device && !takes_device_memory()))) {
     pad(call_.count());  // one reduction of all
@@ -297,12 +296,16 @@ void Execution::prepare() {
       }
       leases_.push_back({&state, !state.bound && state.owed.empty(),
                          state.declined ? std::optional(state.shape) : std::nullopt});
-      const Range own = overlap_of(layout_[t], schedule->chunk);
-      state.bind(shape_of(transport_, call_, tensors_[t].in.count, layout_[t].count, own),
+      std::array<ResidualShape, kMostPhases> residuals{};
+      for (std::size_t phase = 0; phase < schedule->residuals().size(); ++phase) {
+        const Range own = overlap_of(layout_[t], schedule->residuals()[phase]);
+        residuals[phase] = {own.offset, own.count};
+      }
+      state.bind(shape_of(transport_, call_, tensors_[t].in.count, residuals),
                  on_device ? &side_->queue : nullptr);
-      bound_[t].worker = state.worker_view();
-      bound_[t].server = state.server_view();
-      bound_[t].server_begin = own.offset;
+      for (std::size_t phase = 0; phase < schedule->residuals().size(); ++phase) {
+        bound_[t].residuals[phase] = {state.view(phase), residuals[phase].begin};
+      }
       if (call_.codec->traits().whole) bound_[t].note = &state.note;
     }
   }
@@ -312,7 +315,7 @@ void Execution::prepare() {
     longer.segment_bytes = segment_bytes_of(call_, transport_.size(), Memory::cuda);
     // nothing that is needed from here on is more than the two have asked for
     begin(schedules_.schedule_for(*call_.algorithm, longer));
-    if (transport_.size() > 1) otherwise_ = std::move(schedule);
+    if (transport_.size() > 1) fallback_schedule_ = std::move(schedule);
   }
   // what goes to MPI as it is must be there; kernels wait by themselves
   if (on_device && !compresses) arrival_ = side_->queue.mark();
@@ -323,9 +326,8 @@ void Execution::begin(std::shared_ptr<const Schedule> schedule) {
   runner_.begin(std::move(schedule),
                 {.layout = layout_,
                  .tensors = bound_,
-                 .codec = call_.codec.get(),
+                 .codecs = {call_.codec.get()},
                  .dtype = call_.dtype(),
-                 .factor = call_.op == Op::sum && !call_.codec->traits().lossless ? transport_.size() : 1.0,
                  .call = number_,
                  .most = most_for_sums(call_, transport_.size()),
                  .checksum = call_.checksum,
@@ -408,9 +410,9 @@ bool Execution::advance(Runner::Collectives collectives) noexcept {
             }
             agreed_ = true;
             result_.bytes_sent += agreement_.bytes_sent();
-            if (otherwise_ && agreement_.any_special()) begin(std::move(otherwise_));
+            if (fallback_schedule_ && agreement_.any_host_tensor()) begin(std::move(fallback_schedule_));
             runner_.open_gate();
-          } else if (otherwise_) {
+          } else if (fallback_schedule_) {
             return false;
           }
         }
@@ -424,17 +426,17 @@ bool Execution::advance(Runner::Collectives collectives) noexcept {
         if (runner_.done() && !runner_.gated()) end_pass();
         return computed;
       }
-      case Phase::meeting:
-      case Phase::meeting_again:
+      case Phase::closing:
+      case Phase::closing_again:
         agreement_.advance();
-        if (agreement_.done()) end_meeting();
+        if (agreement_.done()) end_closing();
         return false;
       case Phase::explaining:
-        if (words_.done()) throw AgreedError(words_.verdict().agreed());
+        if (reports_.done()) throw AgreedError(reports_.verdict().agreed());
         return false;
-      case Phase::parting:
-      case Phase::parting_again:
-        if (words_.done()) end_parting();
+      case Phase::reporting:
+      case Phase::reporting_again:
+        if (reports_.done()) end_reporting();
         return false;
     }
   } catch (...) {
@@ -446,10 +448,11 @@ bool Execution::advance(Runner::Collectives collectives) noexcept {
 void Execution::explain(int tag) {
   const bool of_the_call = tag == tag_ + kBeginning + 1;
   phase_ = Phase::explaining;
-  words_.start(failure_      ? Words::Fields{}
-               : of_the_call ? fields_of(call_, segment_bytes_)
-                             : fields_of_pass(),
-               failure_, tag, words_memory_.reserve(Words::bytes(transport_.size())), Words::Hears::yes);
+  reports_.start(failure_      ? ErrorReports::Fields{}
+                 : of_the_call ? fields_of(call_, segment_bytes_)
+                               : fields_of_pass(),
+                 failure_, tag, reports_memory_.reserve(ErrorReports::bytes(transport_.size())),
+                 ErrorReports::Hears::yes);
 }
 
 // Of the pieces to send again, which are in tensor order.
@@ -462,7 +465,7 @@ std::uint64_t Execution::digest_of_pass() const {
   return digest;
 }
 
-Words::Fields Execution::fields_of_pass() const {
+ErrorReports::Fields Execution::fields_of_pass() const {
   return {{"pieces_to_send_again",
            std::to_string(flagged_.size()) + " (" + std::to_string(digest_of_pass()) + ")"}};
 }
@@ -478,48 +481,48 @@ void Execution::end_pass() {
   flagged_ = runner_.flagged();
   std::sort(flagged_.begin(), flagged_.end(),
             [](const Piece& a, const Piece& b) { return a.range.offset < b.range.offset; });
-  told_ = runner_.told();
+  remote_failure_ = runner_.remote_failure();
   failure_ = runner_.failure();
   // what may fail on one rank alone comes before the ranks meet
   if (first && !failure_ && !flagged_.empty()) failure_ = failure_of([&] { prepare_again(); });
-  all_know_ = told_ || !flagged_.empty();
+  all_know_ = remote_failure_ || !flagged_.empty();
   if (!call_.checksum && !all_know_ && !failure_) return after_pass(first);
   if (transport_.size() == 1) {
     if (failure_) throw AgreedError(*failure_);
     return after_pass(first);
   }
   if (call_.checksum) {
-    phase_ = first ? Phase::meeting : Phase::meeting_again;
+    phase_ = first ? Phase::closing : Phase::closing_again;
     agreement_.start(failure_ ? 0 : digest_of_pass(),
                      failure_ ? Agreement::Stand::failed : Agreement::Stand::well,
-                     tag_ + kMeeting + (first ? 0 : 2));
+                     tag_ + kClosing + (first ? 0 : 2));
     return;
   }
-  phase_ = first ? Phase::parting : Phase::parting_again;
-  words_.start(failure_ ? Words::Fields{} : fields_of_pass(), failure_,
-               tag_ + kLastWord + (first ? 0 : kTagsOfAPass),
-               words_memory_.reserve(Words::bytes(transport_.size())),
-               all_know_ ? Words::Hears::yes : Words::Hears::no);
+  phase_ = first ? Phase::reporting : Phase::reporting_again;
+  reports_.start(failure_ ? ErrorReports::Fields{} : fields_of_pass(), failure_,
+                 tag_ + kLastWord + (first ? 0 : kTagsOfAPass),
+                 reports_memory_.reserve(ErrorReports::bytes(transport_.size())),
+                 all_know_ ? ErrorReports::Hears::yes : ErrorReports::Hears::no);
 }
 
-void Execution::end_meeting() {
-  const bool first = phase_ == Phase::meeting;
+void Execution::end_closing() {
+  const bool first = phase_ == Phase::closing;
   result_.bytes_sent += agreement_.bytes_sent();
   if (agreement_.reached()) return after_pass(first);
-  explain(tag_ + kMeeting + (first ? 1 : 3));
+  explain(tag_ + kClosing + (first ? 1 : 3));
 }
 
-void Execution::end_parting() {
-  const bool first = phase_ == Phase::parting;
-  result_.bytes_sent += words_.bytes_sent();
+void Execution::end_reporting() {
+  const bool first = phase_ == Phase::reporting;
+  result_.bytes_sent += reports_.bytes_sent();
   if (!all_know_) throw *failure_;
-  const Words::Verdict verdict = words_.verdict();
+  const ErrorReports::Verdict verdict = reports_.verdict();
   if (verdict.error) throw *verdict.error;
-  if (verdict.unheard && told_) throw *verdict.unheard;  // all have something to throw
+  if (verdict.unheard && remote_failure_) throw *verdict.unheard;  // all have something to throw
   if (verdict.unheard) {
     // what keeps this rank from knowing that all goes well; the others go on
     if (!first) throw *verdict.unheard;
-    runner_.spoil(*verdict.unheard);
+    runner_.poison(*verdict.unheard);
   }
   after_pass(first);
 }
@@ -541,12 +544,12 @@ void Execution::prepare_again() {
   const DefaultFloatingPoint mode;
   // never destroyed, for calls while the process exits
   static const auto& identity = *new std::shared_ptr<const Codec>(make_codec("identity"));
-  for (BoundTensor& tensor : bound_) tensor.worker = tensor.server = {};
+  for (BoundTensor& tensor : bound_) tensor.residuals = {};
   runner_.begin(std::make_shared<const Schedule>(call_.algorithm->build_pieces(
                     problem_of(*identity), regroup(flagged_, transport_.size()))),
                 {.layout = layout_,
                  .tensors = bound_,
-                 .codec = identity.get(),
+                 .codecs = {identity.get()},
                  .dtype = call_.dtype(),
                  .checksum = call_.checksum,
                  .device = call_.device >= 0 ? side_.get() : nullptr,
@@ -562,7 +565,7 @@ void Execution::decline() {
   for (const CallTensor& tensor : tensors_) {
     if (!tensor.feedback) continue;
     FeedbackState& state = tensor.feedback->state();
-    if (!state.declined) state.shape = owned(shape_of(transport_, call_, tensor.in.count, 0, {}));
+    if (!state.declined) state.shape = owned(shape_of(transport_, call_, tensor.in.count, {}));
     state.declined = true;
   }
 }

@@ -23,14 +23,18 @@
 
 namespace terse::inline v0_1 {
 
-// A call's tags: those of its schedule and one for ranks' last words, as many for what goes again exactly,
-// then those of its agreements.
+// A call's tags, as offsets from its first:
+//
+//   0, 1  messages of the first pass           6, 7  the agreement at its beginning, and the error reports
+//   that 2     error reports at its end                   follow where that is not reached 3, 4  messages of
+//   the resending pass       8, 9  the closing agreement of the first pass, and its reports 5     error
+//   reports at its end            10, 11 the same of the resending pass
 inline constexpr int kLastWord = Schedule::kChannels;
 inline constexpr int kTagsOfAPass = kLastWord + 1;
 inline constexpr int kTagsOfPasses = 2 * kTagsOfAPass;
-inline constexpr int kBeginning = kTagsOfPasses;  ///< and one for words
-inline constexpr int kMeeting = kBeginning + 2;   ///< of each pass, and one for words
-inline constexpr int kTagsOfACall = kMeeting + 4;
+inline constexpr int kBeginning = kTagsOfPasses;
+inline constexpr int kClosing = kBeginning + 2;
+inline constexpr int kTagsOfACall = kClosing + 4;
 
 /// One tensor of several. `in` and `out` have one count and dtype, and are disjoint or the same memory.
 struct CallTensor {
@@ -89,7 +93,7 @@ void require_agreement(Transport& transport, const Call& call);
 class Execution {
  public:
   /// All that is passed outlives it; the pool may be missing. Errors: out_of_memory.
-  Execution(Transport& transport, ScheduleCache& schedules, StepPool* pool);
+  Execution(Transport& transport, ScheduleCache& schedules, ThreadPool* pool);
   ~Execution();
   Execution(const Execution&) = delete;
   Execution& operator=(const Execution&) = delete;
@@ -121,11 +125,11 @@ class Execution {
     refusing,    // this rank has failed, and the others are told in the agreement
     explaining,  // the agreement was not reached: why
     running,     // the first pass
-    meeting,     // its end, where all ranks are sure to meet
-    parting,     // its end, where they are not: words
+    closing,     // its end, where all ranks are sure to meet
+    reporting,   // its end, where they are not: words
     again,       // flagged pieces
-    meeting_again,
-    parting_again
+    closing_again,
+    reporting_again
   };
 
   void keep_terms(std::span<const Term> terms);
@@ -140,13 +144,13 @@ class Execution {
   void begin(std::shared_ptr<const Schedule> schedule);
   void explain(int tag);
   void end_pass();
-  void end_meeting();
-  void end_parting();
+  void end_closing();
+  void end_reporting();
   void after_pass(bool first);
   void succeed();
   void decline();
   std::uint64_t digest_of_pass() const;
-  Words::Fields fields_of_pass() const;
+  ErrorReports::Fields fields_of_pass() const;
 
   Transport& transport_;
   ScheduleCache& schedules_;
@@ -171,19 +175,20 @@ class Execution {
   std::unique_ptr<DeviceSide> side_;
   std::optional<DeviceQueue::Mark>
       arrival_;  // tensors are on their way to the host, or to where they may be read
-  Buffer words_memory_;
+  Buffer reports_memory_;
   Runner runner_;
   Agreement agreement_;
-  Words words_;
+  ErrorReports reports_;
   std::optional<Error> failure_;
   bool sent_ = false;
-  bool told_ = false;      // at the end of a pass: an owner has told all ranks that something went wrong
+  bool remote_failure_ =
+      false;               // at the end of a pass: an owner has told all ranks that something went wrong
   bool all_know_ = false;  // that there is reason to meet
   bool agreed_ = false;    // ranks have agreed, or need not
   std::uint64_t number_ = 0;
   /// For tensors on a device: to be taken instead if some rank's are on the host. Nothing is done until all
   /// know.
-  std::shared_ptr<const Schedule> otherwise_;
+  std::shared_ptr<const Schedule> fallback_schedule_;
   std::vector<Piece> flagged_;
   CallResult result_;
   std::exception_ptr error_;

@@ -29,9 +29,8 @@ std::vector<Range> deepspeed_chunks(const Problem& problem) {
 
 Schedule build_deepspeed(const Problem& problem) {
   const std::vector<Range> chunks = deepspeed_chunks(problem);
-  Schedule schedule = build_phases(problem, cut_segments(chunks, chunks[0].count));
-  schedule.chunk = chunks[static_cast<std::size_t>(problem.rank)];
-  return schedule;
+  return build_phases(problem, cut_segments(chunks, chunks[0].count),
+                      chunks[static_cast<std::size_t>(problem.rank)]);
 }
 
 }  // namespace terse::inline v0_1

@@ -21,7 +21,7 @@ constexpr std::chrono::microseconds kLongest{100};
 }  // namespace
 
 Engine::Engine(Transport& transport, const Options& options) : transport_(transport) {
-  if (options.threads > 1) pool_ = std::make_unique<StepPool>(options.threads - 1);
+  if (options.threads > 1) pool_ = std::make_unique<ThreadPool>(options.threads - 1);
   if (options.progress == Progress::thread) {
     try {
       thread_ = std::thread([this] { serve(); });

@@ -70,7 +70,7 @@ class Engine {
 
   Transport& transport_;
   ScheduleCache schedules_;
-  std::unique_ptr<StepPool> pool_;
+  std::unique_ptr<ThreadPool> pool_;
   std::vector<std::unique_ptr<Execution>> executions_;  // all
   std::vector<Execution*> free_;
   std::vector<Execution*> active_;  // in start order

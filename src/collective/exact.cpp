@@ -12,9 +12,14 @@ namespace terse::inline v0_1 {
 Schedule build_exact(const Problem& problem) {
   Schedule schedule;
   const Range all{0, problem.count};
-  const std::uint32_t reduced = schedule.add({.verb = Verb::all_reduce, .elements = all}, {});
+  const Operand input{.space = Space::input, .elements = all};
+  const Operand output{.space = Space::output, .elements = all};
+  const std::uint32_t reduced = schedule.add(
+      {.verb = Verb::all_reduce, .in = input, .out = output, .reduction = sum_of(problem.dtype)}, {});
   if (problem.op == Op::average) {
-    schedule.add({.verb = Verb::divide, .elements = all}, {{reduced}});
+    schedule.add(
+        {.verb = Verb::divide, .in = output, .out = output, .divisor = static_cast<double>(problem.ranks)},
+        {{reduced}});
   }
   schedule.seal();
   return schedule;

@@ -36,13 +36,19 @@ class Reader {
   Reader(const Problem& problem, const Rates& rates, const Conditions& conditions)
       : problem_(problem), rates_(rates), trailer_(conditions.checksum ? kTrailerBytes : 0) {}
 
-  static std::uint32_t slot(const Step& step) noexcept { return step.message; }
+  /// Of a message that is made, sent, received or reduced; kNoSlot of a reduction of elements.
+  static std::uint32_t slot(const Step& step) noexcept {
+    return step.verb == Verb::send ? step.in.slot : step.out.slot;
+  }
+  static std::uint8_t channel(const Step& step) noexcept {
+    return is_send(step) ? step.in.channel : step.out.channel;
+  }
   static bool is_reduction(const Step& step) noexcept { return step.verb == Verb::all_reduce; }
   static bool is_send(const Step& step) noexcept { return step.verb == Verb::send; }
 
   Effect effect_of(const Step& step) const {
-    const std::size_t bytes = step.elements.count * size_of(problem_.dtype);
-    const auto ranks = static_cast<std::size_t>(problem_.ranks);
+    const std::size_t bytes = step.out.elements.count * size_of(problem_.dtype);
+    const auto ranks = static_cast<std::size_t>(step.in.slots);  // messages that are summed
     const auto cost = [](const Rates::Cost& rate, std::size_t of) {
       return rate.each + static_cast<double>(of) * rate.byte;
     };
@@ -50,17 +56,18 @@ class Reader {
     switch (step.verb) {
       case Verb::encode:
         effect = {.ns = cost(rates_.encode, bytes), .encoded = bytes};
-        effect.message_bytes = message_bytes(step.elements) + (step.kept ? 0 : trailer_);
+        effect.message_bytes =
+            message_bytes(step.out.elements) + (step.out.channel == kUnsent ? 0 : trailer_);
         break;
-      case Verb::part:
-        effect.message_bytes = message_bytes(step.elements) + trailer_;
+      case Verb::extract:
+        effect.message_bytes = message_bytes(step.out.elements) + trailer_;
         effect.ns = cost(rates_.copy, effect.message_bytes);
         break;
       case Verb::reduce:
         effect = {.ns = cost(rates_.add, ranks * bytes) + cost(rates_.encode, bytes),
                   .encoded = bytes,
                   .decoded = ranks * bytes};
-        effect.message_bytes = message_bytes(step.elements) + trailer_;
+        effect.message_bytes = message_bytes(step.out.elements) + trailer_;
         break;
       case Verb::sum:
         effect = {.ns = cost(rates_.add, ranks * bytes), .decoded = ranks * bytes};
@@ -73,22 +80,24 @@ class Reader {
         effect.ns = cost(rates_.copy, bytes);
         break;
       case Verb::measure:
-        effect = {.ns = cost(rates_.measure, bytes), .message_bytes = shared_bytes(step.elements)};
+        effect = {.ns = cost(rates_.measure, bytes), .message_bytes = shared_bytes(step.out.elements)};
         break;
       case Verb::encode_addends:
-        effect = {
-            .ns = cost(rates_.encode, bytes), .encoded = bytes, .message_bytes = addend_bytes(step.elements)};
+        effect = {.ns = cost(rates_.encode, bytes),
+                  .encoded = bytes,
+                  .message_bytes = addend_bytes(step.out.elements)};
         break;
       default:
         break;  // joins
     }
-    const bool reads = step.verb == Verb::decode || step.verb == Verb::decode_addends;
-    if (effect.message_bytes != 0 && !reads) effect.slot = step.message;
+    if (step.out.space == Space::message) effect.slot = step.out.slot;
     return effect;
   }
 
   /// Of a reduction: what each rank has of it, where that is no message.
-  std::size_t tensor_bytes(const Step& step) const { return step.elements.count * size_of(problem_.dtype); }
+  std::size_t tensor_bytes(const Step& step) const {
+    return step.in.elements.count * size_of(problem_.dtype);
+  }
 
  private:
   void visit_counts(const Range& elements, const std::function<void(std::size_t)>& visit) const {
@@ -132,7 +141,7 @@ class Simulation {
       rank.schedule = &schedules[r];
       rank.waits.resize(schedules[r].size());
       rank.started.resize(schedules[r].size());
-      rank.sizes.resize(schedules[r].messages().size());
+      rank.sizes.resize(schedules[r].slots().size());
       for (std::uint32_t i = 0; i < schedules[r].size(); ++i) {
         rank.waits[i] = schedules[r].prerequisites(i);
         if (rank.waits[i] == 0) make_ready(rank, i);
@@ -264,7 +273,7 @@ class Simulation {
     std::vector<std::uint32_t> later;
     for (const std::uint32_t i : std::exchange(rank.ready_wire, {})) {
       const std::uint32_t before = rank.schedule->started_after(i);
-      if (rank.blocked || (before != kNoSlot && !rank.started[before])) {
+      if (rank.blocked || (before != kNoStep && !rank.started[before])) {
         later.push_back(i);
         continue;
       }
@@ -282,8 +291,8 @@ class Simulation {
     const Step& step = (*ranks_[r].schedule)[i];
     const auto peer = static_cast<std::size_t>(step.peer);
     const bool sends = Reader::is_send(step);
-    Meeting& meeting =
-        meetings_[sends ? std::tuple(r, peer, step.channel) : std::tuple(peer, r, step.channel)];
+    Meeting& meeting = meetings_[sends ? std::tuple(r, peer, Reader::channel(step))
+                                       : std::tuple(peer, r, Reader::channel(step))];
     (sends ? meeting.sends : meeting.receives).push_back({r, i});
     if (meeting.sends.empty() || meeting.receives.empty()) return;
     const Posted from = meeting.sends.front();

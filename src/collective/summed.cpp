@@ -22,113 +22,85 @@
 
 #include "codec/summable.hpp"
 #include "collective/algorithms.hpp"
+#include "collective/phases.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
 
-constexpr std::size_t kWindow = 4;  // segments under way at once; their scratch is reused in turn
-
-class Builder {
- public:
-  explicit Builder(const Problem& problem) : problem_(problem), codec_(*problem.codec->summable()) {
-    const std::size_t most = segment_elements(problem);
-    for (std::size_t at = 0; at < problem.count; at += most) {
-      segments_.push_back({.range = {at, std::min(most, problem.count - at)}});
-      make_room_for(segments_.back().range);
-    }
-  }
-
-  // The order of the reductions, which is that of the steps, leaves time between those of a segment.
-  Schedule build() && {
-    const std::size_t n = segments_.size();
-    for (std::size_t k = 0; k < n + 2; ++k) {
-      if (k < n) measure(k);
-      if (k >= 1 && k - 1 < n) encode(k - 1);
-      if (k >= 2) decode(k - 2);
-    }
-    schedule_.seal();
-    return std::move(schedule_);
-  }
-
- private:
-  struct Segment {
-    Range range;
-    std::uint32_t shared = kNoSlot;
-    std::uint32_t addends = kNoSlot;
-    std::uint32_t last = kNoSlot;  // the step before which others need not touch the slots
-  };
-
-  void make_room_for(const Range& range) {
-    std::size_t numbers = 1;  // and whether the segment is flagged
-    std::size_t bytes = 0;
-    const auto count = [&](std::size_t, const Range& own) {
-      numbers += codec_.shared_count(own.count);
-      bytes += codec_.addend_bytes(own.count, problem_.dtype);
-    };
-    if (problem_.tensors.empty()) {
-      count(0, range);
-    } else {
-      for_each_fragment(problem_.tensors, range, count);
-    }
-    shared_bytes_ = std::max(shared_bytes_, numbers * size_of(accumulator_of(problem_.dtype)));
-    addend_bytes_ = std::max(addend_bytes_, bytes);
-  }
-
-  void measure(std::size_t k) {
-    Segment& segment = segments_[k];
-    std::vector<std::uint32_t> free_slots;
-    if (k >= kWindow) {
-      segment.shared = segments_[k - kWindow].shared;
-      segment.addends = segments_[k - kWindow].addends;
-      free_slots.push_back(segments_[k - kWindow].last);
-    } else {
-      segment.shared = schedule_.add_message(shared_bytes_);
-      segment.addends = schedule_.add_message(addend_bytes_);
-    }
-    const std::uint32_t measured = schedule_.add(
-        {.verb = Verb::measure, .message = segment.shared, .elements = segment.range}, free_slots);
-    segment.last = schedule_.add({.verb = Verb::all_reduce,
-                                  .message = segment.shared,
-                                  .reduction = max_of(accumulator_of(problem_.dtype))},
-                                 {{measured}});
-  }
-
-  void encode(std::size_t k) {
-    Segment& segment = segments_[k];
-    const std::uint32_t encoded = schedule_.add({.verb = Verb::encode_addends,
-                                                 .message = segment.addends,
-                                                 .shared = segment.shared,
-                                                 .elements = segment.range},
-                                                {{segment.last}});
-    segment.last = schedule_.add(
-        {.verb = Verb::all_reduce,
-         .message = segment.addends,
-         .reduction = codec_.addend() == Addend::int8 ? Reduction::sum_int8
-                                                      : addends_of(accumulator_of(problem_.dtype))},
-        {{encoded}});
-  }
-
-  void decode(std::size_t k) {
-    Segment& segment = segments_[k];
-    segment.last = schedule_.add({.verb = Verb::decode_addends,
-                                  .peer = 0,
-                                  .message = segment.addends,
-                                  .average = problem_.op == Op::average,
-                                  .shared = segment.shared,
-                                  .elements = segment.range},
-                                 {{segment.last}});
-  }
-
-  const Problem& problem_;
-  const SummableCodec& codec_;
-  std::vector<Segment> segments_;
-  std::size_t shared_bytes_ = 0;  // of the largest segment
-  std::size_t addend_bytes_ = 0;
-  Schedule schedule_;
+struct Sizes {
+  std::size_t shared;  // bytes of the numbers that all share, and of whether the segment is flagged
+  std::size_t addends;
 };
+
+Sizes sizes_of(const Problem& problem, const SummableCodec& codec, const Range& segment) {
+  std::size_t numbers = 1;
+  std::size_t bytes = 0;
+  const auto count = [&](std::size_t, const Range& own) {
+    numbers += codec.shared_count(own.count);
+    bytes += codec.addend_bytes(own.count, problem.dtype);
+  };
+  if (problem.tensors.empty()) {
+    count(0, segment);
+  } else {
+    for_each_fragment(problem.tensors, segment, count);
+  }
+  return {numbers * size_of(accumulator_of(problem.dtype)), bytes};
+}
 
 }  // namespace
 
-Schedule build_summed(const Problem& problem) { return Builder(problem).build(); }
+// A stage of a segment begins a segment later than the one before it, and reductions are entered in the order
+// of the steps: that leaves time between the two of a segment.
+Schedule build_summed(const Problem& problem) {
+  const SummableCodec& codec = *problem.codec->summable();
+  const DType accumulator = accumulator_of(problem.dtype);
+  PhaseBuilder builder(problem);
+  const auto group = builder.add_group(Group::of_all(problem.ranks, problem.rank));
+  const auto phase = builder.add_phase({0, problem.count});
+  const std::size_t most = segment_elements(problem);
+  for (std::size_t at = 0; at < problem.count; at += most) {
+    const Range segment{at, std::min(most, problem.count - at)};
+    const Sizes sizes = sizes_of(problem, codec, segment);
+    builder.begin_segment();
+    const auto message = [&](std::size_t bytes) {
+      return Operand{.space = Space::message,
+                     .channel = kUnsent,
+                     .slot = builder.add_slots(1, bytes),
+                     .elements = segment};
+    };
+    const Operand shared = message(sizes.shared);
+    const Operand addends = message(sizes.addends);
+    const Operand input{.space = Space::input, .elements = segment};
+    const auto reduce = [&](std::size_t stage, const Operand& what, Reduction reduction, std::uint32_t made) {
+      return builder.add(
+          stage, {.verb = Verb::all_reduce, .group = group, .in = what, .out = what, .reduction = reduction},
+          {{made}});
+    };
+    const std::uint32_t measured = builder.add(
+        0, {.verb = Verb::measure, .phase = phase, .group = group, .in = input, .out = shared}, {});
+    const std::uint32_t agreed = reduce(0, shared, max_of(accumulator), measured);
+    const std::uint32_t encoded = builder.add(1,
+                                              {.verb = Verb::encode_addends,
+                                               .phase = phase,
+                                               .group = group,
+                                               .in = input,
+                                               .out = addends,
+                                               .beside = shared},
+                                              {{agreed}});
+    const std::uint32_t added = reduce(
+        1, addends, codec.addend() == Addend::int8 ? Reduction::sum_int8 : addends_of(accumulator), encoded);
+    builder.end_with(
+        builder.add(2,
+                    {.verb = Verb::decode_addends,
+                     .phase = phase,
+                     .group = group,
+                     .in = addends,
+                     .out = {.space = Space::output, .elements = segment},
+                     .beside = shared,
+                     .divisor = problem.op == Op::average ? static_cast<double>(problem.ranks) : 1.0},
+                    {{added}}));
+  }
+  return std::move(builder).finish();
+}
 
 }  // namespace terse::inline v0_1

@@ -27,7 +27,7 @@ Bytes message_for(std::uint64_t place, Sealed sealed) {
   Bytes bytes(codec().max_bytes(kCount, DType::f32) + kTrailerBytes);
   const Tensor values(normal_values(kCount, DType::f32, 1, 0), DType::f32);
   const std::size_t encoded = codec().encode(values.view(), {}, bytes);
-  bytes.resize(address(bytes, encoded, place, sealed));
+  bytes.resize(seal(bytes, encoded, place, sealed));
   return bytes;
 }
 
@@ -99,7 +99,7 @@ TEST(Message, CodecsReadPlaceZero) {
 TEST(Message, ContentsSayWhatWasThere) {
   Bytes flagged(kHeaderBytes + kTrailerBytes);
   write_header(codec(), kCount, DType::f32, kNonFinite, flagged);
-  flagged.resize(address(flagged, kHeaderBytes, 4, Sealed::yes));
+  flagged.resize(seal(flagged, kHeaderBytes, 4, Sealed::yes));
   const Contents contents = open_message(codec(), kCount, DType::f32, flagged, 4);
   EXPECT_TRUE(contents.sealed);
   EXPECT_EQ(contents.flags, kNonFinite);

@@ -106,12 +106,13 @@ TEST(Schedules, AreSoundOnAllRanks) {
               ASSERT_LT(next, schedule.size());
             }
             const Step& step = schedule[i];
-            ASSERT_LT(step.channel, Schedule::kChannels);
-            if (step.verb == Verb::send) sent[{rank, step.peer}].push_back(step.channel);
-            if (step.verb == Verb::receive) received[{step.peer, rank}].push_back(step.channel);
-            ASSERT_TRUE(step.message == kNoSlot || step.message < schedule.messages().size());
-            ASSERT_TRUE(step.from == kNoSlot ||
-                        step.from + static_cast<std::uint32_t>(ranks) <= schedule.messages().size());
+            if (step.verb == Verb::send) sent[{rank, step.peer}].push_back(step.in.channel);
+            if (step.verb == Verb::receive) received[{step.peer, rank}].push_back(step.out.channel);
+            for (const Operand* operand : {&step.in, &step.out, &step.beside}) {
+              if (operand->space != Space::message && operand->space != Space::scratch) continue;
+              ASSERT_TRUE(operand->channel < Schedule::kChannels || operand->channel == kUnsent);
+              ASSERT_LE(operand->slot + operand->slots, schedule.slots().size());
+            }
           }
           std::vector<std::uint32_t> counted(schedule.size());
           for (std::uint32_t i = 0; i < schedule.size(); ++i) {

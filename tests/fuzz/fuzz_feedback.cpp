@@ -34,9 +34,7 @@ FeedbackShape shape(std::uint32_t rank, std::uint32_t ranks) {
           .algorithm = "two_phase",
           .rank = rank,
           .ranks = ranks,
-          .worker_count = 10,
-          .server_begin = begin,
-          .server_count = 10 * (rank + 1) / ranks - begin};
+          .residuals = {{{0, 10}, {begin, 10 * (rank + 1) / ranks - begin}}}};
 }
 
 // Where the version stands, and the type of residuals, which format 1 has not.
@@ -79,14 +77,14 @@ Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined,
   FeedbackState& state = feedback.state();
   if (declined) {
     state.shape = shape(rank, ranks);
-    state.shape.worker_count = state.shape.server_begin = state.shape.server_count = 0;
+    state.shape.residuals = {};
     state.declined = true;
   } else {
     const FeedbackShape wanted = shape(rank, ranks);
     state.bind(view_of(wanted));
     state.calls = 3;
-    fill(state.worker_view(), rank);
-    fill(state.server_view(), rank + 8);
+    fill(state.view(kWorkerPhase), rank);
+    fill(state.view(kServerPhase), rank + 8);
   }
   return feedback.save();
 }
@@ -178,8 +176,7 @@ void fuzz_feedback(std::span<const std::byte> bytes) {
   FeedbackShape wanted = state.shape;
   wanted.rank = 0;
   wanted.ranks = 1;
-  wanted.server_begin = 0;
-  wanted.server_count = wanted.count;
+  wanted.residuals[kServerPhase] = {0, wanted.count};
   state.bind(view_of(wanted));
   const std::vector<double> taken = test::doubles_of(feedback.server());
   require(

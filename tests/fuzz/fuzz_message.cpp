@@ -31,7 +31,7 @@ void fuzz_message(std::span<const std::byte> bytes) {
   if ((what & kAddress) && message.size() >= kHeaderBytes) {  // so that the rest is in reach
     const std::size_t whole = message.size();
     message.resize(whole + kTrailerBytes);
-    message.resize(address(message, whole, place, what & kSeal ? Sealed::yes : Sealed::no));
+    message.resize(seal(message, whole, place, what & kSeal ? Sealed::yes : Sealed::no));
   }
   message.shrink_to_fit();
 
@@ -60,7 +60,7 @@ std::vector<Bytes> message_seeds() {
     const auto codec = codec_of(static_cast<std::uint8_t>(k));
     for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
       if (!codec->supports(dtype)) continue;
-      for (const std::uint8_t flags : {std::uint8_t{0}, kNonFinite, kSpoilt}) {
+      for (const std::uint8_t flags : {std::uint8_t{0}, kNonFinite, kPoisoned}) {
         Bytes message(kHeaderBytes + (flags == 0 ? 12 : 0));
         write_header(*codec, 100, dtype, flags, message);
         seeds.push_back(

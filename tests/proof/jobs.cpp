@@ -116,10 +116,9 @@ bool is_allowed(const Case& one) {
 Job job_of(const Case& one) {
   const Call call(one);
   Job job = job_with(call, text_of(one));
-  const bool factor = one.op == Op::sum && !call.codec().traits().lossless;
   for (int rank = 0; rank < one.ranks; ++rank) {
     const Problem problem = call.problem(rank, call.codec());
-    job.views.push_back(view_of(call.algorithm().build(problem), problem, factor));
+    job.views.push_back(view_of(call.algorithm().build(problem), problem));
   }
   job.due = call.layout();
   add_formula(job, call);
@@ -143,7 +142,7 @@ Job resending_job_of(const Case& one, const std::vector<Piece>& flagged) {
   for (int rank = 0; rank < one.ranks; ++rank) {
     const Problem problem = call.problem(rank, identity);
     job.views.push_back(
-        view_of(call.algorithm().build_pieces(problem, regroup(flagged, one.ranks)), problem, false));
+        view_of(call.algorithm().build_pieces(problem, regroup(flagged, one.ranks)), problem));
   }
   const Problem any = call.problem(0, identity);
   const auto fragments = [&](const Range& range) { return fragments_of(any, range); };

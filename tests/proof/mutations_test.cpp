@@ -423,9 +423,9 @@ TEST(Mutations, AServerResidualOfAnotherRank) {
 TEST(Mutations, AResidualTouchedAtTheSameTime) {
   Job job = deepspeed();
   RankView& view = rank(job, 1);
-  const std::uint32_t part = find(view, "part");
-  add_access(view, part,
-             {.space = Space::worker_residual, .use = Use::undo, .where = view.steps[part].elements});
+  const std::uint32_t extract = find(view, "extract");
+  add_access(view, extract,
+             {.space = Space::worker_residual, .use = Use::undo, .where = view.steps[extract].elements});
   expect_found(job, "rank 1", "the worker residual's element");
 }
 

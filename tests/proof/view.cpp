@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one place that knows the library's Step: what the runner (collective/runner.cpp) reads and writes for
-// each verb.
+// The one place that knows the library's Step: what executors (collective/executor.hpp) and the
+// runner read and write for each verb.
 #include "proof/view.hpp"
+
+#include <algorithm>
 
 #include "codec/piece.hpp"
 #include "codec/summable.hpp"
@@ -14,8 +16,8 @@ const char* name_of(Verb verb) {
   switch (verb) {
     case Verb::encode:
       return "encode";
-    case Verb::part:
-      return "part";
+    case Verb::extract:
+      return "extract";
     case Verb::reduce:
       return "reduce";
     case Verb::decode:
@@ -65,13 +67,12 @@ void for_each_count(const Problem& problem, const Range& elements, Visit&& visit
 
 class Translator {
  public:
-  Translator(const Schedule& schedule, const Problem& problem, bool factor)
-      : schedule_(schedule), problem_(problem), factor_(factor) {}
+  Translator(const Schedule& schedule, const Problem& problem) : schedule_(schedule), problem_(problem) {}
 
   RankView translate() && {
     const auto steps = static_cast<std::uint32_t>(schedule_.size());
-    view_.slots = schedule_.messages();
-    view_.owned = schedule_.chunk;
+    view_.slots = schedule_.slots();
+    if (schedule_.residuals().size() > kServerPhase) view_.owned = schedule_.residuals()[kServerPhase];
     view_.steps.reserve(steps);
     view_.accesses.reserve(2 * steps);
     for (std::uint32_t i = 0; i < steps; ++i) {
@@ -101,29 +102,32 @@ class Translator {
   void add(const terse::Step& step) {
     to_.kind = kind_of(step.verb);
     to_.name = name_of(step.verb);
-    to_.tag = step.channel;
-    to_.elements = step.elements;
+    const bool reads_message = step.verb == Verb::send || step.verb == Verb::decode || step.verb == Verb::sum;
+    to_.tag = reads_message ? step.in.channel : tag_of(step.out);
+    to_.elements = step.out.space == terse::Space::nothing ? step.in.elements : step.out.elements;
+    if (step.verb == Verb::send || step.verb == Verb::receive) to_.elements = {};
     switch (step.verb) {
       case Verb::encode:
-        read_input(step, Role::term);
-        worker(step, Use::update);
-        result(step, step.kept ? What::unsealed : What::message, encoded_bytes(problem_, step.elements));
-        if (step.kept) to_.trailer = 0;
+        access(step.in, Use::read, Role::term);
+        residual(step, Use::update);
+        result(step, step.out.channel == kUnsent ? What::unsealed : What::message,
+               encoded_bytes(problem_, step.out.elements));
+        if (step.out.channel == kUnsent) to_.trailer = 0;
         break;
-      case Verb::part:
-        read_message(step.whole, 1, Role::term, What::unsealed, problem_.rank, 0);
-        result(step, What::message, problem_.codec->max_bytes(step.elements.count, problem_.dtype));
+      case Verb::extract:
+        read_message(step.in, Role::term, What::unsealed, problem_.rank);
+        result(step, What::message, problem_.codec->max_bytes(step.out.elements.count, problem_.dtype));
         break;
       case Verb::reduce:
         read_all(step);
-        if (problem_.feedback) access(Space::server_residual, Use::update, step.elements);
-        result(step, What::message, encoded_bytes(problem_, step.elements));
+        residual(step, Use::update);
+        result(step, What::message, encoded_bytes(problem_, step.out.elements));
         break;
       case Verb::decode:
-        read_message(step.message, 1, Role::term, What::message, step.peer, step.channel);
+        read_message(step.in, Role::term, What::message, step.peer);
         undo(step);
         output(step);
-        if (factor_) to_.scale = 1;
+        if (multiplies(step)) to_.scale = 1;
         break;
       case Verb::sum:
         read_all(step);
@@ -131,25 +135,25 @@ class Translator {
         output(step);
         break;
       case Verb::divide:
-        access(Space::output, Use::update, {0, problem_.count});
+        access(step.out, Use::update, Role::none);
         to_.scale = -1;
         break;
       case Verb::measure: {
-        read_input(step, Role::term);
-        worker(step, Use::read);
+        access(step.in, Use::read, Role::term);
+        residual(step, Use::read);
         std::size_t numbers = 1;
-        for_each_count(problem_, step.elements,
+        for_each_count(problem_, step.out.elements,
                        [&](std::size_t n) { numbers += problem_.codec->summable()->shared_count(n); });
         result(step, What::statistics, numbers * size_of(accumulator_of(problem_.dtype)));
         to_.trailer = 0;
         break;
       }
       case Verb::encode_addends: {
-        read_message(step.shared, 1, Role::statistics, What::statistics, -1, 0);
-        read_input(step, Role::term);
-        worker(step, Use::update);
+        read_message(step.beside, Role::statistics, What::statistics, -1);
+        access(step.in, Use::read, Role::term);
+        residual(step, Use::update);
         std::size_t bytes = 0;
-        for_each_count(problem_, step.elements, [&](std::size_t n) {
+        for_each_count(problem_, step.out.elements, [&](std::size_t n) {
           bytes += problem_.codec->summable()->addend_bytes(n, problem_.dtype);
         });
         result(step, What::addends, bytes);
@@ -157,29 +161,27 @@ class Translator {
         break;
       }
       case Verb::decode_addends:
-        read_message(step.shared, 1, Role::statistics, What::statistics, -1, 0);
-        read_message(step.message, 1, Role::term, What::addends, -1, 0);
+        read_message(step.beside, Role::statistics, What::statistics, -1);
+        read_message(step.in, Role::term, What::addends, -1);
         output(step);
-        if (step.average) to_.scale = -1;
+        if (divides(step)) to_.scale = -1;
         break;
       case Verb::send:
         to_.peer = step.peer;
-        access(Space::message, Use::read, {step.message, 1});
+        access(step.in, Use::read, Role::none);
         break;
       case Verb::receive:
         to_.peer = step.peer;
-        access(Space::message, Use::write, {step.message, 1});
+        access(step.out, Use::write, Role::none);
         break;
       case Verb::all_reduce:
-        if (step.message != kNoSlot) {
-          access(Space::message, Use::update, {step.message, 1});
-          to_.unit = size_of(step.reduction);
+        to_.unit = size_of(step.reduction);
+        if (step.in.space == terse::Space::message) {
+          access(step.in, Use::update, Role::none);
           to_.maximum = step.reduction == Reduction::max_f32 || step.reduction == Reduction::max_f64;
         } else {
-          to_.elements = {0, problem_.count};
-          read_input(step, Role::term);
+          access(step.in, Use::read, Role::term);
           output(step);
-          to_.unit = size_of(problem_.dtype);
         }
         break;
       case Verb::join:
@@ -187,47 +189,73 @@ class Translator {
     }
   }
 
+  // On one rank all divisors and factors are 1, and only the problem says what they would be.
+  bool averages_first() const { return !problem_.codec->traits().lossless; }
+  bool divides(const terse::Step& step) const {
+    if (problem_.ranks > 1) return step.divisor != 1;
+    return problem_.op == Op::average || (step.verb == Verb::reduce && averages_first());
+  }
+  bool multiplies(const terse::Step& step) const {
+    return problem_.ranks > 1 ? step.factor != 1 : problem_.op == Op::sum && averages_first();
+  }
+  // What stays on the rank has no tag.
+  static std::uint8_t tag_of(const Operand& operand) {
+    return operand.space != terse::Space::message || operand.channel == kUnsent ? std::uint8_t{0}
+                                                                                : operand.channel;
+  }
+  // No algorithm of allreduce has elements in scratch.
+  static Space space_of(const Operand& operand) {
+    return operand.space == terse::Space::message  ? Space::message
+           : operand.space == terse::Space::output ? Space::output
+                                                   : Space::input;
+  }
   Access& access(Space space, Use use, Range where, Role role = Role::none) {
     return view_.accesses.emplace_back(Access{.space = space, .use = use, .role = role, .where = where});
   }
-  void read_input(const terse::Step&, Role role) { access(Space::input, Use::read, to_.elements, role); }
-  void read_message(std::uint32_t slot, std::size_t slots, Role role, What what, int author,
-                    std::uint8_t tag) {
-    Access& read = access(Space::message, Use::read, {slot, slots}, role);
+  Access& access(const Operand& operand, Use use, Role role) {
+    const bool slots = operand.space == terse::Space::message;
+    return access(space_of(operand), use, slots ? Range{operand.slot, operand.slots} : operand.elements,
+                  role);
+  }
+  void read_message(const Operand& message, Role role, What what, int author) {
+    Access& read = access(message, Use::read, role);
     read.what = what;
     read.author = author;
-    read.tag = tag;
+    read.tag = tag_of(message);
   }
-  void worker(const terse::Step&, Use use) {
-    if (problem_.feedback) access(Space::worker_residual, use, to_.elements);
+  void residual(const terse::Step& step, Use use) {
+    if (!problem_.feedback) return;
+    access(step.phase == kWorkerPhase ? Space::worker_residual : Space::server_residual, use,
+           step.out.elements);
   }
   // The messages of all ranks lie in their order.
   void read_all(const terse::Step& step) {
-    read_message(step.from, static_cast<std::size_t>(problem_.ranks), Role::term, What::message, 0,
-                 step.from_channel);
-    if (step.average) to_.scale = -1;
+    read_message(step.in, Role::term, What::message, 0);
+    if (divides(step)) to_.scale = -1;
   }
-  // Without residuals the runner takes nothing back.
+  // Without residuals nothing is taken back.
   void undo(const terse::Step& step) {
-    if (!problem_.feedback) return;
-    read_message(step.undo, 1, Role::own, What::message, problem_.rank, 0);
-    read_input(step, Role::none);
-    worker(step, Use::undo);
+    if (!problem_.feedback || step.undoes == kNoStep) return;
+    const terse::Step& made = schedule_[step.undoes];
+    read_message(made.out, Role::own, What::message, problem_.rank);
+    view_.accesses.back().tag = 0;
+    access(made.verb == Verb::extract ? made.beside : made.in, Use::read, Role::none);
+    residual(made, Use::undo);
   }
   void result(const terse::Step& step, What makes, std::size_t bytes) {
-    access(Space::message, Use::write, {step.message, 1}, Role::result);
+    access(step.out, Use::write, Role::result);
     to_.makes = makes;
     to_.bytes = bytes;
     to_.trailer = problem_.trailer_bytes;
   }
+  // A flagged piece belongs to whoever made its message; one that nobody owns is resent as the first rank's.
   void output(const terse::Step& step) {
-    access(Space::output, Use::write, to_.elements, Role::result);
-    to_.owner = step.peer;
+    access(step.out, Use::write, Role::result);
+    to_.owner = step.verb == Verb::all_reduce ? -1 : std::max(step.peer, 0);
   }
 
   const Schedule& schedule_;
   const Problem& problem_;
-  bool factor_;
   RankView view_;
   Step to_;
 };
@@ -241,8 +269,8 @@ std::size_t encoded_bytes(const Problem& problem, const Range& elements) {
   return PieceCoder(*problem.codec, problem.dtype).max_bytes(counts);
 }
 
-RankView view_of(const Schedule& schedule, const Problem& problem, bool factor) {
-  return Translator(schedule, problem, factor).translate();
+RankView view_of(const Schedule& schedule, const Problem& problem) {
+  return Translator(schedule, problem).translate();
 }
 
 }  // namespace terse::test::proof

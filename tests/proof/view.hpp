@@ -7,8 +7,8 @@
 namespace terse::test::proof {
 
 /// What a schedule of the library's does when the runner runs it. The problem is the one that it was built
-/// of; `factor`: whether decoding multiplies by the number of ranks (Binding::factor).
-RankView view_of(const Schedule& schedule, const Problem& problem, bool factor);
+/// of.
+RankView view_of(const Schedule& schedule, const Problem& problem);
 
 /// Bytes of a message of these elements, without what sealing adds.
 std::size_t encoded_bytes(const Problem& problem, const Range& elements);

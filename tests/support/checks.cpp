@@ -423,16 +423,16 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
     std::map<std::uint32_t, std::size_t> slot;
     std::size_t counted = agreements;
     for (const Step& step : schedule.steps()) {
-      if (step.verb == Verb::encode || step.verb == Verb::part || step.verb == Verb::reduce) {
-        slot[step.message] = rig.codec()->max_bytes(step.elements.count, s.dtype) + trailer;
+      if (step.verb == Verb::encode || step.verb == Verb::extract || step.verb == Verb::reduce) {
+        slot[step.out.slot] = rig.codec()->max_bytes(step.out.elements.count, s.dtype) + trailer;
       }
       if (step.verb == Verb::decode_addends) {
         const SummableCodec& summable = *rig.codec()->summable();
-        const std::size_t numbers = summable.shared_count(step.elements.count) + 1;
+        const std::size_t numbers = summable.shared_count(step.in.elements.count) + 1;
         counted +=
-            reduced(numbers * scale_of(s)) + reduced(summable.addend_bytes(step.elements.count, s.dtype));
+            reduced(numbers * scale_of(s)) + reduced(summable.addend_bytes(step.in.elements.count, s.dtype));
       }
-      if (step.verb == Verb::send) counted += slot.at(step.message);
+      if (step.verb == Verb::send) counted += slot.at(step.in.slot);
     }
     const auto r = static_cast<std::size_t>(rank);
     ASSERT_EQ(result.wire[r], formula) << "rank " << rank << ": formula";

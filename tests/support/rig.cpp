@@ -192,8 +192,7 @@ std::vector<Range> Rig::pieces() const {
   std::vector<Range> pieces;
   const Schedule schedule = algorithm().build(problem(0));
   for (const Step& step : schedule.steps()) {
-    if (step.verb == Verb::decode || step.verb == Verb::sum || step.verb == Verb::decode_addends)
-      pieces.push_back(step.elements);
+    if (step.out.space == Space::output) pieces.push_back(step.out.elements);
   }
   std::sort(pieces.begin(), pieces.end(), [](const Range& a, const Range& b) { return a.offset < b.offset; });
   return pieces;

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "collective/step_pool.hpp"
+#include "collective/thread_pool.hpp"
 
 #include <algorithm>
 #include <exception>
 #include <string>
-
-#include "collective/runner.hpp"
+#include <terse/error.hpp>
 
 namespace terse::inline v0_1 {
 
-StepPool::StepPool(std::size_t threads) {
+ThreadPool::ThreadPool(std::size_t threads) {
   try {
     for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { serve(); });
   } catch (const std::exception& error) {
@@ -19,9 +18,9 @@ StepPool::StepPool(std::size_t threads) {
   }
 }
 
-StepPool::~StepPool() { stop(); }
+ThreadPool::~ThreadPool() { stop(); }
 
-void StepPool::stop() {
+void ThreadPool::stop() {
   {
     const Lock lock(mutex_);
     ends_ = true;
@@ -30,37 +29,36 @@ void StepPool::stop() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-std::uint64_t StepPool::next_order(std::size_t steps) {
+std::uint64_t ThreadPool::begin_batch(std::size_t tasks) {
   const Lock lock(mutex_);
-  tasks_.reserve(tasks_.size() + steps);
-  return next_order_++;
+  tasks_.reserve(tasks_.size() + tasks);
+  return next_batch_++;
 }
 
-bool StepPool::comes_later(const Task& a, const Task& b) noexcept {
-  return a.order != b.order ? a.order > b.order : a.step > b.step;
+bool ThreadPool::comes_later(const Task& a, const Task& b) noexcept {
+  return a.batch != b.batch ? a.batch > b.batch : a.number > b.number;
 }
 
-void StepPool::lend(Runner& runner, std::uint32_t step) {
+void ThreadPool::submit(Client& client, std::uint64_t batch, std::uint32_t task) {
   {
     const Lock lock(mutex_);
-    tasks_.push_back({runner.order_, step, &runner});
+    tasks_.push_back({batch, task, &client});
     std::push_heap(tasks_.begin(), tasks_.end(), comes_later);
   }
   more_.notify_one();
 }
 
-void StepPool::run(Lock& lock) {
+void ThreadPool::run(Lock& lock) {
   std::pop_heap(tasks_.begin(), tasks_.end(), comes_later);
   const Task task = tasks_.back();
   tasks_.pop_back();
   lock.unlock();
-  StepResult result = task.runner->compute(task.step);
+  task.client->run_task(task.number);
   lock.lock();
-  task.runner->returned_.emplace_back(task.step, std::move(result));
   done_.notify_all();
 }
 
-void StepPool::serve() {
+void ThreadPool::serve() {
   Lock lock(mutex_);
   for (;;) {
     more_.wait(lock, [&] { return ends_ || !tasks_.empty(); });
@@ -69,21 +67,11 @@ void StepPool::serve() {
   }
 }
 
-bool StepPool::help() {
+bool ThreadPool::help() {
   Lock lock(mutex_);
   if (tasks_.empty()) return false;
   run(lock);
   return true;
-}
-
-void StepPool::take_back(Runner& runner) {
-  const Lock lock(mutex_);
-  runner.taken_back_.swap(runner.returned_);
-}
-
-void StepPool::wait_for(Runner& runner) {
-  Lock lock(mutex_);
-  done_.wait(lock, [&] { return !runner.returned_.empty(); });
 }
 
 }  // namespace terse::inline v0_1
