@@ -62,10 +62,10 @@ class TERSE_API Feedback {
   /// Where the chunk begins in the tensor, in elements.
   std::size_t server_begin() const;
 
-  /// For the library's own use.
+ private:
+  friend FeedbackState& state_of(const Feedback& feedback);
   FeedbackState& state() const;
 
- private:
   std::unique_ptr<FeedbackState> state_;
 };
 

@@ -277,7 +277,7 @@ Decision CommunicatorState::choose(const CallOptions& given, Call& call, std::st
   const auto look_at = [&](const Feedback* feedback, std::size_t count) {
     if (!feedback) return;
     note(buffer_failure, [&] {
-      const FeedbackState& state = feedback->state();  // moved from?
+      const FeedbackState& state = state_of(*feedback);  // moved from?
       facts.feedback = true;
       facts.bf16_residuals = facts.bf16_residuals || state.residual_type == ResidualType::bf16;
       if (!call.codec) return;

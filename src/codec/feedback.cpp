@@ -263,6 +263,8 @@ void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
   }
 }
 
+FeedbackState& state_of(const Feedback& feedback) { return feedback.state(); }
+
 FeedbackState& Feedback::state() const {
   if (!state_) throw Error(ErrorCode::invalid_state, "this Feedback was moved from: make a new one");
   return *state_;

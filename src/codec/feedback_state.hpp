@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <terse/codec.hpp>
+#include <terse/feedback.hpp>
 #include <terse/types.hpp>
 #include <vector>
 
@@ -99,5 +100,8 @@ struct FeedbackState {
  private:
   void move_to(DeviceQueue* queue);
 };
+
+/// What a Feedback holds. Errors: invalid_state where it was moved from.
+FeedbackState& state_of(const Feedback& feedback);
 
 }  // namespace terse::inline v0_1

@@ -31,7 +31,7 @@ class Digits {
 
 void visit_feedback(const Feedback* feedback, auto&& value) {
   if (!feedback) return value("none");
-  const FeedbackState& state = feedback->state();
+  const FeedbackState& state = state_of(*feedback);
   if (state.declined) {
     value("with plain MPI chosen by auto");
   } else {
@@ -289,7 +289,7 @@ void Execution::prepare() {
   if (problem.feedback) {
     for (std::size_t t = 0; t < tensors_.size(); ++t) {
       if (!keeps_residuals(call_, tensors_[t].feedback, *call_.codec)) continue;
-      FeedbackState& state = tensors_[t].feedback->state();
+      FeedbackState& state = state_of(*tensors_[t].feedback);
       if (std::atomic_ref(state.in_use).exchange(true)) {
         throw Error(ErrorCode::invalid_state,
                     "this Feedback is in use by another call: each tensor needs one of its own");
@@ -559,12 +559,12 @@ void Execution::prepare_again() {
 
 void Execution::decline() {
   const auto holds = [](const CallTensor& tensor) {
-    return tensor.feedback && (tensor.feedback->state().bound || !tensor.feedback->state().owed.empty());
+    return tensor.feedback && (state_of(*tensor.feedback).bound || !state_of(*tensor.feedback).owed.empty());
   };
   if (std::any_of(tensors_.begin(), tensors_.end(), holds)) return;
   for (const CallTensor& tensor : tensors_) {
     if (!tensor.feedback) continue;
-    FeedbackState& state = tensor.feedback->state();
+    FeedbackState& state = state_of(*tensor.feedback);
     if (!state.declined) state.shape = owned(shape_of(transport_, call_, tensor.in.count, {}));
     state.declined = true;
   }

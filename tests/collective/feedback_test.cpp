@@ -445,19 +445,19 @@ TEST(Feedback, RemembersThatAutoDeclined) {
     if (rank == 1) call.op = Op::sum;
   });
   EXPECT_TRUE(mismatched.failed());
-  EXPECT_FALSE(rig.feedback(0).state().declined) << "all ranks are as before";
+  EXPECT_FALSE(state_of(rig.feedback(0)).declined) << "all ranks are as before";
   EXPECT_FALSE(rig.call(normal_inputs(rig, 4), {}, decline).failed());
-  EXPECT_TRUE(rig.feedback(0).state().declined);
+  EXPECT_TRUE(state_of(rig.feedback(0)).declined);
   const auto saves = saves_of(rig);
   Feedback loaded;
   loaded.load(std::span<const std::byte>(saves[1]));
-  EXPECT_TRUE(loaded.state().declined);
-  EXPECT_EQ(loaded.state().shape.count, 300u);
+  EXPECT_TRUE(state_of(loaded).declined);
+  EXPECT_EQ(state_of(loaded).shape.count, 300u);
   EXPECT_EQ(loaded.save(), saves[1]);
   EXPECT_EQ(loaded.calls(), 0u);
   EXPECT_TRUE(loaded.worker().empty());
   loaded.load(std::span<const Bytes>(saves));
-  EXPECT_FALSE(loaded.state().declined) << "other ranks decide anew";
+  EXPECT_FALSE(state_of(loaded).declined) << "other ranks decide anew";
   // a call that comes to nothing leaves that as it was
   const auto failed = rig.call(normal_inputs(rig, 1), {}, [](int rank, Call& c) {
     if (rank == 1) c.op = Op::sum;
@@ -465,7 +465,7 @@ TEST(Feedback, RemembersThatAutoDeclined) {
   EXPECT_TRUE(failed.failed());
   EXPECT_EQ(saves_of(rig), saves);
   check_call(rig, normal_inputs(rig, 1));
-  EXPECT_FALSE(rig.feedback(0).state().declined);
+  EXPECT_FALSE(state_of(rig.feedback(0)).declined);
   EXPECT_EQ(rig.feedback(0).calls(), 1u);
 }
 

@@ -74,7 +74,7 @@ void fill(View residuals, std::uint32_t from) {
 Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined,
               ResidualType type = ResidualType::full) {
   Feedback feedback(type);
-  FeedbackState& state = feedback.state();
+  FeedbackState& state = state_of(feedback);
   if (declined) {
     state.shape = shape(rank, ranks);
     state.shape.residuals = {};
@@ -146,7 +146,7 @@ void fuzz_feedback(std::span<const std::byte> bytes) {
             outcome);
     require(feedback.save() == in_format_3(outcome.empty() ? save : held),
             "what loads saves to the same bytes");
-    const FeedbackState& state = feedback.state();
+    const FeedbackState& state = state_of(feedback);
     if (outcome.empty() && state.bound && state.shape.algorithm != "deepspeed") {
       require(feedback.worker().count == state.shape.count,
               "a tensor that is not padded has a residual an element");
@@ -163,7 +163,7 @@ void fuzz_feedback(std::span<const std::byte> bytes) {
     return;
   }
   // what is owed is what the ranks owed together, and another number of ranks can take all of it up
-  FeedbackState& state = feedback.state();
+  FeedbackState& state = state_of(feedback);
   if (state.owed.empty()) return;
   const ConstView owed{state.owed.data(), state.shape.count, accumulator_of(state.shape.dtype)};
   require(state.owed.size() == owed.count * size_of(owed.dtype),
