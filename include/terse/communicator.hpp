@@ -53,7 +53,7 @@ class TERSE_API Request {
   Request(Request&& other) noexcept;
   Request& operator=(Request&& other) noexcept;
   /// Waits for the end, whatever that is; while an exception unwinds or after MPI_Finalize it does not
-  /// communicate, and the Communicator is not usable any more. What a call that goes exactly has then handed
+  /// communicate, and the Communicator is not usable any more. What an exact call has then handed
   /// to MPI_Iallreduce cannot be taken back, and MPI may write to `out` until MPI_Finalize.
   ~Request();
 

@@ -69,7 +69,7 @@ void place(Call& call, std::span<CallTensor> list, std::string_view style) {
   Found host;
   Found device;
   Found managed;
-  Found crooked;  // at an address that a device cannot read an element from
+  Found misaligned;  // at an address that a device cannot read an element from
   const bool several = !call.tensors.empty();
   const auto text = [&](const Found& found) {
     return std::string(found.what) + (several ? " of tensor " + std::to_string(found.tensor) : std::string());
@@ -80,7 +80,7 @@ void place(Call& call, std::span<CallTensor> list, std::string_view style) {
   const auto look = [&](const char* what, std::size_t tensor, ConstView view) {
     if (view.empty() || view.data == nullptr) return;
     const Found found{what, tensor, placement_of(view.data)};
-    if (reinterpret_cast<std::uintptr_t>(view.data) % size_of(view.dtype) != 0) crooked = found;
+    if (reinterpret_cast<std::uintptr_t>(view.data) % size_of(view.dtype) != 0) misaligned = found;
     if (found.placement.kind == Placement::Kind::host) {
       if (view.memory == Memory::cuda && has_cuda()) {
         refuse(ErrorCode::invalid_argument,
@@ -122,9 +122,9 @@ void place(Call& call, std::span<CallTensor> list, std::string_view style) {
            text(device) + " is in device memory, " + text(host) +
                " in the host's: a rank's buffers of one call must be in one kind of memory");
   }
-  if (device.what != nullptr && crooked.what != nullptr) {
+  if (device.what != nullptr && misaligned.what != nullptr) {
     refuse(ErrorCode::unsupported,
-           text(crooked) +
+           text(misaligned) +
                " is in device memory at an address that is no multiple of the size of its elements: a device "
                "cannot read it");
   }

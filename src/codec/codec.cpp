@@ -46,8 +46,8 @@ void require_residual(const Codec& codec, const View& residual, std::size_t coun
 }
 
 // What a thread keeps to encode and decode on a device.
-struct DeviceDesk {
-  explicit DeviceDesk(int device) : queue(device) {}
+struct DeviceWorkspace {
+  explicit DeviceWorkspace(int device) : queue(device) {}
   DeviceQueue queue;
   PinnedMemory header;
   PinnedMemory report;
@@ -82,54 +82,55 @@ int device_of(const Codec& codec, const std::byte* message, std::initializer_lis
   return place.device;
 }
 
-// Calls work(desk), and waits for what it has queued, whatever happens.
+// Calls work(workspace), and waits for what it has queued, whatever happens.
 template <class Work>
-auto at_desk(int device, Work&& work) {
-  auto& desk = kept_by_thread<std::unique_ptr<DeviceDesk>>([] {});
-  if (!desk || desk->queue.device() != device) desk = std::make_unique<DeviceDesk>(device);
+auto in_workspace(int device, Work&& work) {
+  auto& workspace = kept_by_thread<std::unique_ptr<DeviceWorkspace>>([] {});
+  if (!workspace || workspace->queue.device() != device)
+    workspace = std::make_unique<DeviceWorkspace>(device);
   try {
-    desk->header.reserve(device, kHeaderBytes);
-    desk->report.reserve(device, sizeof(DeviceReport));
-    *reinterpret_cast<DeviceReport*>(desk->report.data()) = {};
-    desk->queue.follow(nullptr);
-    return work(*desk);
+    workspace->header.reserve(device, kHeaderBytes);
+    workspace->report.reserve(device, sizeof(DeviceReport));
+    *reinterpret_cast<DeviceReport*>(workspace->report.data()) = {};
+    workspace->queue.follow(nullptr);
+    return work(*workspace);
   } catch (...) {
-    desk.reset();  // waits
+    workspace.reset();  // waits
     throw;
   }
 }
 
 std::size_t encode_on_device(const Codec& codec, ConstView values, View residual, const Occasion& occasion,
                              std::span<std::byte> out) {
-  return at_desk(device_of(codec, out.data(), {values, residual}), [&](DeviceDesk& desk) {
-    auto* report = reinterpret_cast<DeviceReport*>(desk.report.data());
+  return in_workspace(device_of(codec, out.data(), {values, residual}), [&](DeviceWorkspace& workspace) {
+    auto* report = reinterpret_cast<DeviceReport*>(workspace.report.data());
     const std::array<Fragment, 1> fragment = {Fragment{values, residual}};
     std::byte* payload = out.data() + kHeaderBytes;
-    if (!values.empty()) codec.device()->encode(desk.queue, fragment, occasion, payload, report);
-    desk.queue.wait();
+    if (!values.empty()) codec.device()->encode(workspace.queue, fragment, occasion, payload, report);
+    workspace.queue.wait();
     const bool finite = report->non_finite == 0;
-    if (!finite) codec.device()->undo(desk.queue, fragment, payload);
+    if (!finite) codec.device()->undo(workspace.queue, fragment, payload);
     write_header(codec, values.count, values.dtype, finite ? 0 : kNonFinite,
-                 {desk.header.data(), kHeaderBytes});
-    desk.queue.copy(out.data(), desk.header.data(), kHeaderBytes);
-    desk.queue.wait();
+                 {workspace.header.data(), kHeaderBytes});
+    workspace.queue.copy(out.data(), workspace.header.data(), kHeaderBytes);
+    workspace.queue.wait();
     return finite ? codec.max_bytes(values.count, values.dtype) : kHeaderBytes;
   });
 }
 
 void decode_on_device(const Codec& codec, std::span<const std::byte> message, View out, Into into,
                       double factor) {
-  at_desk(device_of(codec, message.data(), {out}), [&](DeviceDesk& desk) {
+  in_workspace(device_of(codec, message.data(), {out}), [&](DeviceWorkspace& workspace) {
     // Its header says whether it is worth more than that: the rest is not written to, nor backed by memory.
     const auto room = std::make_unique_for_overwrite<std::byte[]>(message.size());
     const std::span<const std::byte> whole(room.get(), message.size());
     const auto fetch = [&](std::byte* to, std::size_t bytes) {
-      desk.queue.copy(to, message.data(), bytes);
-      desk.queue.wait();
+      workspace.queue.copy(to, message.data(), bytes);
+      workspace.queue.wait();
     };
     const std::size_t beginning = std::min(message.size(), kHeaderBytes);
-    fetch(desk.header.data(), beginning);
-    std::copy_n(desk.header.data(), beginning, room.get());
+    fetch(workspace.header.data(), beginning);
+    std::copy_n(workspace.header.data(), beginning, room.get());
     if (is_sealed(whole)) fetch(room.get(), message.size());
     const Contents contents = open_message(codec, out.count, out.dtype, whole);
     contents.require_values(codec);
@@ -141,9 +142,9 @@ void decode_on_device(const Codec& codec, std::span<const std::byte> message, Vi
     }
     if (out.empty()) return;
     const std::array<View, 1> to = {out};
-    auto* report = reinterpret_cast<DeviceReport*>(desk.report.data());
-    codec.device()->decode(desk.queue, message.data() + kHeaderBytes, to, into, factor, report);
-    desk.queue.wait();
+    auto* report = reinterpret_cast<DeviceReport*>(workspace.report.data());
+    codec.device()->decode(workspace.queue, message.data() + kHeaderBytes, to, into, factor, report);
+    workspace.queue.wait();
     if (report->corrupt != 0) refuse(codec, ErrorCode::corrupt_data, "a payload that it never writes");
   });
 }

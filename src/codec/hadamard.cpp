@@ -13,7 +13,7 @@
 // rank and in every call, since a decoder knows nothing of these.
 //
 // The rotation keeps norms, and its inverse gives back x: what a codec leaves out of y, and whether that is
-// right in the mean, holds for x as well. Rotated values are close to normal whatever the tensor's are: one
+// unbiased, holds for x as well. Rotated values are close to normal whatever the tensor's are: one
 // large element no longer decides what its block's scale is (Suresh et al., ICML 2017; DRIVE, Vargaftik et
 // al., NeurIPS 2021; EDEN, ICML 2022).
 //
@@ -142,9 +142,7 @@ class Hadamard final : public Codec {
   }
 
   /// Whether a tensor's type has a finite value for this magnitude.
-  static bool fits(double magnitude, DType as) noexcept {
-    return is_finite(rounded_scale(magnitude, as));
-  }
+  static bool fits(double magnitude, DType as) noexcept { return is_finite(rounded_scale(magnitude, as)); }
   /// Whether all values fit that decoding may come to, its sums among them, where none of those that are
   /// encoded is larger than `largest`.
   bool surely_fits(double largest, DType as) const noexcept {

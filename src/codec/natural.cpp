@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// natural: every element a power of two, up or down at random, right in the mean.
+// natural: every element a power of two, up or down at random, unbiased.
 //
 // Payload, for each block of `block` elements (the last may be short):
 //   top     16 bits: the exponent's field, in the tensor's accumulator, of the largest power of two that one
@@ -59,7 +59,7 @@ class Natural final : public BlockCodec {
 
 CodecEntry natural_entry() {
   return {.name = "natural",
-          .summary = "powers of two, at random, right in the mean: 8 bits an element",
+          .summary = "powers of two, at random, unbiased: 8 bits an element",
           .options = {{"block", "2048", "elements that share an exponent, a multiple of 64 up to 65536"},
                       {"seed", "0", "of the random numbers"}},
           .examples = {"natural", "natural:block=64,seed=7"},

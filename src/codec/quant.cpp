@@ -13,7 +13,7 @@
 // to the largest element, or to 0 where that is beyond them, shifted so that 0 is on it: so an element is
 // never off by more than itself, and feedback is sound.
 //
-// rounding=stochastic goes up with a probability of what is left, so that a value is right in the mean: QSGD
+// rounding=stochastic goes up with a probability of what is left, so that the result is unbiased: QSGD
 // (Alistarh et al., NeurIPS 2017). Block by block, nearest: ZeRO++ (Wang et al., 2023). From min to max: CGX
 // (Markov et al., Middleware 2022).
 #include "codec/quant.hpp"
@@ -77,8 +77,7 @@ CodecEntry quant_entry() {
           .summary = "8, 6, 4 or 2 bits an element, on a grid for each block",
           .options = {{"bits", "8", "of an element: 8, 6, 4 or 2"},
                       {"block", "256", "elements that share a grid, a multiple of 64 up to 65536"},
-                      {"rounding", "nearest",
-                       "nearest, or stochastic: right in the mean, for use without feedback"},
+                      {"rounding", "nearest", "nearest, or stochastic: unbiased, for use without feedback"},
                       {"range", "minmax", "what the grid covers: minmax, or symmetric about 0"},
                       {"seed", "0", "of stochastic rounding"},
                       {"preset", "none", "other defaults for these: qsgd, zeropp or cgx", true}},

@@ -179,13 +179,13 @@ class Sparse : public Codec {
 
   /// What a thread works with.
   template <class A>
-  struct Desk {
+  struct Workspace {
     Selection<A> selection;
     Scratch received;
   };
   template <class A>
-  static Desk<A>& desk() {
-    return kept_by_thread<Desk<A>>([] {});
+  static Workspace<A>& workspace() {
+    return kept_by_thread<Workspace<A>>([] {});
   }
   /// A residual that holds value + residual exactly is made at once; one that does not, at the end.
   static bool at_once(const View& residual, DType as) {
@@ -240,16 +240,16 @@ class Sparse : public Codec {
   template <class A, class Write>
   std::optional<std::size_t> encode_selected(ConstView values, View residual, DType as, double factor,
                                              const Occasion& occasion, std::span<std::byte> payload,
-                                             std::size_t seen, Desk<A>& desk, Write&& write) const {
+                                             std::size_t seen, Workspace<A>& workspace, Write&& write) const {
     const bool early = at_once(residual, as);
-    const Indices& indices = desk.selection.indices();
-    const View received = desk.received.view(indices.size(), accumulator_of(as));
+    const Indices& indices = workspace.selection.indices();
+    const View received = workspace.received.view(indices.size(), accumulator_of(as));
     std::optional<std::size_t> bytes;
     std::size_t written = 0;
     if (seen == values.count) {
       written = write(indices, payload.data());
-      bytes = encode_values(desk.selection.values(), as, occasion, payload.subspan(written), values.dtype,
-                            factor, received);
+      bytes = encode_values(workspace.selection.values(), as, occasion, payload.subspan(written),
+                            values.dtype, factor, received);
     }
     if (!bytes) {
       if (early) take_back<A>(values.slice(0, seen), residual.slice(0, seen));
@@ -257,7 +257,7 @@ class Sparse : public Codec {
     }
     if (residual.data != nullptr) {
       if (!early) keep_sums<A>(values, residual);
-      const A* v = desk.selection.data();
+      const A* v = workspace.selection.data();
       const auto* q = static_cast<const A*>(received.data);
       const auto leave = [&]<class E>(E* e) {
         for (std::size_t i = 0; i < indices.size(); ++i) e[indices[i]] = kept<E>(v[i] - q[i]);

@@ -12,7 +12,7 @@
 // rounding=nearest: |v| >= t counts as s, where t is `threshold` of the block's mean |v|, and s the mean |v|
 // of those: ternary weight networks (Li et al., 2016), whose 0.7 is near the best for normal values. The
 // error is |v|^2 less s^2 for each such element: a contraction. rounding=stochastic: s is the largest |v|,
-// and v is +-s with the probability |v| / s: TernGrad (Wen et al., NeurIPS 2017), right in the mean. That is
+// and v is +-s with the probability |v| / s: TernGrad (Wen et al., NeurIPS 2017), unbiased. That is
 // no contraction: residuals would grow without bound.
 #include "codec/ternary.hpp"
 
@@ -62,8 +62,7 @@ CodecEntry ternary_entry() {
   return {.name = "ternary",
           .summary = "-s, 0 or s, one s a block: 1.6 bits an element",
           .options = {{"block", "2048", "elements that share a scale, a multiple of 64 up to 65536"},
-                      {"rounding", "nearest",
-                       "nearest, or stochastic: right in the mean, for use without feedback"},
+                      {"rounding", "nearest", "nearest, or stochastic: unbiased, for use without feedback"},
                       {"threshold", kThreshold,
                        "of nearest: the least |v| that is not 0, over mean |v|; up to 0.99"},
                       {"seed", "0", "of stochastic rounding"}},

@@ -64,7 +64,7 @@ class Threshold final : public Sparse {
   template <class A>
   std::optional<std::size_t> encode(ConstView values, View residual, DType as, double factor,
                                     const Occasion& occasion, std::span<std::byte> payload) const {
-    Desk<A>& own = desk<A>();
+    Workspace<A>& own = workspace<A>();
     Note none;
     Note& note = occasion.note != nullptr ? *occasion.note : none;
     const bool reuses = note.value > 0 && note.uses < reuse_;

@@ -143,9 +143,9 @@ class Topk final : public Sparse {
                                     const Occasion& occasion, std::span<std::byte> payload) const {
     if (block_ == 0) {
       std::int64_t bound = estimate_bound<A>(values, residual, kept_of(values.count, ratio_));
-      return encode_unit<A>(values, residual, as, factor, occasion, payload, bound, desk<A>());
+      return encode_unit<A>(values, residual, as, factor, occasion, payload, bound, workspace<A>());
     }
-    Desk<A>& own = desk<A>();
+    Workspace<A>& own = workspace<A>();
     std::size_t written = 0;
     std::int64_t bound = 0;  // what the block before suggests
     for (std::size_t at = 0; at < values.count; at += block_) {
@@ -167,8 +167,8 @@ class Topk final : public Sparse {
   template <class A>
   std::optional<std::size_t> encode_unit(ConstView values, View residual, DType as, double factor,
                                          const Occasion& occasion, std::span<std::byte> payload,
-                                         std::int64_t& bound, Desk<A>& desk) const {
-    Selection<A>& selection = desk.selection;
+                                         std::int64_t& bound, Workspace<A>& workspace) const {
+    Selection<A>& selection = workspace.selection;
     const std::size_t m = values.count;
     const std::size_t k = kept_of(m, ratio_);
     const bool early = at_once(residual, as);
@@ -184,7 +184,7 @@ class Topk final : public Sparse {
         if (selection.end()) break;
       }
     }
-    const auto bytes = encode_selected<A>(values, residual, as, factor, occasion, payload, seen, desk,
+    const auto bytes = encode_selected<A>(values, residual, as, factor, occasion, payload, seen, workspace,
                                           [&](const Indices& indices, std::byte* out) {
                                             if (block_ == 0) return write_indices(indices, m, out);
                                             write_packed(indices, m, out);

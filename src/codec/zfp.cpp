@@ -84,8 +84,8 @@ struct Closing {
 };
 
 // What a thread keeps.
-struct Desk {
-  Desk() : bits(stream_open(room.data(), sizeof room)), zfp(zfp_stream_open(bits.get())) {
+struct Workspace {
+  Workspace() : bits(stream_open(room.data(), sizeof room)), zfp(zfp_stream_open(bits.get())) {
     if (!bits || !zfp) throw std::bad_alloc();
   }
   std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(room.data()); }
@@ -98,8 +98,8 @@ struct Desk {
   std::unique_ptr<zfp_stream, Closing> zfp;
 };
 
-Desk& desk() {
-  return kept_by_thread<Desk>([] {});
+Workspace& workspace() {
+  return kept_by_thread<Workspace>([] {});
 }
 
 void encode_blocks(zfp_stream* to, const float* values, std::size_t count) {
@@ -198,7 +198,7 @@ class Zfp final : public Codec {
 
   std::size_t do_run() const noexcept override { return traits().block; }
 
-  zfp_stream* start(Desk& on) const {
+  zfp_stream* start(Workspace& on) const {
     zfp_stream* stream = on.zfp.get();
     const auto bits = static_cast<unsigned>(block_bits_);
     if (block_bits_ != 0) {
@@ -212,7 +212,7 @@ class Zfp final : public Codec {
 
   template <class A>
   std::optional<std::size_t> encode_as(ConstView values, DType as, std::span<std::byte> payload) const {
-    Desk& on = desk();
+    Workspace& on = workspace();
     const double sure = surely_within(as);
     const double resolved = surely_resolved<A>();
     std::size_t written = 0;
@@ -258,7 +258,7 @@ class Zfp final : public Codec {
   template <class A>
   bool decode_as(std::span<const std::byte> payload, DType as, View out, Into into, double factor) const {
     if (block_bits_ != 0 && payload.size() != do_max_bytes(out.count, as)) return false;
-    Desk& on = desk();
+    Workspace& on = workspace();
     for (std::size_t begin = 0; begin < out.count; begin += kRun) {
       const std::size_t n = std::min(kRun, out.count - begin);
       const std::size_t due = bytes_of(blocks_of(n) * (block_bits_ != 0 ? block_bits_ : kMostBits));

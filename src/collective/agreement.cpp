@@ -40,8 +40,10 @@ std::span<std::byte> write_record(std::span<std::byte> memory, const std::string
 }
 
 Party read_record(std::span<const std::byte> record, std::uint64_t place) {
-  Party unheard = {
-      .heard = false, .failed = true, .code = ErrorCode::corrupt_data, .text = "its last word came corrupt"};
+  Party unheard = {.heard = false,
+                   .failed = true,
+                   .code = ErrorCode::corrupt_data,
+                   .text = "its error report came corrupt"};
   if (record.size() < kTextAt) return unheard;
   const std::size_t body = kTextAt + load<std::uint16_t>(record.data() + 2);
   if (record.size() != body + sizeof(std::uint64_t) ||

@@ -61,23 +61,23 @@ class ErrorReports {
   /// Memory that start() needs, which stays in place even if the transport gives up.
   static std::size_t bytes(int ranks) noexcept;
   enum class Hears : std::uint8_t { no, yes };
-  /// Leaves word of this rank with all others. With Hears::no it needs nobody to listen: a word is a message
-  /// of the kind that MPI libraries keep for who asks for it later, or never.
+  /// Sends this rank's report to all others. With Hears::no it does not wait for theirs: a report is small
+  /// enough to be sent eagerly, so that it needs nobody to receive it.
   void start(const Fields& fields, const std::optional<Error>& failure, int tag, std::span<std::byte> memory,
              Hears hears);
   bool done() const noexcept;
   /// When done, with Hears::yes.
   struct Verdict {
-    /// The same on all ranks that heard all words: who has failed, or how ranks differ.
+    /// The same on all ranks that received all reports: which have failed, or how ranks differ.
     std::optional<Error> error{};
-    /// A word that came corrupt says nothing. Where nobody else is known to have failed and those that were
-    /// heard agree, this is what keeps this rank from knowing.
+    /// A report that came corrupt says nothing. Where no other rank is known to have failed and the reports
+    /// that could be read agree, this is why this rank cannot tell.
     std::optional<Error> unheard{};
     /// What to throw where it is known that all is not well.
     Error agreed() const;
   };
   Verdict verdict() const;
-  /// Bytes of this rank's words.
+  /// Bytes of this rank's reports.
   std::size_t bytes_sent() const noexcept { return bytes_sent_; }
 
  private:

@@ -471,9 +471,9 @@ ErrorReports::Fields Execution::fields_of_pass() const {
 }
 
 // The end of a schedule, where all throw what any has found. With checksums, any rank may have found
-// something, so all meet. Without them ranks meet only where all have reason to: an owner has told all of
-// something that went wrong, or of pieces to send again. A rank that has failed by itself, and may have
-// missed just that, leaves word for those who meet.
+// something, so all agree once more. Without them ranks do so only where all have reason to: an owner has
+// told all of something that went wrong, or of pieces to resend. A rank that has failed by itself, and may
+// have missed just that, sends its error report to those that agree.
 void Execution::end_pass() {
   const bool first = phase_ == Phase::running;
   sent_ = true;

@@ -14,9 +14,9 @@
 // into them. Determinism: messages are added in rank order, whatever order they come in, on every rank alike:
 // the same bits on all ranks, and again on every run; segments change nothing.
 //
-// A piece that any rank has flagged is not summed, and goes again exactly, by the two phases: each rank sums
-// a share of it. A sum of finite values beyond the type's range is infinite, as it is for MPI; sparse codecs
-// flag what might add up to that (docs/codecs.md).
+// A piece that any rank has flagged is not summed, and is resent uncompressed, by the two phases: each rank
+// sums a share of it. A sum of finite values beyond the type's range is infinite, as it is for MPI; sparse
+// codecs flag what might add up to that (docs/codecs.md).
 #include <algorithm>
 
 #include "collective/algorithms.hpp"

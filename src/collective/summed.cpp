@@ -15,9 +15,10 @@
 // on all ranks, and again on every run; randomk adds floating-point numbers in the MPI library's order, which
 // segments may change.
 //
-// A piece that any rank has flagged is not encoded, and goes again exactly, by the two phases. A reduction
-// takes no checksums: what the network does to it unseen, nobody finds. A sum of finite values beyond the
-// type's range is infinite, as it is for MPI; sparse codecs flag what might add up to that (docs/codecs.md).
+// A piece that any rank has flagged is not encoded, and is resent uncompressed, by the two phases. A
+// reduction takes no checksums: what the network does to it unseen, nobody finds. A sum of finite values
+// beyond the type's range is infinite, as it is for MPI; sparse codecs flag what might add up to that
+// (docs/codecs.md).
 #include <algorithm>
 
 #include "codec/summable.hpp"

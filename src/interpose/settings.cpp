@@ -112,7 +112,7 @@ constexpr std::array<Row, 8> kRuleRows = {{
      }},
     {{"comm_name", "", "the communicator of this name (MPI_Comm_set_name); none: any", true},
      [](Rule& rule, std::string_view text) { rule.comm_name = text; }},
-    {{"after", "0", "calls of a communicator that still go exactly, as in a warm-up", true},
+    {{"after", "0", "calls of a communicator that are passed on first, as in a warm-up", true},
      [](Rule& rule, std::string_view text) {
        rule.after = number_of("after", text, "use a number of calls");
      }},
@@ -126,7 +126,7 @@ constexpr std::array<Row, 8> kRuleRows = {{
       "place of the call), or sequence:N (the k-th of every N calls)",
       true},
      set_key},
-    {{"sample", "509", "two calls in so many go exactly, for the report to compare with; 0: none", true},
+    {{"sample", "509", "two calls in so many are passed on, for the report to compare with; 0: none", true},
      [](Rule& rule, std::string_view text) {
        rule.sample = number_of("sample", text, kSampleAllowed);
        if (rule.sample != 0 && rule.sample < 4) refuse("sample", text, kSampleAllowed);

@@ -35,13 +35,13 @@ struct Rule {
   Interval comm_size{};  ///< ranks
   std::string
       comm_name{};  ///< as MPI_Comm_get_name has it when the first call may be this rule's; empty: any
-  std::uint64_t after = 0;  ///< matching calls of a communicator that go exactly first
+  std::uint64_t after = 0;  ///< matching calls of a communicator that are passed on first
   // how
   bool passes = false;  ///< codec=none: they are passed on
   bool feedback = true;
   Key key = Key::address;
   std::uint64_t period = 1;
-  std::uint64_t sample = 509;  ///< two calls in so many go exactly, to be compared with; 0: none
+  std::uint64_t sample = 509;  ///< two calls in so many are passed on, to be compared with; 0: none
   Policy policy{};
 
   ResidualType residual_for(DType dtype) const {

@@ -132,7 +132,7 @@ TEST(Hadamard, TraitsAreThoseOfTheInnerCodec) {
   EXPECT_FALSE(make_codec("hadamard+cast:f16")->supports(DType::f64));
 }
 
-/// The inner codec's draws are those of the occasion, and right in the mean.
+/// The inner codec's draws are those of the occasion, and unbiased.
 TEST(Hadamard, DrawsAreTheInnerCodecs) {
   const auto codec = make_codec("hadamard:block=64+quant:bits=2,rounding=stochastic,block=64");
   const std::size_t count = 5000;

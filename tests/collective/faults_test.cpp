@@ -23,7 +23,7 @@
 namespace terse::test {
 namespace {
 
-// Channels of a call: the two phases, ranks' last words; then the same of what goes again exactly.
+// Channels of a call: the two phases, ranks' error reports; then the same of what is resent uncompressed.
 constexpr int kToOwner = 0;
 constexpr int kToAll = 1;
 constexpr int kAgain = kTagsOfAPass;
