@@ -69,11 +69,11 @@ class Averager {
   explicit Averager(const Options& options) {
     MPI_Comm_size(MPI_COMM_WORLD, &ranks_);
     if (options.allreduce != "mpi") {
-      policy_ = {.codec = terse::make_codec(options.allreduce), .algorithm = options.algorithm};
-      terse_.emplace(MPI_COMM_WORLD);
+      const terse::Policy policy{.codec = terse::make_codec(options.allreduce),
+                                 .algorithm = options.algorithm};
+      terse_.emplace(MPI_COMM_WORLD, terse::CommunicatorOptions{.policy = policy});
     } else if (options.device == "cuda") {  // MPI's own sum, of which Terse knows how MPI takes device memory
-      policy_ = {.algorithm = "exact"};
-      terse_.emplace(MPI_COMM_WORLD);
+      terse_.emplace(MPI_COMM_WORLD, terse::CommunicatorOptions{.policy = {.algorithm = "exact"}});
     }
   }
 
@@ -81,7 +81,7 @@ class Averager {
   void average(Trainee& trainee) {
     if (terse_) {
       const terse::Outcome outcome = terse_->allreduce({trainee.gradient(), &residual_}, terse::Op::average,
-                                                       {.policy = policy_, .stream = trainee.stream()});
+                                                       {.stream = trainee.stream()});
       traffic_.bytes_sent += outcome.bytes_sent;
       if (outcome.result == terse::Outcome::Result::exact) ++traffic_.exact_steps;
       if (outcome.reason == terse::Outcome::Reason::non_finite) ++traffic_.non_finite_steps;
@@ -102,7 +102,6 @@ class Averager {
   int ranks_ = 1;
   Traffic traffic_;
   std::optional<terse::Communicator> terse_;  // none: plain MPI
-  terse::Policy policy_;
   terse::Feedback residual_;  // what the codec has left out so far; goes in with the next gradient
 };
 
