@@ -7,6 +7,10 @@
 #include "interpose/chain.hpp"
 #include "interpose/drop_in.hpp"
 
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wreserved-identifier"  // compilers end names in two underscores
+#endif
+
 namespace {
 
 void leave(MPI_Fint* code, int made) {
