@@ -2,6 +2,7 @@
 #include "codec/piece.hpp"
 
 #include <algorithm>
+#include <string>
 
 #include "codec/elements.hpp"
 #include "core/bytes.hpp"
@@ -16,6 +17,15 @@ constexpr std::size_t kLengthBytes = sizeof(std::uint64_t);
 [[noreturn]] void corrupt(const Codec& codec) {
   throw Error(ErrorCode::corrupt_data,
               "corrupt message for codec " + codec.spec() + ": its payload is cut short or too long");
+}
+
+// A codec of the program's may write more than it has announced: what follows in memory is not its own then,
+// and the message has no room for its trailer.
+void require_as_announced(const Codec& codec, std::size_t written, std::size_t most) {
+  if (written <= most) return;
+  throw Error(ErrorCode::invalid_state,
+              "codec " + codec.spec() + " says that it wrote " + std::to_string(written) +
+                  " bytes where its do_max_bytes allows " + std::to_string(most) + ": make the two agree");
 }
 
 }  // namespace
@@ -49,6 +59,7 @@ std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t 
         undo({.dtype = as_, .payload = payload.first(written)}, fragments.first(f), fragments.size());
       return kHeaderBytes;
     }
+    require_as_announced(codec_, *bytes, codec_.do_max_bytes(fragment.values.count, as_));
     if (lengths) store(payload.data() + written - kLengthBytes, static_cast<std::uint64_t>(*bytes));
     written += *bytes;
   }
@@ -175,6 +186,7 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
                            : codec_.do_encode(sum, as_, occasion, rest);
     finite = bytes.has_value();
     if (!finite) return false;
+    require_as_announced(codec_, *bytes, codec_.do_max_bytes(sum.count, as_));
     if (lengths) store(payload.data() + written, static_cast<std::uint64_t>(*bytes));
     written = begin + *bytes;
     ++runs;

@@ -7,7 +7,9 @@
 
 #include "codec/device_codec.hpp"
 #include "codec/feedback_state.hpp"
+#include "codec/piece.hpp"
 #include "codec/summable.hpp"
+#include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 
@@ -84,6 +86,15 @@ bool has_room_for(const Codec& codec, int ranks) {
 }
 
 }  // namespace
+
+std::size_t message_bytes(const Codec& codec, DType dtype, std::span<const Range> tensors,
+                          const Range& elements) {
+  auto& counts = kept_by_thread<std::vector<std::size_t>>([] {});
+  counts.clear();
+  if (tensors.empty()) counts.push_back(elements.count);
+  for_each_fragment(tensors, elements, [&](std::size_t, const Range& own) { counts.push_back(own.count); });
+  return PieceCoder(codec, dtype).max_bytes(counts);
+}
 
 const Algorithm& algorithm_for(const Codec& codec, int ranks) {
   const CodecTraits& traits = codec.traits();

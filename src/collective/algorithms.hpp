@@ -97,6 +97,11 @@ Schedule build_all_gather_pieces(const Problem& problem, const std::vector<std::
 /// that a codec encodes, where all ranks have it in such memory.
 std::size_t model_segment_bytes(const Codec& codec, std::size_t count, DType dtype, int ranks, Memory memory);
 
+/// The largest message of these elements, without a trailer. `tensors`: how they lie one behind the other;
+/// none: there is one.
+std::size_t message_bytes(const Codec& codec, DType dtype, std::span<const Range> tensors,
+                          const Range& elements);
+
 /// Elements of a piece, of which each rank has one in a segment of that many bytes.
 std::size_t piece_elements(const Problem& problem);
 /// Elements of a segment of that many bytes where ranks do not share it.

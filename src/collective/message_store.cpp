@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "collective/algorithms.hpp"
 #include "core/assert.hpp"
 #include "core/hash.hpp"
 #include "core/thread_memory.hpp"
@@ -178,11 +179,7 @@ std::span<const View> Pieces::outputs(const Operand& to, const Range& elements) 
 }
 
 std::size_t Pieces::message_bytes(const Codec& codec, const Range& elements) const {
-  auto& counts = kept_by_thread<std::vector<std::size_t>>([] {});
-  counts.clear();
-  for_each_fragment(binding_.layout, elements,
-                    [&](std::size_t, const Range& own) { counts.push_back(own.count); });
-  return PieceCoder(codec, binding_.dtype).max_bytes(counts);
+  return terse::message_bytes(codec, binding_.dtype, binding_.layout, elements);
 }
 
 }  // namespace terse::inline v0_1

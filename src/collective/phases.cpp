@@ -5,7 +5,6 @@
 #include <numeric>
 #include <utility>
 
-#include "codec/piece.hpp"
 #include "core/assert.hpp"
 
 namespace terse::inline v0_1 {
@@ -67,12 +66,9 @@ std::uint32_t PhaseBuilder::add_slots(std::size_t number, std::size_t bytes) {
   return slots.first;
 }
 
-std::size_t PhaseBuilder::message_bytes(std::uint8_t codec, const Range& elements) {
-  counts_.clear();
-  if (problem_.tensors.empty()) counts_.push_back(elements.count);
-  for_each_fragment(problem_.tensors, elements,
-                    [&](std::size_t, const Range& own) { counts_.push_back(own.count); });
-  return PieceCoder(*codecs_[codec], problem_.dtype).max_bytes(counts_) + problem_.trailer_bytes;
+std::size_t PhaseBuilder::message_bytes(std::uint8_t codec, const Range& elements) const {
+  return terse::message_bytes(*codecs_[codec], problem_.dtype, problem_.tensors, elements) +
+         problem_.trailer_bytes;
 }
 
 Schedule PhaseBuilder::finish() && {

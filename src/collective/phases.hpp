@@ -43,7 +43,7 @@ class PhaseBuilder {
   /// order.
   std::uint32_t add_slots(std::size_t number, std::size_t bytes);
   /// How large a message of these elements may be.
-  std::size_t message_bytes(std::uint8_t codec, const Range& elements);
+  std::size_t message_bytes(std::uint8_t codec, const Range& elements) const;
 
   Schedule finish() &&;
 
@@ -72,7 +72,6 @@ class PhaseBuilder {
   std::size_t next_slots_ = 0;             // in the current segment's
   std::uint32_t slot_count_ = 0;
   std::uint32_t join_ = kNoStep;
-  std::vector<std::size_t> counts_;
 };
 
 /// What the steps of a phase have in common.

@@ -15,7 +15,6 @@
 #include <utility>
 
 #include "codec/message.hpp"
-#include "codec/piece.hpp"
 #include "codec/summable.hpp"
 
 namespace terse::inline v0_1 {
@@ -105,9 +104,7 @@ class Reader {
     for_each_fragment(problem_.tensors, elements, [&](std::size_t, const Range& own) { visit(own.count); });
   }
   std::size_t message_bytes(const Range& elements) const {
-    std::vector<std::size_t> counts;
-    visit_counts(elements, [&](std::size_t n) { counts.push_back(n); });
-    return PieceCoder(*problem_.codec, problem_.dtype).max_bytes(counts);
+    return terse::message_bytes(*problem_.codec, problem_.dtype, problem_.tensors, elements);
   }
   std::size_t shared_bytes(const Range& elements) const {
     std::size_t numbers = 1;  // and whether the piece is flagged

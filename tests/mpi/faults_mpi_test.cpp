@@ -181,6 +181,41 @@ class SpoiltOnce final : public Codec {
   mutable int decodes_;
 };
 
+/// One rank's says that it has written more than it had announced: no message of it is sent.
+class Overlong final : public Codec {
+ public:
+  explicit Overlong(std::size_t more) : Codec("overlong", "overlong", {}), more_(more) {}
+
+ private:
+  bool do_supports(DType) const noexcept override { return true; }
+  std::size_t do_max_bytes(std::size_t count, DType) const override { return count; }
+  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+                                       std::span<std::byte> payload) const override {
+    std::fill_n(payload.begin(), values.count, std::byte{1});
+    return values.count + more_;
+  }
+  void do_decode(std::span<const std::byte>, DType, View out, Into into, double) const override {
+    auto* to = static_cast<float*>(out.data);
+    for (std::size_t i = 0; i < out.count; ++i) to[i] = into == Into::add ? to[i] + 1 : 1;
+  }
+  std::size_t more_;
+};
+
+TEST(Faults, ACodecThatWritesMoreThanItAnnouncesIsFound) {
+  for (const std::string algorithm : {"two_phase", "gather"}) {
+    Communicator world(MPI_COMM_WORLD);
+    const bool finder = world.rank() == 1;
+    std::vector<float> data(kCount, 1.0f);
+    CallOptions options = compressing(std::make_shared<Overlong>(finder ? 4096 : 0));
+    options.policy.algorithm = algorithm;
+    const std::string error = error_of([&] { world.allreduce(view(data), Op::average, options); });
+    EXPECT_NE(error, "") << algorithm;
+    if (finder) {
+      EXPECT_TRUE(is_error(error, "invalid_state", {"codec overlong", "do_max_bytes"})) << algorithm;
+    }
+  }
+}
+
 /// What one rank alone has found, the next call tells all, if it begins with an agreement; one that does not
 /// must not leave the others waiting.
 TEST(Faults, WhatOneRankHasFoundIsToldByTheNextCall) {

@@ -5,7 +5,6 @@
 // up to 512 ranks.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "collective/algorithms.hpp"
 #include "proof/checker.hpp"
 #include "proof/jobs.hpp"
+#include "support/covering.hpp"
 
 namespace terse::test::proof {
 namespace {
@@ -177,10 +177,7 @@ TEST_P(Schedules, AreProvenOnManyRanksInTurn) {
 }
 
 TEST_P(Schedules, AreProvenOnHundredsOfRanks) {
-  const char* nightly = std::getenv("TERSE_TEST_NIGHTLY");
-  if (nightly == nullptr || std::string_view(nightly) != "1") {
-    GTEST_SKIP() << "skipped: takes minutes and gigabytes; set TERSE_TEST_NIGHTLY=1";
-  }
+  if (!nightly()) GTEST_SKIP() << "skipped: takes minutes and gigabytes; set TERSE_TEST_NIGHTLY=1";
   for (const int ranks : {65, 96, 127, 128, 200, 256, 333, 511, 512}) {
     const auto p = static_cast<std::size_t>(ranks);
     const auto variants = variants_of(algorithm(), ranks);
