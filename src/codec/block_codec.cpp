@@ -35,13 +35,13 @@ std::size_t BlockCodec::do_max_bytes(std::size_t count, DType dtype) const {
   return (whole == 0 ? 0 : whole * block_bytes(block, dtype)) + (rest == 0 ? 0 : block_bytes(rest, dtype));
 }
 
-std::optional<std::size_t> BlockCodec::do_encode(ConstView values, DType as, const Occasion& occasion,
+std::optional<std::size_t> BlockCodec::do_encode(ConstView values, DType as, const EncodeContext& context,
                                                  std::span<std::byte> payload) const {
-  return BlockCodec::do_encode_feedback(values, {}, as, 1.0, occasion, payload);
+  return BlockCodec::do_encode_feedback(values, {}, as, 1.0, context, payload);
 }
 
 std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View residual, DType as,
-                                                          double factor, const Occasion& occasion,
+                                                          double factor, const EncodeContext& context,
                                                           std::span<std::byte> payload) const {
   auto& values_memory = kept_by_thread<Scratch>([] {});
   auto& residual_memory = kept_by_thread<Scratch>([] {});
@@ -49,7 +49,7 @@ std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View
   const bool feedback = residual.data != nullptr;
   // what receivers hold is not what is decoded, but rounded, or beyond the range
   if (factor != 1.0 || (feedback && values.dtype != as)) {
-    return encode_runs(values, residual, as, factor, occasion, payload);
+    return encode_runs(values, residual, as, factor, context, payload);
   }
   const std::size_t run = run_of(traits().block);
   std::byte* out = payload.data();
@@ -67,7 +67,7 @@ std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View
     if (x.dtype != accumulator || n != padded) x = in_groups(x, values_memory);
     const bool copies = feedback && (e.dtype != accumulator || n != padded);
     const View left = copies ? in_groups(e, residual_memory) : e;
-    const std::size_t done = encode_blocks(x, n, left.data, as, occasion.at(begin), out);
+    const std::size_t done = encode_blocks(x, n, left.data, as, context.random.at(begin), out);
     if (done != padded) {
       const std::size_t changed = begin + (feedback && !copies ? done : 0);
       if (feedback) {

@@ -322,7 +322,7 @@ class Stubborn final : public Codec {
   }
   bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return 4 * count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     std::memcpy(payload.data(), values.data, values.bytes());
     return values.bytes();

@@ -145,7 +145,7 @@ class Spoilt final : public Codec {
  private:
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     std::fill(payload.begin(), payload.end(), std::byte{1});
     return values.count;
@@ -164,7 +164,7 @@ class SpoiltOnce final : public Codec {
  private:
   bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return 4 * count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     std::memcpy(payload.data(), values.data, 4 * values.count);
     return 4 * values.count;
@@ -189,7 +189,7 @@ class Overlong final : public Codec {
  private:
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     std::fill_n(payload.begin(), values.count, std::byte{1});
     return values.count + more_;
