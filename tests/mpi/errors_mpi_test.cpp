@@ -133,6 +133,11 @@ TEST_F(Errors, OfOneRankAreThrownByAll) {
   const View half_before{data.data(), 500, DType::f32};
   EXPECT_TRUE(is_error(views({in.slice(250, 500), last_ ? half_before : out.slice(0, 500)}),
                        "invalid_argument", {"overlap", last_rank_}));
+  terse::Tensor matrix{in, out};
+  matrix.rows = last_ ? 7 : 10;
+  EXPECT_TRUE(is_error(views(matrix), "invalid_argument", {"no matrix of 7 rows", last_rank_}));
+  matrix.rows = last_ ? 20 : 10;
+  EXPECT_TRUE(is_error(views(matrix), "mismatch", {"rows", "10", "20", last_rank_}));
   View device = out;
   device.memory = Memory::cuda;
   EXPECT_TRUE(is_error(views({in, last_ ? device : out}), has_cuda() ? "invalid_argument" : "unsupported",
