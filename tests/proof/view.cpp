@@ -139,7 +139,7 @@ class Translator {
       case Verb::contribute: {
         // the last round is the sum; those before it are about what all ranks need to know first
         const bool last = step.round + 1U == terse::rounds_of(*problem_.codec)->rounds_in_order().size();
-        if (last) to_.name = "contribute in the last round";
+        if (last) to_.name = "contribute last";
         read_rounds(step.beside, step.round);
         access(step.in, Use::read, Role::term);
         residual(step, last ? Use::update : Use::read);
