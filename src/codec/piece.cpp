@@ -5,6 +5,7 @@
 #include <string>
 
 #include "codec/elements.hpp"
+#include "core/assert.hpp"
 #include "core/bytes.hpp"
 #include "core/scratch.hpp"
 #include "core/thread_memory.hpp"
@@ -28,6 +29,22 @@ void require_as_announced(const Codec& codec, std::size_t written, std::size_t m
                   " bytes where its do_max_bytes allows " + std::to_string(most) + ": make the two agree");
 }
 
+// What Codec::encode refuses where a caller gave it, once fragments are the library's own.
+void require_sound(std::span<const Fragment> fragments, DType as) {
+  for (const Fragment& fragment : fragments) {
+    const ConstView& values = fragment.values;
+    const View& residual = fragment.residual;
+    TERSE_ASSERT(values.dtype == as || values.dtype == accumulator_of(as),
+                 "a fragment has another type than its message", values.dtype, as);
+    if (residual.data == nullptr) continue;
+    TERSE_ASSERT(residual.count == values.count, "a residual has other elements than its fragment",
+                 residual.count, values.count);
+    TERSE_ASSERT(residual.dtype == residual_of(as, ResidualType::full) ||
+                     residual.dtype == residual_of(as, ResidualType::bf16),
+                 "a residual has a type that its message does not allow", residual.dtype, as);
+  }
+}
+
 }  // namespace
 
 std::size_t PieceCoder::max_bytes(std::span<const std::size_t> counts) const {
@@ -40,6 +57,8 @@ std::size_t PieceCoder::max_bytes(std::span<const std::size_t> counts) const {
 
 std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t count,
                                std::span<std::byte> out) const {
+  require_sound(fragments, as_);
+  TERSE_ASSERT(out.size() >= kHeaderBytes, "there is no room for a header", out.size());
   const bool lengths = !codec_.traits().fixed_size && fragments.size() > 1;
   const auto payload = out.subspan(kHeaderBytes);
   std::size_t written = 0;
@@ -87,6 +106,7 @@ std::span<const std::byte> PieceCoder::take(std::span<const std::byte>& payload,
 }
 
 void PieceCoder::decode(const Contents& message, std::span<const View> to, Into into, double factor) const {
+  TERSE_ASSERT(message.flags == 0, "a message without values is decoded", message.flags);
   auto payload = message.payload;
   for (const View& out : to) {
     const auto own = take(payload, out.count, to.size() > 1);
@@ -122,7 +142,11 @@ void PieceCoder::for_each_sum(std::span<const Contents> messages, std::span<cons
   Payloads& rests = kept_by_thread<Payloads>([] {});  // by message: the fragments to come
   Payloads& own = kept_by_thread<Payloads>([] {});    // by message: this fragment, from its next run on
   rests.clear();
-  for (const Contents& message : messages) rests.push_back(message.payload);
+  TERSE_ASSERT(!messages.empty(), "a sum is made of no messages");
+  for (const Contents& message : messages) {
+    TERSE_ASSERT(message.flags == 0, "a message without values is added", message.flags);
+    rests.push_back(message.payload);
+  }
   own.resize(messages.size());
   for (std::size_t f = 0; f < fragments.size(); ++f) {
     const std::size_t elements = count_of(fragments[f]);
@@ -163,6 +187,8 @@ void PieceCoder::sum(std::span<const Contents> messages, std::span<const View> t
 std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<const Fragment> sums,
                                double divisor, double factor, std::size_t count, std::span<std::byte> out,
                                std::size_t& reading) const {
+  require_sound(sums, as_);
+  TERSE_ASSERT(out.size() >= kHeaderBytes, "there is no room for a header", out.size());
   auto& memory = kept_by_thread<Scratch>([] {});
   const bool lengths = !codec_.traits().fixed_size && sums.size() > 1;
   const auto payload = out.subspan(kHeaderBytes);
