@@ -65,6 +65,9 @@ std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t 
   for (std::size_t f = 0; f < fragments.size(); ++f) {
     const Fragment& fragment = fragments[f];
     if (lengths) written += kLengthBytes;
+    const std::size_t most = access_.max_bytes(fragment.values.count, as_);
+    TERSE_ASSERT(written <= payload.size() && payload.size() - written >= most,
+                 "there is no room for a fragment", f, most, written, payload.size());
     const auto rest = payload.subspan(written);
     const bool feedback = fragment.residual.data != nullptr && !codec_.traits().lossless;
     EncodeContext context = context_;
@@ -80,7 +83,7 @@ std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t 
         undo({.dtype = as_, .payload = payload.first(written)}, fragments.first(f), fragments.size());
       return kHeaderBytes;
     }
-    require_as_announced(codec_, *bytes, access_.max_bytes(fragment.values.count, as_));
+    require_as_announced(codec_, *bytes, most);
     if (lengths) store(payload.data() + written - kLengthBytes, static_cast<std::uint64_t>(*bytes));
     written += *bytes;
   }

@@ -51,7 +51,7 @@ TEST(PiecesDeathTest, RefuseFragmentsThatDoNotFit) {
                "a residual has other elements than its fragment");
   EXPECT_DEATH(encode(values.view(), wide.view(), out.size()), "a type that its message does not allow");
   EXPECT_DEATH(encode(values.view(), {}, kHeaderBytes - 1), "no room for a header");
-  EXPECT_DEATH(encode(values.view(), {}, out.size() - 1), "no room for the blocks");
+  EXPECT_DEATH(encode(values.view(), {}, out.size() - 1), "no room for a fragment");
 }
 
 TEST(PiecesDeathTest, RefuseMessagesWithoutValues) {
@@ -99,6 +99,25 @@ class WrongBlocks final : public BlockCodec {
   Wrong wrong_;
   mutable int asked_ = 0;
 };
+
+TEST(BlockCodecsDeathTest, RefuseTooLittleRoom) {
+  const auto blocks = make_codec("quant:block=64");
+  const PieceCoder coder(*blocks, DType::f32);
+  const Tensor values(kCount, DType::f32);
+  const std::size_t counts[] = {kCount};
+  Bytes message(coder.max_bytes(counts));
+  const Fragment fragment{.values = values.view()};
+  message.resize(coder.encode({&fragment, 1}, kCount, message));
+  const std::vector<Contents> messages = {open_message(*blocks, kCount, DType::f32, message)};
+  const Fragment sum{.values = ConstView(nullptr, kCount, DType::f32)};
+  Bytes out(message.size());
+  std::size_t reading = 0;
+  const auto reduce = [&](std::size_t room) {
+    return coder.reduce(messages, {&sum, 1}, 1.0, 1.0, kCount, std::span(out).first(room), reading);
+  };
+  EXPECT_EQ(reduce(out.size()), out.size());
+  EXPECT_DEATH(reduce(out.size() - 1), "no room for the blocks");
+}
 
 TEST(BlockCodecsDeathTest, RefuseKernelsThatGoTooFar) {
   const Tensor values(kBlockGroup, DType::f32);
