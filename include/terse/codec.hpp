@@ -121,8 +121,8 @@ class TERSE_API Codec {
   /// the host come after what the legacy default stream holds, and are there on return. Neither `as` nor
   /// `factor` may differ then, and `out` begins at a multiple of 8. Errors also: device.
   ///
-  /// Errors: invalid_argument where out is smaller than max_bytes or the residual does not fit, unsupported
-  /// for a dtype or kind of memory that the codec does not serve.
+  /// Errors: invalid_argument where out is smaller than max_bytes, or the residual or a state does not fit,
+  /// unsupported for a dtype or kind of memory that the codec does not serve.
   std::size_t encode(ConstView values, View residual, std::span<std::byte> out, DType as, double factor = 1.0,
                      const EncodeContext& context = {}) const;
   std::size_t encode(ConstView values, View residual, std::span<std::byte> out) const {

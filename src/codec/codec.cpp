@@ -189,6 +189,12 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
                std::to_string(max_bytes(values.count, as)) + " bytes, the output has " +
                std::to_string(out.size()));
   }
+  const std::size_t state = state_bytes(values.count, as, context.rows);
+  if (!context.state.empty() && context.state.size() != state) {
+    refuse(*this, ErrorCode::invalid_argument,
+           "its state for " + std::to_string(values.count) + " elements has " + std::to_string(state) +
+               " bytes, not " + std::to_string(context.state.size()));
+  }
   const bool feedback = residual.data != nullptr && !traits_.lossless;
   if (feedback) require_residual(*this, residual, values.count, as, values.memory);
   if (values.memory == Memory::cuda) {

@@ -134,6 +134,16 @@ TEST(Threshold, IsUsedAgain) {
       const auto input = normal_values(kCount, dtype, 1, 0);
       Bytes state(codec->state_bytes(kCount, dtype));
       ASSERT_EQ(state.size(), 16u);
+      EncodeContext other;
+      other.state = std::span(state).first(8);
+      Bytes room(codec->max_bytes(kCount, dtype));
+      const Tensor unsent(input, dtype);
+      try {
+        codec->encode(unsent.view(), {}, room, dtype, 1.0, other);
+        ADD_FAILURE() << "a state of another size was taken";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << error.what();
+      }
       const auto threshold = [&] { return load<double>(state.data()); };
       const auto uses = [&] { return load<std::uint64_t>(state.data() + 8); };
       const auto call = [&](double scale, bool with_state) {
