@@ -52,7 +52,7 @@ struct EncodeContext {
 
 /// What may be relied on about a codec. Algorithms declare which of these they need.
 struct CodecTraits {
-  bool lossless = false;   ///< decode(encode(v)) == v, to the bit
+  bool lossless = false;   ///< decode(encode(v)) is bit-identical to v
   bool fixed_size = true;  ///< a message's size depends on count and dtype alone
   /// Encoded tensors can be added without decoding them; of the library's own codecs alone.
   bool summable = false;

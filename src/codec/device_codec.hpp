@@ -30,7 +30,7 @@ struct DeviceSum {
   double factor = 1.0;
 };
 
-/// A codec's twin on a device: the same payloads, to the bit, and the same residuals. Work is queued, not
+/// A codec's twin on a device: bit-identical payloads and residuals. Work is queued, not
 /// waited for.
 ///
 /// What is passed by pointer lies in device memory, but for reports. `payload` begins at a multiple of 16.

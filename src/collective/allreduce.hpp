@@ -87,7 +87,7 @@ struct Call {
 
 struct CallResult {
   std::size_t bytes_sent = 0;
-  std::size_t exact_count = 0;  ///< elements of flagged pieces, which went exactly
+  std::size_t exact_count = 0;  ///< elements of flagged pieces, which were resent uncompressed
 };
 
 /// The agreement alone, before something that only makes sense if all ranks are about to do it: to the other

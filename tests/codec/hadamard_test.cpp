@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hadamard: the rotation to the bit, with steps of all lengths; and what it is for, and where it ends.
+// hadamard: the rotation is bit-identical to the reference, with steps of all lengths; and what it is for,
+// and where it ends.
 #include <gtest/gtest.h>
 
 #include <cmath>

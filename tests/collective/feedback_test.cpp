@@ -91,7 +91,7 @@ TEST(Feedback, TellsItsShape) {
   }
 }
 
-/// Saved in mid-run and loaded elsewhere: the rest of the run is the same, to the bit.
+/// Saved in mid-run and loaded elsewhere: the rest of the run is bit-identical.
 TEST(Feedback, SaveAndLoadGoOnToTheBit) {
   for (const auto& [dtype, residual] : kinds()) {
     for (const int ranks : thinned({1, 3, 4})) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The algorithm gather: an example by hand, pieces that go exactly, lists, segments, residuals on other
-// ranks.
+// The algorithm gather: an example by hand, pieces that are resent uncompressed, lists, segments, residuals
+// on other ranks.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -295,7 +295,7 @@ TEST(Gather, SegmentsAndArrivalChangeNothing) {
   }
 }
 
-/// A list gives each tensor what a call of its own gives it, to the bit.
+/// A list gives each tensor results bit-identical to those of a call of its own.
 TEST(Gather, ListsAreCallsForEach) {
   constexpr int kRanks = 3;
   const std::vector<std::size_t> counts = {5, 0, 130, 64, 1};
@@ -344,7 +344,7 @@ TEST(Gather, ListsAreCallsForEach) {
         });
         for (std::size_t r = 0; r < kRanks; ++r) {
           for (std::size_t t = 0; t < counts.size(); ++t) {
-            // what shares a flagged piece goes exactly with it
+            // what shares a flagged piece is resent uncompressed with it
             if (with_nan && (segment_bytes > 1 || codec->traits().whole_tensor)) continue;
             EXPECT_TRUE(got[r][t].same_bits(want[r][t])) << spec << ", rank " << r << ", tensor " << t;
           }

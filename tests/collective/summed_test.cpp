@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The algorithm summed: an example by hand, the range of sums, pieces that go exactly, lists, segments,
-// several calls under way at once.
+// The algorithm summed: an example by hand, the range of sums, pieces that are resent uncompressed, lists,
+// segments, several calls under way at once.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -111,8 +111,8 @@ TEST_F(DeviceAllreduce, AsOnTheHost) {
   for (const Where where : {Where::staged, Where::direct, Where::mixed}) {
     if (!can(where)) continue;
     for (const char* codec :
-         {"onebit", "onebit:block=64", "onebit:block=4096", "cast:bf16", "cast:f16", "identity", "quant:bits=4",
-          "quant:rounding=stochastic,block=64", "quant:bits=6,block=4096"}) {
+         {"onebit", "onebit:block=64", "onebit:block=4096", "cast:bf16", "cast:f16", "identity",
+          "quant:bits=4", "quant:rounding=stochastic,block=64", "quant:bits=6,block=4096"}) {
       for (const DType dtype : kAllDTypes) {
         if (!make_codec(codec)->supports(dtype)) continue;
         for (const int ranks : thinned({1, 2, 3, 4, 5, 7, 8})) {
@@ -450,7 +450,7 @@ TEST_F(DeviceAllreduce, DeviceFails) {
   }
 }
 
-// No memory is found before anything is told to the others, and told to all.
+// That there is no memory is found before the first message, and reported on all ranks.
 TEST_F(DeviceAllreduce, NoMemory) {
   int failures = 0;
   for (unsigned nth = 1; nth <= 6; ++nth) {
@@ -487,7 +487,7 @@ TEST_F(DeviceAllreduce, NoMemory) {
   EXPECT_GE(failures, 4);
 }
 
-// Whatever changes on its way is told of on all ranks that can know, as on the host; nobody hangs.
+// Whatever changes on its way is reported on all ranks that can know, as on the host; nobody hangs.
 TEST_F(DeviceAllreduce, Faults) {
   int failures = 0;
   for (const bool checksum : {true, false}) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every codec that has kernels, beside its host twin: the same bytes, residuals and values, to the bit.
+// Every codec that has kernels, beside its host twin: bit-identical messages, residuals and values.
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -508,7 +508,8 @@ TEST_F(DeviceCodecs, EncodeAndDecodeOfACodec) {
         const Fragment device = part.on_device(true);
         const bool lossy = !codec->traits().lossless;
         codec->encode(std::as_const(part.values).view(), part.residual.view(), message, dtype, 1.0, {kKey});
-        EXPECT_EQ(codec->encode(device.values, device.residual, on_device, dtype, 1.0, {kKey}), message.size());
+        EXPECT_EQ(codec->encode(device.values, device.residual, on_device, dtype, 1.0, {kKey}),
+                  message.size());
         EXPECT_EQ(slot.get(), message);
         EXPECT_TRUE(part.residuals_agree());
         for (const Into into : {Into::overwrite, Into::stream, Into::add}) {

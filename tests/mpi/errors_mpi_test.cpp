@@ -190,8 +190,9 @@ TEST_F(Errors, AFeedbackServesOneTensorUntilReset) {
   EXPECT_EQ(feedback.worker().count, 301u);
 }
 
-/// Nothing is named but a codec, or not even that: the first call of a kind makes a trial, others go exactly.
-/// Every difference is an error all the same, and what ranks have found out together stays in common.
+/// Nothing is named but a codec, or not even that: the first call of a kind makes a trial, others go
+/// uncompressed. Every difference is an error all the same, and what ranks have found out together stays in
+/// common.
 TEST_F(Errors, WithDefaultOptions) {
   const Arguments plain{.count = 10000, .options = {.policy = {.codec = "onebit"}}};
   for (int round = 0; round < 2; ++round) {  // before a trial and after it

@@ -34,7 +34,8 @@ std::vector<double> expected_codes(const Codec& codec, const std::vector<double>
 std::string first_name(const Codec& codec);
 
 /// What hadamard, with this block and seed, makes of values of the accumulator's type (H D x, each part over
-/// the root of its size), or back (D H y), one step after the other in that type: to the bit.
+/// the root of its size), or back (D H y), one step after the other in that type: what a codec does is
+/// bit-identical to this.
 std::vector<double> rotated(std::vector<double> values, DType accumulator, std::size_t block,
                             std::uint32_t seed);
 std::vector<double> rotated_back(std::vector<double> values, DType accumulator, std::size_t block,
