@@ -103,10 +103,11 @@ HWY_INLINE void fetch_group(const T* p) {
   for (std::size_t i = 0; i < kGroup; i += kLine) hwy::Prefetch(p + i);
 }
 
-// T is the type of the values in memory, E that of the residuals, A that of all arithmetic.
-template <class A, OnebitScale kScale, bool kFeedback, class T, class E>
-std::size_t encode_blocks(const T* x, E* e, std::size_t count, DType as, std::size_t block, double factor,
-                          std::byte* out) {
+// T is the type of the values in memory, E that of the residuals, A that of all arithmetic. Which scale it is
+// is asked once a run, so that signs are not compiled for each.
+template <class A, bool kFeedback, class T, class E>
+std::size_t encode_blocks(const T* x, E* e, std::size_t count, DType as, std::size_t block, OnebitScale kind,
+                          double factor, std::byte* out) {
   constexpr bool kRounds = kFeedback && !std::is_same_v<E, A>;
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t n = std::min(block, count - begin);
@@ -129,14 +130,21 @@ std::size_t encode_blocks(const T* x, E* e, std::size_t count, DType as, std::si
     A last_run = 0;
     for (std::size_t run = 0; run < n; run += kSumRun) {
       HWY_ALIGN A sums[kGroup] = {};
-      for (std::size_t i = run; i < std::min(whole, run + kSumRun); i += kGroup) {
-        sum_group<kScale, kFeedback>(xb + i, kFeedback ? eb + i : nullptr, sums);
+      const auto sum_groups = [&]<OnebitScale kScale>() {
+        for (std::size_t i = run; i < std::min(whole, run + kSumRun); i += kGroup) {
+          sum_group<kScale, kFeedback>(xb + i, kFeedback ? eb + i : nullptr, sums);
+        }
+        if (rest != 0 && n - run <= kSumRun) sum_group<kScale, kFeedback>(x_rest, e_rest, sums);
+      };
+      if (kind == OnebitScale::l1) {
+        sum_groups.template operator()<OnebitScale::l1>();
+      } else {
+        sum_groups.template operator()<OnebitScale::rms>();
       }
-      if (rest != 0 && n - run <= kSumRun) sum_group<kScale, kFeedback>(x_rest, e_rest, sums);
       last_run = add_tree(sums);
       total += static_cast<double>(last_run);
     }
-    const A stored = rounded_scale(onebit_scale(last_run, total, n, kScale), as);
+    const A stored = rounded_scale(onebit_scale(last_run, total, n, kind), as);
     store_scale(stored, as, out);
     const A scale = onebit_received_scale(stored, factor, as);
     if (!is_finite(scale)) return begin;
@@ -177,21 +185,17 @@ template <class T, class A>
 std::size_t encode_typed(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,
                          double factor, std::byte* out) {
   const auto* x = static_cast<const T*>(values.data);
-  const auto run = [&]<OnebitScale kScale>() {
-    const auto with = [&]<bool kFeedback, class E>(E* e) {
-      return encode_blocks<A, kScale, kFeedback>(x, e, values.count, as, block, factor, out);
-    };
-    auto* full = static_cast<A*>(residual.data);
-    if (full == nullptr) return with.template operator()<false>(full);
-    if constexpr (std::is_same_v<A, float>) {
-      if (residual.dtype == DType::bf16) {
-        return with.template operator()<true>(static_cast<bfloat16*>(residual.data));
-      }
-    }
-    return with.template operator()<true>(full);
+  const auto with = [&]<bool kFeedback, class E>(E* e) {
+    return encode_blocks<A, kFeedback>(x, e, values.count, as, block, scale, factor, out);
   };
-  return scale == OnebitScale::l1 ? run.template operator()<OnebitScale::l1>()
-                                  : run.template operator()<OnebitScale::rms>();
+  auto* full = static_cast<A*>(residual.data);
+  if (full == nullptr) return with.template operator()<false>(full);
+  if constexpr (std::is_same_v<A, float>) {
+    if (residual.dtype == DType::bf16) {
+      return with.template operator()<true>(static_cast<bfloat16*>(residual.data));
+    }
+  }
+  return with.template operator()<true>(full);
 }
 
 std::size_t encode_views(ConstView values, View residual, DType as, std::size_t block, OnebitScale scale,

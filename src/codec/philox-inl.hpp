@@ -52,9 +52,9 @@ HWY_INLINE void philox_round(D d, std::uint32_t key0, std::uint32_t key1, V& c0,
 #endif
 
 // random_half of n elements from key.position on, whole groups of 64 and at most kRandomGroup; there is
-// room for so many.
-HWY_INLINE void random_halves(std::uint32_t seed, const RandomKey& key, std::size_t n,
-                              std::uint16_t* HWY_RESTRICT halves) {
+// room for so many. The work of a call is long beside the call, and its code is long beside each encoder's.
+inline HWY_NOINLINE void random_halves(std::uint32_t seed, const RandomKey& key, std::size_t n,
+                                       std::uint16_t* HWY_RESTRICT halves) {
 #if HWY_TARGET != HWY_SCALAR
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::CappedTag<std::uint32_t, kRandomGroup / 8> d;

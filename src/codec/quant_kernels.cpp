@@ -48,10 +48,31 @@ HWY_INLINE void find_range(const Summands<A, kFeedback>& v, std::size_t n, A& lo
   if (!hn::AllTrue(d, hn::Eq(bad, hn::Zero(d)))) low = high = std::numeric_limits<A>::quiet_NaN();
 }
 
+// A code's bits are a template's argument where encoders are so quick that a question a group shows. Of
+// others, and of decoders, packing asks: they are compiled once for all, or all but 8 bits.
+constexpr unsigned kAsked = 0;
+
+template <unsigned kBits>
+HWY_INLINE void pack_codes(unsigned bits, const std::uint8_t* codes, std::uint8_t* out) {
+  if constexpr (kBits != kAsked) {
+    pack_group<kBits>(codes, out);
+  } else {
+    if (bits == 4) return pack_group<4>(codes, out);
+    if (bits == 2) return pack_group<2>(codes, out);
+    pack_group<6>(codes, out);
+  }
+}
+HWY_INLINE void unpack_codes(unsigned bits, const std::uint8_t* in, std::uint8_t* codes) {
+  if (bits == 4) return unpack_group<4>(in, codes);
+  if (bits == 2) return unpack_group<2>(in, codes);
+  unpack_group<6>(in, codes);
+}
+
 template <unsigned kBits, Rounding kRounding, class A, bool kFeedback>
 HWY_INLINE void quantize(const Summands<A, kFeedback>& v, std::size_t n, std::size_t ahead,
-                         const QuantGrid<A>& grid, std::uint32_t seed, const RandomKey& key,
+                         const QuantGrid<A>& grid, unsigned asked, std::uint32_t seed, const RandomKey& key,
                          std::uint8_t* out) {
+  const unsigned bits = kBits == kAsked ? asked : kBits;
   const Lanes64<A> d;
   const auto inverse = hn::Set(d, grid.inverse);
   const auto scale = hn::Set(d, grid.scale);
@@ -65,7 +86,7 @@ HWY_INLINE void quantize(const Summands<A, kFeedback>& v, std::size_t n, std::si
     if (kRounding == Rounding::stochastic && drawn == halves) {
       random_halves(seed, key.at(begin), std::min(kRandomGroup, n - begin), halves);
     }
-    std::uint8_t* codes = kBits == 8 ? out : unpacked;
+    std::uint8_t* codes = bits == 8 ? out : unpacked;
     for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
       const auto x = v.load(begin + i);
       const auto t = hn::Min(hn::Max(hn::Mul(x, inverse), least), most);
@@ -81,8 +102,8 @@ HWY_INLINE void quantize(const Summands<A, kFeedback>& v, std::size_t n, std::si
       v.ask_for(begin + i + ahead);
       store_codes(d, hn::Add(q, zero), codes + i);
     }
-    if constexpr (kBits != 8) pack_group<kBits>(unpacked, out);
-    out += kBlockGroup / 8 * kBits;
+    if (bits != 8) pack_codes<kBits>(bits, unpacked, out);
+    out += kBlockGroup / 8 * bits;
   }
 }
 
@@ -109,42 +130,38 @@ std::size_t encode_run(const Summands<A, kFeedback>& v, std::size_t count, std::
       if (low[b] != low[b] || !is_quant_grid(grid, as)) return begin;  // a value, or what would be decoded
       store_quant_grid(grid, format, out);
       out += format.head(sizeof(A));
-      quantize<kBits, kRounding>(v.from(begin), n, count, grid, format.seed, key.at(begin),
+      quantize<kBits, kRounding>(v.from(begin), n, count, grid, format.bits, format.seed, key.at(begin),
                                  reinterpret_cast<std::uint8_t*>(out));
-      out += n / 8 * kBits;
+      out += n / 8 * format.bits;
     }
   }
   return count;
 }
 
-template <class Run>
-auto with_bits(unsigned bits, Run&& run) {
-  switch (bits) {
-    case 8:
-      return run.template operator()<8>();
-    case 6:
-      return run.template operator()<6>();
-    case 4:
-      return run.template operator()<4>();
-    default:
-      return run.template operator()<2>();
-  }
-}
-
 std::size_t encode_blocks(ConstView values, void* residual, std::size_t block, DType as,
                           const QuantFormat& format, const RandomKey& key, std::byte* out) {
   return with_summands(values, residual, [&](auto v) {
-    return with_bits(format.bits, [&]<unsigned kBits>() {
-      return format.rounding == Rounding::nearest
-                 ? encode_run<kBits, Rounding::nearest>(v, values.count, block, as, format, key, out)
-                 : encode_run<kBits, Rounding::stochastic>(v, values.count, block, as, format, key, out);
-    });
+    const auto run = [&]<unsigned kBits, Rounding kRounding>() {
+      return encode_run<kBits, kRounding>(v, values.count, block, as, format, key, out);
+    };
+    if (format.rounding != Rounding::nearest) return run.template operator()<kAsked, Rounding::stochastic>();
+    switch (format.bits) {
+      case 8:
+        return run.template operator()<8, Rounding::nearest>();
+      case 6:
+        return run.template operator()<6, Rounding::nearest>();
+      case 4:
+        return run.template operator()<4, Rounding::nearest>();
+      default:
+        return run.template operator()<2, Rounding::nearest>();
+    }
   });
 }
 
 // Returns the largest code.
-template <class A, unsigned kBits, bool kAdds>
-HWY_INLINE unsigned dequantize(const std::uint8_t* in, A* out, std::size_t n, A scale, unsigned zero) {
+template <bool kPacked, bool kAdds, class A>
+HWY_INLINE unsigned dequantize(const std::uint8_t* in, A* out, std::size_t n, unsigned bits, A scale,
+                               unsigned zero) {
   const Lanes64<A> d;
   const CodeTag bytes;
   const auto by = hn::Set(d, scale);
@@ -153,8 +170,8 @@ HWY_INLINE unsigned dequantize(const std::uint8_t* in, A* out, std::size_t n, A 
   auto most = hn::Zero(bytes);
   for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
     const std::uint8_t* codes = in;
-    if constexpr (kBits != 8) {
-      unpack_group<kBits>(in, unpacked);
+    if constexpr (kPacked) {
+      unpack_codes(bits, in, unpacked);
       codes = unpacked;
     }
     for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(bytes)) {
@@ -166,14 +183,14 @@ HWY_INLINE unsigned dequantize(const std::uint8_t* in, A* out, std::size_t n, A 
       if constexpr (kAdds) v = hn::Add(hn::LoadU(d, to), v);
       hn::StoreU(v, d, to);
     }
-    in += kBlockGroup / 8 * kBits;
+    in += kBlockGroup / 8 * bits;
   }
   HWY_ALIGN std::uint8_t lanes[16];
   hn::Store(most, bytes, lanes);
   return *std::max_element(lanes, lanes + hn::Lanes(bytes));
 }
 
-template <unsigned kBits, class A>
+template <bool kPacked, class A>
 bool decode_run(const std::byte* in, std::size_t block, DType as, A* out, std::size_t count,
                 const QuantFormat& format, Into into, double factor) {
   for (std::size_t begin = 0; begin < count; begin += block) {
@@ -183,23 +200,24 @@ bool decode_run(const std::byte* in, std::size_t block, DType as, A* out, std::s
     in += format.head(sizeof(A));
     const auto* codes = reinterpret_cast<const std::uint8_t*>(in);
     const A scale = grid.scale * static_cast<A>(factor);
-    const unsigned most = into == Into::add
-                              ? dequantize<A, kBits, true>(codes, out + begin, n, scale, grid.zero)
-                              : dequantize<A, kBits, false>(codes, out + begin, n, scale, grid.zero);
+    const unsigned most =
+        into == Into::add ? dequantize<kPacked, true>(codes, out + begin, n, format.bits, scale, grid.zero)
+                          : dequantize<kPacked, false>(codes, out + begin, n, format.bits, scale, grid.zero);
     if (most > grid.top) return false;
-    in += n / 8 * kBits;
+    in += n / 8 * format.bits;
   }
   return true;
 }
 
 bool decode_blocks(const std::byte* in, std::size_t block, DType as, View out, const QuantFormat& format,
                    Into into, double factor) {
-  return with_bits(format.bits, [&]<unsigned kBits>() {
-    return out.dtype == DType::f64 ? decode_run<kBits>(in, block, as, static_cast<double*>(out.data),
-                                                       out.count, format, into, factor)
-                                   : decode_run<kBits>(in, block, as, static_cast<float*>(out.data),
-                                                       out.count, format, into, factor);
-  });
+  const auto run = [&]<bool kPacked>() {
+    return out.dtype == DType::f64 ? decode_run<kPacked>(in, block, as, static_cast<double*>(out.data),
+                                                         out.count, format, into, factor)
+                                   : decode_run<kPacked>(in, block, as, static_cast<float*>(out.data),
+                                                         out.count, format, into, factor);
+  };
+  return format.bits == 8 ? run.template operator()<false>() : run.template operator()<true>();
 }
 
 }  // namespace HWY_NAMESPACE

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "support/covering.hpp"
 #include "support/exact.hpp"
 #include "support/mpi_ranks.hpp"
 
@@ -109,12 +110,18 @@ void compare(const std::string& codec, DType dtype, Op op, bool with_feedback, R
   ASSERT_EQ(Terse_Feedback_free(&c_feedback), MPI_SUCCESS);
 }
 
+/// Every codec's examples with every type, each of which has both operations, with feedback and without, in
+/// turn.
 TEST(C, IsTheSameAsCpp) {
+  std::size_t turn = 0;
   for (const CodecEntry& row : codecs()) {
     for (const std::string& codec : row.examples) {
       for (const DType dtype : kAllDTypes) {
+        ++turn;
         for (const Op op : {Op::sum, Op::average}) {
           for (const bool with_feedback : {false, true}) {
+            const bool its_turn = (turn + turn / 4) % 2 == 0;
+            if (!nightly() && ((op == Op::sum) == with_feedback) != its_turn) continue;
             SCOPED_TRACE(codec + " " + std::string(name(dtype)) + " " + std::string(name(op)) +
                          (with_feedback ? " with feedback" : ""));
             compare(codec, dtype, op, with_feedback, ResidualType::full);

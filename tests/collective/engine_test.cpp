@@ -185,13 +185,7 @@ void expect_as_alone(int ranks, std::uint64_t rounds, const Engine::Options& opt
   EXPECT_TRUE(errors > 0 || ranks == 1);
 }
 
-TEST(Engine, AThousandRoundsOfEightCallsEndInAnyOrder) {
-#if defined(__SANITIZE_ADDRESS__)
-  expect_as_alone(3, 100, {});  // what they are for is the thread sanitizer
-#else
-  expect_as_alone(3, kSanitized ? 200 : 1000, {});
-#endif
-}
+TEST(Engine, AThousandRoundsOfEightCallsEndInAnyOrder) { expect_as_alone(3, kSanitized ? 100 : 1000, {}); }
 
 TEST(Engine, OnAnyNumberOfRanks) {
   for (const int ranks : thinned({1, 2, 4, 5, 7, 8})) {

@@ -126,8 +126,8 @@ TEST(Feedback, SaveAndLoadGoOnToTheBit) {
 /// On other numbers of ranks: mean e + s is the same before and after, element by element.
 TEST(Feedback, ReshardingConservesWhatIsOwed) {
   for (const auto& [dtype, residual] : kinds()) {
-    for (const int from : {1, 3, 4}) {
-      for (const int to : {1, 2, 4, 5, 8}) {
+    for (const int from : thinned({1, 3, 4})) {
+      for (const int to : thinned({1, 2, 4, 5, 8})) {
         const std::size_t count = 600;
         Setting s{
             .ranks = from, .count = count, .dtype = dtype, .codec = "onebit:block=64", .residual = residual};
@@ -138,9 +138,10 @@ TEST(Feedback, ReshardingConservesWhatIsOwed) {
           for (std::size_t i = 0; i < count; ++i) owed[i] += worker[i] / from;
         }
         const auto old_chunks = old.chunks();
+        const auto old_servers = old.servers();
         for (std::size_t r = 0; r < old_chunks.size(); ++r) {
           for (std::size_t k = 0; k < old_chunks[r].count; ++k)
-            owed[old_chunks[r].offset + k] += old.servers()[r][k];
+            owed[old_chunks[r].offset + k] += old_servers[r][k];
         }
         if (residual == ResidualType::bf16) {  // a sum of such residuals is rounded to one
           for (double& v : owed) v = round_to(v, DType::bf16);
@@ -343,8 +344,9 @@ TEST(Feedback, RanksOfDifferentTypesAreRefused) {
       EXPECT_NE(error.find("residuals in bf16 on rank 1"), std::string::npos) << error;
     }
     EXPECT_EQ(rig.feedback(0).calls(), static_cast<std::uint64_t>(calls));
+    const auto workers_now = rig.workers();
     for (std::size_t i = 0; i < s.count; ++i) {
-      EXPECT_NEAR(rig.workers()[0][i], workers[0][i], 1e-5) << "what was encoded is taken back";
+      EXPECT_NEAR(workers_now[0][i], workers[0][i], 1e-5) << "what was encoded is taken back";
     }
   }
 }
@@ -361,12 +363,13 @@ TEST(Feedback, ACallThatIsRefusedIsTakenBack) {
     const auto result =
         rig.call(plain_inputs(s, 2), {}, [](int rank, Call& call) { call.checksum = rank == 2; });
     for (const std::string& error : result.errors) EXPECT_EQ(error.substr(0, 9), "mismatch:") << error;
+    const auto workers_now = rig.workers();
     for (std::size_t r = 0; r < workers.size(); ++r) {
       for (std::size_t i = 0; i < s.count; ++i) {
-        ASSERT_NEAR(rig.workers()[r][i], workers[r][i], 8 * unit_roundoff(DType::bf16)) << codec;
+        ASSERT_NEAR(workers_now[r][i], workers[r][i], 8 * unit_roundoff(DType::bf16)) << codec;
       }
-      ASSERT_EQ(rig.servers()[r], servers[r]);
     }
+    ASSERT_EQ(rig.servers(), servers);
   }
 }
 

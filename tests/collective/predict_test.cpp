@@ -76,6 +76,7 @@ TEST(Predict, CountsWhatCallsSend) {
         for (const int ranks : {2, 5}) {
           for (const std::size_t count : {0u, 65u, 5003u}) {
             ++turn;
+            if (kSanitized && (turn + turn / 6) % 3 != 0) continue;
             Setting setting{.ranks = ranks,
                             .count = count,
                             .dtype = turn % 4 == 0 ? DType::f64 : DType::f32,
@@ -95,7 +96,7 @@ TEST(Predict, CountsWhatCallsSend) {
       }
     }
   }
-  EXPECT_GT(checked, 300u);
+  EXPECT_GT(checked, kSanitized ? 100u : 300u);
 }
 
 /// A list: pieces hold what lies there of whichever tensor.

@@ -5,6 +5,8 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <functional>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <random>
@@ -14,6 +16,7 @@
 #include <vector>
 
 #include "device/device.hpp"
+#include "support/covering.hpp"
 #include "support/exact.hpp"
 #include "support/faulty_transport.hpp"
 #include "support/golden.hpp"
@@ -80,12 +83,11 @@ class DeviceAllreduce : public ::testing::Test {
   }
   // Whether the host may follow device pointers, as the threads' transport must for what is direct.
   static bool can(Where where) {
-    if (where != Where::direct) return true;
 #ifdef TERSE_EMULATED_CUDA
-    emulated_cuda::set_host_may_touch(true);
+    emulated_cuda::set_host_may_touch(where == Where::direct);
     return true;
 #else
-    return false;
+    return where != Where::direct;
 #endif
   }
 #ifdef TERSE_EMULATED_CUDA
@@ -106,52 +108,108 @@ void expect_alike(Rig& host, Rig& device, const Rig::Result& on_host, const Rig:
   }
 }
 
+constexpr Where kWheres[] = {Where::staged, Where::direct, Where::mixed};
+constexpr const char* kCodecs[] = {"onebit",
+                                   "onebit:block=64",
+                                   "onebit:block=4096",
+                                   "cast:bf16",
+                                   "cast:f16",
+                                   "identity",
+                                   "quant:bits=4",
+                                   "quant:rounding=stochastic,block=64",
+                                   "quant:bits=6,block=4096"};
+constexpr int kNumbersOfRanks[] = {1, 2, 3, 4, 5, 7, 8};
+constexpr std::size_t kCounts[] = {0, 1, 63, 2048, 2049, 20011};
+
+// Places of a row.
+struct At {
+  enum Place : std::size_t {
+    where,
+    codec,
+    dtype,
+    ranks,
+    count,
+    op,
+    feedback,
+    residual,
+    in_place,
+    segment,
+    checksum,
+    offset,
+    style,
+    places
+  };
+};
+constexpr std::size_t kLooped = At::op;  // nightly, all of these go with all; the others take turns
+
+std::vector<int> sizes() {
+  std::vector<int> all(At::places, 2);
+  all[At::where] = std::size(kWheres);
+  all[At::codec] = std::size(kCodecs);
+  all[At::dtype] = std::size(kAllDTypes);
+  all[At::ranks] = std::size(kNumbersOfRanks);
+  all[At::count] = std::size(kCounts);
+  all[At::style] = std::size(kAllStyles);
+  return all;
+}
+
+bool possible(const Row& row) {
+  if (row[At::where] != kOpen && kWheres[row[At::where]] == Where::direct && !kEmulated) return false;
+  return row[At::codec] == kOpen || row[At::dtype] == kOpen ||
+         make_codec(kCodecs[row[At::codec]])->supports(kAllDTypes[row[At::dtype]]);
+}
+
+std::vector<Row> rows() {
+  if (!nightly()) return covering_rows(sizes(), possible);
+  std::vector<Row> all;
+  Row row(At::places, 0);
+  std::mt19937_64 draw(1);
+  const std::function<void(std::size_t)> fill = [&](std::size_t k) {
+    for (int value = 0; k < kLooped && value < sizes()[k]; ++value) {
+      row[k] = value;
+      fill(k + 1);
+    }
+    if (k < kLooped || !possible(row)) return;
+    for (std::size_t rest = kLooped; rest < At::places; ++rest) {
+      row[rest] = static_cast<int>(draw() % static_cast<unsigned>(sizes()[rest]));
+    }
+    all.push_back(row);
+  };
+  fill(0);
+  return all;
+}
+
 TEST_F(DeviceAllreduce, AsOnTheHost) {
   std::uint64_t turn = 0;
-  for (const Where where : {Where::staged, Where::direct, Where::mixed}) {
-    if (!can(where)) continue;
-    for (const char* codec :
-         {"onebit", "onebit:block=64", "onebit:block=4096", "cast:bf16", "cast:f16", "identity",
-          "quant:bits=4", "quant:rounding=stochastic,block=64", "quant:bits=6,block=4096"}) {
-      for (const DType dtype : kAllDTypes) {
-        if (!make_codec(codec)->supports(dtype)) continue;
-        for (const int ranks : thinned({1, 2, 3, 4, 5, 7, 8})) {
-          for (const std::size_t count : thinned<std::size_t>({0, 1, 63, 2048, 2049, 20011})) {
-            ++turn;
-            std::mt19937_64 draw(turn);  // what is not looped over
-            const auto one_in = [&](std::uint64_t n) { return draw() % n == 0; };
-            if (!one_in((where == Where::staged ? 1 : 2) * (ranks > 3 ? 4 : 1))) continue;
-            if (!kEmulated && !one_in(7)) continue;  // to make and pin memory takes long
-            Setting s;
-            s.ranks = ranks;
-            s.count = count;
-            s.dtype = dtype;
-            s.op = one_in(2) ? Op::sum : Op::average;
-            s.codec = codec;
-            s.feedback = !one_in(5);
-            s.residual = one_in(3) ? residual_type_for(dtype, ResidualType::bf16) : ResidualType::full;
-            s.in_place = one_in(3);
-            s.segment_bytes = one_in(3) ? 8192 : std::size_t{4} << 20;
-            s.checksum = where != Where::direct && one_in(6);
-            s.offset = one_in(2) ? 1 : 0;
-            s.style = style_of(draw());
-            SCOPED_TRACE(text_of(s) + (where == Where::direct  ? ", direct"
-                                       : where == Where::mixed ? ", mixed"
-                                                               : ""));
-            Rig host(s);
-            Rig device(s);
-            put_on_device(device, where);
-            for (const std::uint64_t call : {1u, 2u}) {
-              const Rig::Matrix inputs = normal_inputs(device, 100 * turn + call);
-              const auto on_host = host.call(inputs);
-              const auto on_device = device.call(inputs, {.seed = turn});
-              ASSERT_NO_FATAL_FAILURE(expect_alike(host, device, on_host, on_device));
-            }
-          }
-        }
-      }
+  for (const Row& row : rows()) {
+    ++turn;
+    const Where at = kWheres[row[At::where]];
+    ASSERT_TRUE(can(at));
+    Setting s;
+    s.ranks = kNumbersOfRanks[row[At::ranks]];
+    s.count = kCounts[row[At::count]];
+    s.dtype = kAllDTypes[row[At::dtype]];
+    s.op = row[At::op] == 0 ? Op::sum : Op::average;
+    s.codec = kCodecs[row[At::codec]];
+    s.feedback = row[At::feedback] == 0;
+    s.residual = row[At::residual] == 0 ? residual_type_for(s.dtype, ResidualType::bf16) : ResidualType::full;
+    s.in_place = row[At::in_place] == 0;
+    s.segment_bytes = row[At::segment] == 0 ? 8192 : std::size_t{4} << 20;
+    s.checksum = at != Where::direct && row[At::checksum] == 0;
+    s.offset = row[At::offset] == 0 ? 1 : 0;
+    s.style = kAllStyles[row[At::style]];
+    SCOPED_TRACE(text_of(s) + (at == Where::direct ? ", direct" : at == Where::mixed ? ", mixed" : ""));
+    Rig host(s);
+    Rig device(s);
+    put_on_device(device, at);
+    for (const std::uint64_t call : {1u, 2u}) {
+      const Rig::Matrix inputs = normal_inputs(device, 100 * turn + call);
+      const auto on_host = host.call(inputs);
+      const auto on_device = device.call(inputs, {.seed = turn});
+      ASSERT_NO_FATAL_FAILURE(expect_alike(host, device, on_host, on_device));
     }
   }
+  EXPECT_GE(turn, 60u);
 }
 
 // Where segments are the model's, those for a device are longer, but only if no rank's tensor is on the host.
@@ -333,13 +391,17 @@ TEST_F(DeviceAllreduce, Lists) {
 }
 
 TEST_F(DeviceAllreduce, Exact) {
+  std::size_t turn = 0;
   for (const Where where : {Where::staged, Where::direct, Where::mixed}) {
     if (!can(where)) continue;
     for (const DType dtype : kAllDTypes) {
       for (const int ranks : {1, 2, 3}) {
         for (const Op op : {Op::sum, Op::average}) {
+          ++turn;
+          std::size_t number = turn + turn / 6 + turn / 24;  // each style with each of the others
           for (const Style style :
                {Style::blocking, Style::nonblocking, Style::list, Style::progress_thread}) {
+            if (++number % 4 != 0 && !nightly()) continue;
             Setting s;
             s.ranks = ranks;
             s.count = 1003;

@@ -13,7 +13,9 @@
 #include "codec/message.hpp"
 #include "codec/piece.hpp"
 #include "device/device.hpp"
+#include "support/covering.hpp"
 #include "support/tensor.hpp"
+#include "support/thread_transport.hpp"
 
 namespace terse::test {
 namespace {
@@ -142,15 +144,25 @@ std::vector<std::vector<std::size_t>> shapes(std::size_t block) {
   return all;
 }
 
+// Whether a case is left to the nightly run: of the many formats of quant, and under a sanitizer of all, a
+// type takes every third shape, another third for each format and type.
+bool is_left_out(const Codec& codec, std::size_t pair, std::size_t shape) {
+  return !nightly() && (kSanitized || codec.name() == "quant") && (pair + shape) % 3 != 0;
+}
+
 TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
   std::size_t turn = 0;
+  std::size_t pair = 0;
   for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
     ASSERT_NE(device_codec_of(*codec), nullptr) << spec;
     const std::size_t block = std::max<std::size_t>(8, codec->traits().block);
     for (const DType dtype : kAllDTypes) {
       if (!codec->supports(dtype)) continue;
+      ++pair;
+      std::size_t shape = 0;
       for (const auto& counts : shapes(block)) {
+        if (is_left_out(*codec, pair, shape++)) continue;
         const Kept kept = static_cast<Kept>(turn % 3);
         Case c{spec, dtype, counts, has(kept, dtype) ? kept : Kept::full, turn / 2 % 2};
         ++turn;
@@ -222,12 +234,16 @@ TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
 
 TEST_F(DeviceCodecs, ReduceAsTheHost) {
   std::size_t turn = 0;
+  std::size_t pair = 0;
   for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
     const std::size_t block = std::max<std::size_t>(8, codec->traits().block);
     for (const DType dtype : kAllDTypes) {
       if (!codec->supports(dtype)) continue;
+      ++pair;
+      std::size_t shape = 0;
       for (const auto& counts : shapes(block)) {
+        if (is_left_out(*codec, pair, shape++)) continue;
         const int ranks = static_cast<int>(1 + turn % 4);
         const Kept kept = static_cast<Kept>(turn % 3);
         const bool lossless = codec->traits().lossless;

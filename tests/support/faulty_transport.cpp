@@ -4,14 +4,17 @@
 #include <algorithm>
 #include <array>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 namespace terse::test {
 namespace {
 
 constexpr std::size_t kHeader = 16;
-// How long a message waits for one to change places with: there may be none.
-constexpr auto kPatience = std::chrono::milliseconds(200);
+// How long a message waits for one to change places with, since there may be none, and how long it is left
+// alone between two looks: who is to send the other needs the processor.
+constexpr auto kPatience = std::chrono::milliseconds(50);
+constexpr auto kNap = std::chrono::microseconds(100);
 
 }  // namespace
 
@@ -82,7 +85,7 @@ bool FaultyTransport::is_held(const Transfer& transfer) const noexcept {
 }
 
 void FaultyTransport::progress(Wait wait) {
-  do {
+  while (true) {
     bool holds = false;
     for (Transfer& transfer : transfers_) {
       if (transfer.inner.done && transfer.held != 0) {
@@ -98,7 +101,9 @@ void FaultyTransport::progress(Wait wait) {
       }
     }
     inner_.progress(wait == Wait::yes && !holds ? Wait::yes : Wait::no);
-  } while (!settle() && wait == Wait::yes && !transfers_.empty());
+    if (settle() || wait == Wait::no || transfers_.empty()) return;
+    if (holds && plan_.fault == Fault::swap) std::this_thread::sleep_for(kNap);
+  }
 }
 
 bool FaultyTransport::settle() {
