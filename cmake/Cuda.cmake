@@ -26,13 +26,20 @@ if(NOT nvcc)
 endif()
 
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
-  # Code for Hopper, and what the driver compiles for anything from Volta on, which CUDA 13 has left behind.
+  # Code for Hopper, and what the driver compiles for anything from Volta on, which CUDA 13 has left behind. Both are made
+  # from one compilation, which takes longer than all else: no kernel asks for what only a newer one has.
   set(oldest 70)
   execute_process(COMMAND "${nvcc}" --version OUTPUT_VARIABLE said ERROR_QUIET)
   if(said MATCHES "release ([0-9]+)\\." AND CMAKE_MATCH_1 GREATER_EQUAL 13)
     set(oldest 75)
   endif()
-  set(CMAKE_CUDA_ARCHITECTURES "${oldest}-virtual;90-real" CACHE STRING "Devices to make code for")
+  set(CMAKE_CUDA_ARCHITECTURES OFF)
+  set(terse_cuda_architectures ${oldest}-virtual 90-real)  # for the summary
+  add_compile_options(
+    "$<$<COMPILE_LANGUAGE:CUDA>:--generate-code=arch=compute_${oldest},code=[compute_${oldest},sm_90]>")
+endif()
+if(CMAKE_CUDA_ARCHITECTURES)
+  set(terse_cuda_architectures ${CMAKE_CUDA_ARCHITECTURES})
 endif()
 if(NOT DEFINED CMAKE_CUDA_HOST_COMPILER AND NOT DEFINED ENV{CUDAHOSTCXX})
   set(CMAKE_CUDA_HOST_COMPILER "${CMAKE_CXX_COMPILER}")

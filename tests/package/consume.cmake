@@ -49,11 +49,15 @@ set(prefix "${scratch}/prefix")
 file(REMOVE_RECURSE "${scratch}")
 
 if(WAY STREQUAL add_subdirectory)
-  set(BUILD_TYPE Debug)  # builds the whole library again: quicker, and a configuration of its own
-  build(add_subdirectory "-DTERSE_SOURCE=${TERSE_SOURCE}" -DTERSE_CUDA=OFF)  # kernels take minutes to compile
+  # What a project builds of the library beside its own code, but for kernels and what else takes minutes to compile and
+  # knows neither MPI nor who asks: these objects are the build's, where it offers them.
+  set(objects)
+  if(EXISTS "${TERSE_BUILD}/terse_mpi_free.cmake")
+    set(objects "-DTERSE_OBJECTS_FROM=${TERSE_BUILD}" "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}")
+  endif()
+  build(add_subdirectory "-DTERSE_SOURCE=${TERSE_SOURCE}" -DTERSE_CUDA=OFF ${objects})
   run_programs()
 elseif(WAY STREQUAL static)
-  set(BUILD_TYPE Debug)
   set(tree "${FOLDER}/add_subdirectory/build")  # its library is static
   run("${CMAKE_COMMAND}" -DTERSE_INSTALL=ON "${tree}")
   run("${CMAKE_COMMAND}" --build "${tree}" --parallel 2)
