@@ -54,7 +54,7 @@ class Int8Codec final : public terse::Codec {
     return count + (count + block_ - 1) / block_ * sizeof(float);
   }
 
-  std::optional<std::size_t> do_encode(terse::ConstView values, terse::DType, const terse::Occasion&,
+  std::optional<std::size_t> do_encode(terse::ConstView values, terse::DType, const terse::EncodeContext&,
                                        std::span<std::byte> payload) const override {
     // An f32 tensor's accumulator is f32 too, so that values are floats always.
     std::span<const float> rest = values.as<float>();

@@ -5,7 +5,7 @@
 // of the bytes:
 //   mpirun -np 4 ./drop_in_c
 //   mpirun -np 4 terse run --codec onebit -- ./drop_in_c
-// What is compressed is the gradient alone: the loss is one number, and goes exactly.
+// What is compressed is the gradient alone: the loss is one number, and goes uncompressed.
 //
 // Exit code: 0 if the loss fell to less than a twentieth and all ranks hold the same bits at the end.
 

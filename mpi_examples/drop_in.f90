@@ -7,7 +7,7 @@
 !   mpirun -np 4 terse run --codec onebit -- ./drop_in_fortran
 ! What a step's sum leaves out is added to the next one's, and the length of a step falls to zero: so the fit ends where
 ! the noise lets it. Conjugate gradients would be another matter: each of their steps builds on the one before being
-! exact. The misfit is told by two numbers, and these go exactly.
+! exact. The misfit is two numbers, and these go uncompressed.
 !
 ! Exit code: 0 if the fit is as good as the noise lets it be and all ranks hold the same bits at the end.
 program drop_in

@@ -3,7 +3,7 @@
 // Overlap in C: one layer's gradient is averaged while the next one is computed.
 //   mpirun -np 4 iallreduce_c [CODEC]
 // First by nonblocking calls with a Terse_Feedback for each layer, then by persistent requests, which are
-// made once and keep residuals of their own. Both give the same, to the bit.
+// made once and keep residuals of their own. Both give bit-identical results.
 
 #include <math.h>
 #include <mpi.h>

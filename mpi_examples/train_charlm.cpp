@@ -59,7 +59,7 @@ double ms_since(Clock::time_point start) {
 struct Traffic {
   std::size_t bytes_sent = 0;        ///< by this rank
   std::size_t exact_steps = 0;       ///< Terse chose plain MPI
-  std::size_t non_finite_steps = 0;  ///< some values did not fit the codec and went exactly
+  std::size_t non_finite_steps = 0;  ///< some values did not fit the codec and were resent uncompressed
 };
 
 /// Averages vectors over all ranks, by MPI or by Terse.

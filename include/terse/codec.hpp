@@ -17,43 +17,53 @@
 
 namespace terse::inline v0_1 {
 
-class DeviceCodec;
-class SummableCodec;
+class CodecInternals;
 
-/// What a codec notes about a tensor when it encodes it, for the next time: each rank for itself. Nothing: 0.
-struct Note {
-  double value = 0;
-  std::uint64_t uses = 0;
-};
-
-/// Where values are encoded: what random numbers depend on, beside a codec's seed, so that they can be drawn
-/// again. See docs/codecs.md.
-struct Occasion {
+/// What random numbers depend on, beside a codec's seed, so that they can be drawn again: see docs/codecs.md.
+struct RandomKey {
   std::uint64_t call = 0;      ///< how many calls came before
   std::uint32_t stream = 0;    ///< who encodes: 2 * rank, and for an owner's sums 2 * rank + 1
   std::uint64_t position = 0;  ///< of the first value in its tensor, or in the list of tensors
 
-  Note* note = nullptr;  ///< of the tensor, where it is encoded as a whole and somebody keeps it
+  constexpr RandomKey at(std::uint64_t offset) const noexcept { return {call, stream, position + offset}; }
+};
+
+/// What a codec is told about the values that it encodes, beside themselves.
+struct EncodeContext {
+  RandomKey random{};
+  /// The codec's state for this tensor on this rank: Codec::state_bytes() of them, zeros at first, which it
+  /// may change; a Feedback keeps them from call to call and saves them. Empty where nobody keeps any: the
+  /// codec then does without.
+  std::span<std::byte> state{};
+  /// A hint: the values are a matrix of so many rows of equal length, one behind the other. 0: not known, or
+  /// they are not the whole tensor.
+  std::size_t rows = 0;
   /// The largest magnitude of a decoded value with which sums of all ranks' are surely within their type's
   /// range, for codecs that send what is owed for many steps at once. Infinity: whoever adds looks at the
   /// sums.
-  double most = std::numeric_limits<double>::infinity();
+  double limit = std::numeric_limits<double>::infinity();
 
-  Occasion at(std::uint64_t offset) const noexcept { return {call, stream, position + offset, note, most}; }
+  /// For the values from `offset` on, encoded by themselves: state and rows are of all of them.
+  EncodeContext at(std::uint64_t offset) const noexcept {
+    if (offset == 0) return *this;
+    return {.random = random.at(offset), .state = {}, .rows = 0, .limit = limit};
+  }
 };
 
 /// What may be relied on about a codec. Algorithms declare which of these they need.
 struct CodecTraits {
-  bool lossless = false;   ///< decode(encode(v)) == v, to the bit
+  bool lossless = false;   ///< decode(encode(v)) is bit-identical to v
   bool fixed_size = true;  ///< a message's size depends on count and dtype alone
-  bool summable =
-      false;  ///< encoded messages can be added without decoding; of the library's own codecs alone
+  /// Encoded tensors can be added without decoding them; of the library's own codecs alone.
+  bool summable = false;
   bool unbiased = false;  ///< the mean of decode(encode(v)) is v
   /// |v - decode(encode(v))|_2 <= c |v|_2 with c < 1, of a codec that draws random numbers in the mean of its
   /// draws: error feedback is sound.
   bool contractive = false;
-  bool whole = false;     ///< encodes a tensor only as a whole, since all of its elements share something
-  bool parts = false;     ///< of such a codec: part() takes its messages apart
+  /// Encodes a tensor only as a whole, since all of its elements share something.
+  bool whole_tensor = false;
+  /// Of such a codec: a message can be taken apart; of the library's own codecs alone.
+  bool splittable = false;
   bool sparse = false;    ///< most elements of decode(encode(v)) are zero
   std::size_t block = 1;  ///< elements of a unit that is never split between two messages
   /// The largest |v - decode(encode(v))| / |v| of one element within the normal range, where there is a
@@ -85,13 +95,12 @@ class TERSE_API Codec {
   /// Whether elements of this type can be encoded.
   bool supports(DType dtype) const noexcept { return do_supports(dtype); }
   /// Whether buffers of encode, decode and of a Communicator's calls may be in that memory.
-  bool supports(Memory memory) const noexcept { return memory == Memory::host || do_device() != nullptr; }
-  /// What does the same on a device, or null; for the library's own use.
-  const DeviceCodec* device() const noexcept { return do_device(); }
-  /// How its encoded tensors add up in a plain reduction, or null; for the library's own use.
-  const SummableCodec* summable() const noexcept { return do_summable(); }
+  bool supports(Memory memory) const noexcept;
   /// An upper bound of a message's bytes, header included; the exact size where traits().fixed_size.
   std::size_t max_bytes(std::size_t count, DType dtype) const;
+  /// Bytes of state that it keeps from call to call for a tensor of `count` elements, in `rows` rows where
+  /// that is not 0: see EncodeContext::state. 0 for codecs without traits().whole_tensor.
+  std::size_t state_bytes(std::size_t count, DType dtype, std::size_t rows = 0) const;
 
   /// Encodes `values` into the front of `out` and returns the bytes written.
   ///
@@ -101,7 +110,8 @@ class TERSE_API Codec {
   /// `as` is the type of the tensor, which the decoded values have; it is `values.dtype` unless `values` are
   /// sums kept in accumulator_of(as). `factor` is what the receivers will multiply by: where it is not 1, or
   /// the values are sums, the residual is taken from what they will hold, rounded to `as`, over `factor`.
-  /// `occasion` is for codecs that draw random numbers: equal ones draw the same.
+  /// `context` is for codecs that draw random numbers, of which equal keys give the same, and for those that
+  /// have a state or use the rows.
   ///
   /// Where a value (value + residual) is NaN, Inf or beyond the codec's range, or would be beyond that of
   /// `as` after the factor, the message is a flagged header without payload (see is_flagged) and the residual
@@ -111,10 +121,10 @@ class TERSE_API Codec {
   /// the host come after what the legacy default stream holds, and are there on return. Neither `as` nor
   /// `factor` may differ then, and `out` begins at a multiple of 8. Errors also: device.
   ///
-  /// Errors: invalid_argument where out is smaller than max_bytes or the residual does not fit, unsupported
-  /// for a dtype or kind of memory that the codec does not serve.
+  /// Errors: invalid_argument where out is smaller than max_bytes, or the residual or a state does not fit,
+  /// unsupported for a dtype or kind of memory that the codec does not serve.
   std::size_t encode(ConstView values, View residual, std::span<std::byte> out, DType as, double factor = 1.0,
-                     const Occasion& occasion = {}) const;
+                     const EncodeContext& context = {}) const;
   std::size_t encode(ConstView values, View residual, std::span<std::byte> out) const {
     return encode(values, residual, out, values.dtype);
   }
@@ -129,15 +139,6 @@ class TERSE_API Codec {
   void decode(std::span<const std::byte> message, View out, Into into = Into::overwrite,
               double factor = 1.0) const;
 
-  /// Writes the part of a message of `count` elements of type `dtype` that stands for the `n` elements from
-  /// `first` on (a multiple of traits().block) as a message of its own, and returns its bytes. For codecs
-  /// with traits().parts, which cannot encode a part by itself. Flagged messages have flagged parts.
-  ///
-  /// Errors: corrupt_data as in decode, invalid_argument where out is smaller than max_bytes(n, dtype) or
-  /// there is no such part, unsupported for other codecs.
-  std::size_t part(std::span<const std::byte> message, std::size_t count, DType dtype, std::size_t first,
-                   std::size_t n, std::span<std::byte> out) const;
-
   /// Takes back the last encode: residual += decode(message) - values, to rounding (to that of bf16 where the
   /// residual is). Does nothing for a flagged message. Errors: those of decode and encode.
   void undo(std::span<const std::byte> message, ConstView values, View residual) const;
@@ -151,18 +152,16 @@ class TERSE_API Codec {
                 double factor) const;
   /// What do_encode_feedback does where it is not overridden.
   std::optional<std::size_t> encode_runs(ConstView values, View residual, DType as, double factor,
-                                         const Occasion& occasion, std::span<std::byte> payload) const;
+                                         const EncodeContext& context, std::span<std::byte> payload) const;
 
  private:
-  friend class PieceCoder;
-  friend struct Contents;  // a message that has been opened: the library's own way in
-  friend struct Inner;     // a codec within another one
+  friend class CodecAccess;  // the library's own way in
 
   virtual bool do_supports(DType dtype) const noexcept = 0;
   /// Largest payload of `count` elements, without the header.
   virtual std::size_t do_max_bytes(std::size_t count, DType dtype) const = 0;
   /// Encodes and returns the payload's bytes; nothing where a value cannot be represented.
-  virtual std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
+  virtual std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext& context,
                                                std::span<std::byte> payload) const = 0;
   /// Decodes, in the accumulator's type: what `out` cannot hold is rounded at the end. All that is not
   /// Into::add overwrites. Must check the payload's size and contents before it trusts them (throw
@@ -175,20 +174,18 @@ class TERSE_API Codec {
   /// do_encode and do_decode, a few thousand elements at a time where do_run allows it; a codec with a fused
   /// loop overrides it.
   virtual std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as,
-                                                        double factor, const Occasion& occasion,
+                                                        double factor, const EncodeContext& context,
                                                         std::span<std::byte> payload) const;
-  /// The codec's kernels; null, the default: it has none, or this build has no CUDA.
-  virtual const DeviceCodec* do_device() const noexcept;
-  /// The codec's addends; null, the default, unless traits().summable.
-  virtual const SummableCodec* do_summable() const noexcept;
-  /// Part of a payload, see part(); `out` has room for do_max_bytes(n, as). Only asked of codecs with
-  /// traits().parts.
-  virtual std::size_t do_part(std::span<const std::byte> payload, DType as, std::size_t first, std::size_t n,
-                              std::span<std::byte> out) const;
+  /// See state_bytes(). Only asked of codecs with traits().whole_tensor: pieces of a tensor are encoded by
+  /// several threads at once. 0, the default: it has no state.
+  virtual std::size_t do_state_bytes(std::size_t count, DType dtype, std::size_t rows) const;
   /// How many elements (a multiple of the block) make a payload of their own, such that the payloads of
   /// consecutive runs, one behind the other, are the payload of the whole. SIZE_MAX, the default: only the
   /// whole is. Not asked of codecs whose messages vary in size.
   virtual std::size_t do_run() const noexcept;
+  /// For the library's own codecs, which have more to offer than this interface says. Null, the default:
+  /// nothing.
+  virtual const CodecInternals* do_internals() const noexcept;
 
   /// How many of `count` elements the base class takes at a time.
   std::size_t run_elements(std::size_t count) const noexcept;

@@ -30,7 +30,7 @@ struct Outcome {
   /// Bytes that this rank sent, headers and re-sent pieces included. For Result::exact, where the MPI library
   /// does not tell, the least that any algorithm can do: 2 (P - 1) / P of the tensor.
   std::size_t bytes_sent = 0;
-  std::size_t exact_count = 0;  ///< elements that went exactly
+  std::size_t exact_count = 0;  ///< elements that went uncompressed
 };
 TERSE_API std::string_view name(Outcome::Result result) noexcept;
 TERSE_API std::string_view name(Outcome::Reason reason) noexcept;
@@ -148,9 +148,9 @@ class TERSE_API Communicator {
   /// check is `payload`, where what was wrong came late; this Communicator then only refuses, on all ranks
   /// from the next call on that is large enough to be compressed.
   ///
-  /// A list of tensors, of one dtype, is one message; the results are those of one call for each, to the bit,
-  /// where it is compressed. All ranks pass as many, of the same counts in the same order. A small list is
-  /// one whose sum is small.
+  /// A list of tensors, of one dtype, is one message; the results are bit-identical to those of one call for
+  /// each, where it is compressed. All ranks pass as many, of the same counts in the same order. A small list
+  /// is one whose sum is small.
   Outcome allreduce(const Tensors& tensors, Op op, const CallOptions& options = {});
 
   /// The same, begun: inputs, outputs and residuals belong to the call until Request::wait has returned; a
@@ -169,7 +169,7 @@ class TERSE_API Communicator {
 
   /// Bytes of memory that this Communicator keeps for calls to come: for each that was ever under way at the
   /// same time, 12 messages a rank of a segment (see segment_bytes), 1 KiB a rank, and as much as the tensors
-  /// where a list went exactly or a tensor was padded. Not counted: schedules, and what each thread that
+  /// where a list went uncompressed or a tensor was padded. Not counted: schedules, and what each thread that
   /// computes keeps, which is some 100 KiB, or a few pieces where a codec's payload is not made of runs.
   std::size_t scratch_bytes() const;
 

@@ -32,8 +32,8 @@ class TERSE_API Feedback {
   Feedback(Feedback&&) noexcept;
   Feedback& operator=(Feedback&&) noexcept;
 
-  /// All that is needed to go on later, exact to the bit: residuals, or that `auto` chose plain MPI for this
-  /// tensor. Empty if never used.
+  /// All that is needed to go on later with bit-identical results: residuals, or that `auto` chose plain MPI
+  /// for this tensor. Empty if never used.
   std::vector<std::byte> save() const;
   /// Takes the place of what is held, and brings its own type of residuals along, if it is not empty. For the
   /// same rank of the same number of ranks. Saves of earlier formats are of type `full`.

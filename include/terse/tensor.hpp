@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <ranges>
 #include <span>
 #include <terse/feedback.hpp>
@@ -15,6 +16,9 @@ struct Tensor {
   ConstView in;
   View out;
   Feedback* feedback = nullptr;  ///< this tensor's residuals
+  /// A hint for codecs that make use of it, the same on all ranks: the tensor is a matrix of so many rows of
+  /// equal length, one behind the other. 0: nothing is said.
+  std::size_t rows = 0;
 
   Tensor(ConstView from, View to, Feedback* residuals = nullptr) noexcept
       : in(from), out(to), feedback(residuals) {}

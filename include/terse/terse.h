@@ -104,11 +104,12 @@ TERSE_API int Terse_Allreduce_c(const void* sendbuf, void* recvbuf, MPI_Count co
 TERSE_API int Terse_Allreduce_with(const void* sendbuf, void* recvbuf, MPI_Count count, MPI_Datatype datatype,
                                    MPI_Op op, MPI_Comm comm, const Terse_Options* options);
 
-/// Several tensors of one type as one message: the results are those of a call for each, to the bit, where
-/// they are compressed. Lists of `tensors` entries: an entry of `sendbufs` may be MPI_IN_PLACE, `feedbacks` a
-/// null pointer for none, an entry of it TERSE_FEEDBACK_NULL. All ranks pass as many, of the same counts in
-/// the same order. Errors name the tensor, from 0 on. What is MPI's goes on as a call for each. `options` as
-/// for Terse_Allreduce_with, without a feedback (TERSE_ERR_INVALID_ARGUMENT): each tensor has its own.
+/// Several tensors of one type as one message: the results are bit-identical to those of a call for each,
+/// where they are compressed. Lists of `tensors` entries: an entry of `sendbufs` may be MPI_IN_PLACE,
+/// `feedbacks` a null pointer for none, an entry of it TERSE_FEEDBACK_NULL. All ranks pass as many, of the
+/// same counts in the same order. Errors name the tensor, from 0 on. What is MPI's goes on as a call for
+/// each. `options` as for Terse_Allreduce_with, without a feedback (TERSE_ERR_INVALID_ARGUMENT): each tensor
+/// has its own.
 TERSE_API int Terse_Allreduce_fused(int tensors, const void* const sendbufs[], void* const recvbufs[],
                                     const MPI_Count counts[], MPI_Datatype datatype, MPI_Op op, MPI_Comm comm,
                                     const Terse_Feedback feedbacks[], const Terse_Options* options);
@@ -213,9 +214,9 @@ TERSE_API int Terse_Feedback_create_bf16(Terse_Feedback* feedback);
 TERSE_API int Terse_Feedback_free(Terse_Feedback* feedback);
 /// Forgets everything but the kind of residuals.
 TERSE_API int Terse_Feedback_reset(Terse_Feedback feedback);
-/// Writes all that is needed to go on later, exact to the bit, to `buffer`. `*size` is the buffer's bytes and
-/// becomes those of the save: 0 if never used. A null `buffer` only asks for the size. Where the buffer is
-/// too small (TERSE_ERR_INVALID_ARGUMENT) nothing is written but the size.
+/// Writes all that is needed to go on later with bit-identical results to `buffer`. `*size` is the buffer's
+/// bytes and becomes those of the save: 0 if never used. A null `buffer` only asks for the size. Where the
+/// buffer is too small (TERSE_ERR_INVALID_ARGUMENT) nothing is written but the size.
 TERSE_API int Terse_Feedback_save(Terse_Feedback feedback, void* buffer, size_t* size);
 /// Takes the place of what is held: a save of the same rank of the same number of ranks. On an error
 /// (TERSE_ERR_CORRUPT_DATA, TERSE_ERR_UNSUPPORTED for another format's) what was held is unchanged. A save
@@ -276,7 +277,7 @@ typedef struct Terse_Outcome {
   const char* algorithm;
   /// Bytes that this rank sent. For an exact call the least that any algorithm can do; 0 for one passed on.
   uint64_t bytes_sent;
-  uint64_t exact_count;  ///< elements that went exactly
+  uint64_t exact_count;  ///< elements that went uncompressed
 } Terse_Outcome;
 
 /// As Terse_Get_outcome, for callers that know no `sizeof`: writes the first `size` bytes of the outcome,

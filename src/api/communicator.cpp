@@ -51,6 +51,11 @@ std::optional<Error> find_fault(const CallTensor& tensor, auto&& where) {
                  std::to_string(in.count) +
                      " elements are more than memory can hold: was a negative count converted?");
   }
+  if (tensor.rows != 0 && in.count % tensor.rows != 0) {
+    return fault(ErrorCode::invalid_argument, std::to_string(in.count) + " elements are no matrix of " +
+                                                  std::to_string(tensor.rows) +
+                                                  " rows of equal length: pass the tensor's rows, or 0");
+  }
   if (overlap(in, out)) {
     return fault(ErrorCode::invalid_argument,
                  "input and output overlap in part: pass one buffer in place, or two that are disjoint");
@@ -136,7 +141,7 @@ void place(Call& call, std::span<CallTensor> list, std::string_view style) {
 
 std::optional<Error> find_fault(const Call& call, std::string_view style) {
   const auto the_call = [&] { return std::string(style); };
-  if (call.tensors.empty()) return find_fault({call.in, call.out}, the_call);
+  if (call.tensors.empty()) return find_fault({call.in, call.out, nullptr, call.rows}, the_call);
   for (std::size_t t = 0; t < call.tensors.size(); ++t) {
     const auto which = [&] { return the_call() + ", tensor " + std::to_string(t); };
     if (auto fault = find_fault(call.tensors[t], which)) return fault;
@@ -383,9 +388,10 @@ Call CommunicatorState::call_of(const Tensors& tensors, Op op, Feedback* feedbac
     call.in = given[0].in;
     call.out = given[0].out;
     call.feedback = given[0].feedback;
+    call.rows = given[0].rows;
   } else {
     list.clear();
-    for (const Tensor& tensor : given) list.push_back({tensor.in, tensor.out, tensor.feedback});
+    for (const Tensor& tensor : given) list.push_back({tensor.in, tensor.out, tensor.feedback, tensor.rows});
     call.tensors = list;
   }
   if (feedback == nullptr) return call;

@@ -14,7 +14,7 @@
 // of the codec's host kernels (onebit_arithmetic.hpp and quant_arithmetic.hpp have one each):
 //
 //   Format                      what it is made from: trivially copyable, with `block`, elements, a multiple
-//   of 8 Operations(format, as, occasion)   `as`: the type of the tensor Statistic                   of some
+//   of 8 Operations(format, as, key)   `as`: the type of the tensor Statistic                   of some
 //   of a block's elements, Statistic{} of none; 4 n bytes add(statistic, v)           takes one more element
 //   in: a lane's even elements by one, its odd ones by another merged(a, b)                of both; the even
 //   ones of all lanes are merged as a tree, then the odd ones, then
@@ -702,11 +702,11 @@ class DeviceBlockCodec final : public DeviceCodec {
   using Format = typename Operations<float>::Format;
   explicit DeviceBlockCodec(const Format& format) : format_(format) {}
 
-  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const Occasion& occasion,
+  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const RandomKey& key,
               std::byte* payload, DeviceReport* report) const override {
     if (fragments.empty()) return;
     const DType as = fragments.front().values.dtype;
-    with_operations(as, occasion, [&]<class O>(const O& operations) {
+    with_operations(as, key, [&]<class O>(const O& operations) {
       encode_from(queue, BlockValues<O>{as}, operations, fragments, Reception{}, payload, report);
     });
   }
@@ -730,10 +730,10 @@ class DeviceBlockCodec final : public DeviceCodec {
     });
   }
   void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
-              const Occasion& occasion, std::byte* payload, DeviceReport* report) const override {
+              const RandomKey& key, std::byte* payload, DeviceReport* report) const override {
     if (fragments.empty()) return;
     const DType as = fragments.front().values.dtype;
-    with_operations(as, occasion, [&]<class O>(const O& operations) {
+    with_operations(as, key, [&]<class O>(const O& operations) {
       encode_from(queue, BlockMessages<O>(sum), operations, fragments, reception_of(sum, as), payload,
                   report);
     });
@@ -756,9 +756,9 @@ class DeviceBlockCodec final : public DeviceCodec {
   }
 
   template <class Use>
-  void with_operations(DType as, const Occasion& occasion, Use&& use) const {
-    if (as == DType::f64) return use(Operations<double>(format_, as, occasion));
-    use(Operations<float>(format_, as, occasion));
+  void with_operations(DType as, const RandomKey& key, Use&& use) const {
+    if (as == DType::f64) return use(Operations<double>(format_, as, key));
+    use(Operations<float>(format_, as, key));
   }
 
   template <class O, class Fragments, class PartOf, class Visit>

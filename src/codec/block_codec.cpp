@@ -7,6 +7,7 @@
 
 #include "codec/elements.hpp"
 #include "codec/spec.hpp"
+#include "core/assert.hpp"
 #include "core/scratch.hpp"
 #include "core/thread_memory.hpp"
 
@@ -35,21 +36,26 @@ std::size_t BlockCodec::do_max_bytes(std::size_t count, DType dtype) const {
   return (whole == 0 ? 0 : whole * block_bytes(block, dtype)) + (rest == 0 ? 0 : block_bytes(rest, dtype));
 }
 
-std::optional<std::size_t> BlockCodec::do_encode(ConstView values, DType as, const Occasion& occasion,
+std::optional<std::size_t> BlockCodec::do_encode(ConstView values, DType as, const EncodeContext& context,
                                                  std::span<std::byte> payload) const {
-  return BlockCodec::do_encode_feedback(values, {}, as, 1.0, occasion, payload);
+  return BlockCodec::do_encode_feedback(values, {}, as, 1.0, context, payload);
 }
 
 std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View residual, DType as,
-                                                          double factor, const Occasion& occasion,
+                                                          double factor, const EncodeContext& context,
                                                           std::span<std::byte> payload) const {
   auto& values_memory = kept_by_thread<Scratch>([] {});
   auto& residual_memory = kept_by_thread<Scratch>([] {});
   const DType accumulator = accumulator_of(as);
   const bool feedback = residual.data != nullptr;
+  const std::size_t bytes = do_max_bytes(values.count, as);
+  TERSE_ASSERT(payload.size() >= bytes, "there is no room for the blocks of a tensor", payload.size(), bytes,
+               values.count);
+  TERSE_ASSERT(!feedback || residual.count == values.count, "a residual has other elements than its values",
+               residual.count, values.count);
   // what receivers hold is not what is decoded, but rounded, or beyond the range
   if (factor != 1.0 || (feedback && values.dtype != as)) {
-    return encode_runs(values, residual, as, factor, occasion, payload);
+    return encode_runs(values, residual, as, factor, context, payload);
   }
   const std::size_t run = run_of(traits().block);
   std::byte* out = payload.data();
@@ -67,7 +73,8 @@ std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View
     if (x.dtype != accumulator || n != padded) x = in_groups(x, values_memory);
     const bool copies = feedback && (e.dtype != accumulator || n != padded);
     const View left = copies ? in_groups(e, residual_memory) : e;
-    const std::size_t done = encode_blocks(x, n, left.data, as, occasion.at(begin), out);
+    const std::size_t done = encode_blocks(x, n, left.data, as, context.random.at(begin), out);
+    TERSE_ASSERT(done <= padded, "a kernel encodes more elements than it was given", done, padded);
     if (done != padded) {
       const std::size_t changed = begin + (feedback && !copies ? done : 0);
       if (feedback) {
@@ -79,7 +86,10 @@ std::optional<std::size_t> BlockCodec::do_encode_feedback(ConstView values, View
     if (copies) keep(left.slice(0, n), e);
     out += do_max_bytes(n, as);
   }
-  return static_cast<std::size_t>(out - payload.data());
+  const auto written = static_cast<std::size_t>(out - payload.data());
+  TERSE_ASSERT(written == bytes, "blocks take other room than the tensor that they make up", written, bytes,
+               values.count);
+  return written;
 }
 
 void BlockCodec::do_decode(std::span<const std::byte> payload, DType as, View out, Into into,

@@ -30,17 +30,17 @@ class BlockCodec : public Codec {
   /// messages leave out. Returns the elements of the blocks before one with a value that cannot be
   /// represented, or all; the residual is as it was from there on.
   virtual std::size_t encode_blocks(ConstView values, std::size_t n, void* residual, DType as,
-                                    const Occasion& occasion, std::byte* out) const = 0;
+                                    const RandomKey& key, std::byte* out) const = 0;
   /// Decodes such a run into (or adds it to) `out`, of the accumulator's type and whole groups. False where
   /// an encoder never writes that.
   virtual bool decode_blocks(const std::byte* in, DType as, View out, Into into, double factor) const = 0;
 
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t count, DType dtype) const override;
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext& context,
                                        std::span<std::byte> payload) const override;
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                const Occasion& occasion,
+                                                const EncodeContext& context,
                                                 std::span<std::byte> payload) const override;
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                  double factor) const override;

@@ -12,12 +12,13 @@
 
 #include "codec/cast_kernels.hpp"
 #include "codec/device_codec.hpp"
+#include "codec/internals.hpp"
 #include "codec/spec.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
 
-class Cast final : public Codec {
+class Cast final : public Codec, private CodecInternals {
  public:
   Cast(const CodecArguments& arguments, CastType to)
       : Codec("cast", canonical_spec(cast_entry(), arguments), traits_of(to)), to_(to) {
@@ -39,18 +40,18 @@ class Cast final : public Codec {
   }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return count * size_of(to_); }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     if (cast_encode(values, {}, to_, payload.data()) != values.count) return std::nullopt;
     return values.count * size_of(to_);
   }
 
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                const Occasion& occasion,
+                                                const EncodeContext& context,
                                                 std::span<std::byte> payload) const override {
     // what receivers hold is rounded once more, or multiplied
     if (factor != 1.0 || values.dtype != as) {
-      return encode_runs(values, residual, as, factor, occasion, payload);
+      return encode_runs(values, residual, as, factor, context, payload);
     }
     const std::size_t done = cast_encode(values, residual, to_, payload.data());
     if (done == values.count) return done * size_of(to_);
@@ -72,7 +73,8 @@ class Cast final : public Codec {
   }
 
   std::size_t do_run() const noexcept override { return 1; }
-  const DeviceCodec* do_device() const noexcept override { return device_.get(); }
+  const CodecInternals* do_internals() const noexcept override { return this; }
+  const DeviceCodec* device() const noexcept override { return device_.get(); }
 
   CastType to_;
   std::unique_ptr<const DeviceCodec> device_;

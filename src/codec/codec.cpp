@@ -8,6 +8,7 @@
 
 #include "codec/device_codec.hpp"
 #include "codec/elements.hpp"
+#include "codec/internals.hpp"
 #include "codec/message.hpp"
 #include "core/device.hpp"
 #include "core/floating_point.hpp"
@@ -56,7 +57,7 @@ struct DeviceWorkspace {
 // `message` and the elements of the views, or of those that there are, must be there and lie as a device
 // reads them.
 int device_of(const Codec& codec, const std::byte* message, std::initializer_list<ConstView> views) {
-  if (codec.device() == nullptr) {
+  if (device_codec_of(codec) == nullptr) {
     refuse(codec, ErrorCode::unsupported,
            has_cuda() ? "it has no code for device memory" : "this build of Terse has no CUDA");
   }
@@ -100,16 +101,16 @@ auto in_workspace(int device, Work&& work) {
   }
 }
 
-std::size_t encode_on_device(const Codec& codec, ConstView values, View residual, const Occasion& occasion,
+std::size_t encode_on_device(const Codec& codec, ConstView values, View residual, const RandomKey& key,
                              std::span<std::byte> out) {
   return in_workspace(device_of(codec, out.data(), {values, residual}), [&](DeviceWorkspace& workspace) {
     auto* report = reinterpret_cast<DeviceReport*>(workspace.report.data());
     const std::array<Fragment, 1> fragment = {Fragment{values, residual}};
     std::byte* payload = out.data() + kHeaderBytes;
-    if (!values.empty()) codec.device()->encode(workspace.queue, fragment, occasion, payload, report);
+    if (!values.empty()) device_codec_of(codec)->encode(workspace.queue, fragment, key, payload, report);
     workspace.queue.wait();
     const bool finite = report->non_finite == 0;
-    if (!finite) codec.device()->undo(workspace.queue, fragment, payload);
+    if (!finite) device_codec_of(codec)->undo(workspace.queue, fragment, payload);
     write_header(codec, values.count, values.dtype, finite ? 0 : kNonFinite,
                  {workspace.header.data(), kHeaderBytes});
     workspace.queue.copy(out.data(), workspace.header.data(), kHeaderBytes);
@@ -143,7 +144,7 @@ void decode_on_device(const Codec& codec, std::span<const std::byte> message, Vi
     if (out.empty()) return;
     const std::array<View, 1> to = {out};
     auto* report = reinterpret_cast<DeviceReport*>(workspace.report.data());
-    codec.device()->decode(workspace.queue, message.data() + kHeaderBytes, to, into, factor, report);
+    device_codec_of(codec)->decode(workspace.queue, message.data() + kHeaderBytes, to, into, factor, report);
     workspace.queue.wait();
     if (report->corrupt != 0) refuse(codec, ErrorCode::corrupt_data, "a payload that it never writes");
   });
@@ -163,8 +164,16 @@ std::size_t Codec::max_bytes(std::size_t count, DType dtype) const {
   return kHeaderBytes + (count == 0 ? 0 : do_max_bytes(count, dtype));
 }
 
+std::size_t Codec::state_bytes(std::size_t count, DType dtype, std::size_t rows) const {
+  return traits_.whole_tensor ? do_state_bytes(count, dtype, rows) : 0;
+}
+
+bool Codec::supports(Memory memory) const noexcept {
+  return memory == Memory::host || device_codec_of(*this) != nullptr;
+}
+
 std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> out, DType as, double factor,
-                          const Occasion& occasion) const {
+                          const EncodeContext& context) const {
   const DefaultFloatingPoint mode;
   if (!supports(as)) {
     refuse(*this, ErrorCode::unsupported, "it cannot encode " + std::string(terse::name(as)));
@@ -180,21 +189,27 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
                std::to_string(max_bytes(values.count, as)) + " bytes, the output has " +
                std::to_string(out.size()));
   }
+  const std::size_t state = state_bytes(values.count, as, context.rows);
+  if (!context.state.empty() && context.state.size() != state) {
+    refuse(*this, ErrorCode::invalid_argument,
+           "its state for " + std::to_string(values.count) + " elements has " + std::to_string(state) +
+               " bytes, not " + std::to_string(context.state.size()));
+  }
   const bool feedback = residual.data != nullptr && !traits_.lossless;
   if (feedback) require_residual(*this, residual, values.count, as, values.memory);
   if (values.memory == Memory::cuda) {
     if (values.dtype != as || factor != 1.0) {
       refuse(*this, ErrorCode::unsupported, "sums in device memory are encoded by a Communicator alone");
     }
-    return encode_on_device(*this, values, feedback ? residual : View{}, occasion, out);
+    return encode_on_device(*this, values, feedback ? residual : View{}, context.random, out);
   }
 
   std::optional<std::size_t> bytes = 0;
   if (!values.empty()) {
     const auto payload = out.subspan(kHeaderBytes);
     bytes = feedback || factor != 1.0
-                ? do_encode_feedback(values, feedback ? residual : View{}, as, factor, occasion, payload)
-                : do_encode(values, as, occasion, payload);
+                ? do_encode_feedback(values, feedback ? residual : View{}, as, factor, context, payload)
+                : do_encode(values, as, context, payload);
   }
   write_header(*this, values.count, as, bytes ? 0 : kNonFinite, out);
   return kHeaderBytes + bytes.value_or(0);
@@ -210,7 +225,7 @@ void Contents::decode(const Codec& codec, View out, Into into, double factor) co
   require_host(codec, out.memory);
   require_values(codec);
   if (!out.empty()) {
-    codec.do_decode(payload, dtype, out, into, factor);
+    CodecAccess(codec).decode(payload, dtype, out, into, factor);
   } else if (!payload.empty()) {
     refuse(codec, ErrorCode::corrupt_data, "a message of no elements with a payload");
   }
@@ -229,34 +244,37 @@ void Contents::require_values(const Codec& codec) const {
   }
 }
 
-std::size_t Codec::part(std::span<const std::byte> message, std::size_t count, DType dtype, std::size_t first,
-                        std::size_t n, std::span<std::byte> out) const {
+std::size_t CodecAccess::split(std::span<const std::byte> message, std::size_t count, DType dtype,
+                               std::size_t first, std::size_t n, std::span<std::byte> out) const {
   const DefaultFloatingPoint mode;
-  if (!traits_.parts) {
-    refuse(*this, ErrorCode::unsupported, "its messages are not taken apart");
+  const CodecTraits& traits = codec_.traits();
+  const CodecInternals* internals = codec_.do_internals();
+  if (!traits.splittable || internals == nullptr) {
+    refuse(codec_, ErrorCode::unsupported, "its messages are not taken apart");
   }
-  const Contents contents = open_message(*this, count, dtype, message);
-  if (first > count || n > count - first || first % traits_.block != 0) {
-    refuse(*this, ErrorCode::invalid_argument,
+  const Contents contents = open_message(codec_, count, dtype, message);
+  if (first > count || n > count - first || first % traits.block != 0) {
+    refuse(codec_, ErrorCode::invalid_argument,
            "elements " + std::to_string(first) + " to " + std::to_string(first + n) +
                " are no part of a message of " + std::to_string(count));
   }
-  if (out.size() < max_bytes(n, dtype)) {
-    refuse(*this, ErrorCode::invalid_argument,
-           "a part of " + std::to_string(n) + " elements may take " + std::to_string(max_bytes(n, dtype)) +
-               " bytes, the output has " + std::to_string(out.size()));
+  if (out.size() < codec_.max_bytes(n, dtype)) {
+    refuse(codec_, ErrorCode::invalid_argument,
+           "a part of " + std::to_string(n) + " elements may take " +
+               std::to_string(codec_.max_bytes(n, dtype)) + " bytes, the output has " +
+               std::to_string(out.size()));
   }
   std::size_t bytes = 0;
   if (contents.flags == 0 && n != 0) {
-    bytes = do_part(contents.payload, contents.dtype, first, n, out.subspan(kHeaderBytes));
+    bytes = internals->split(contents.payload, contents.dtype, first, n, out.subspan(kHeaderBytes));
   }
-  write_header(*this, n, contents.dtype, contents.flags, out);
+  write_header(codec_, n, contents.dtype, contents.flags, out);
   return kHeaderBytes + bytes;
 }
 
-std::size_t Codec::do_part(std::span<const std::byte>, DType, std::size_t, std::size_t,
-                           std::span<std::byte>) const {
-  refuse(*this, ErrorCode::unsupported, "it has no code to take a message apart");
+std::size_t CodecInternals::split(std::span<const std::byte>, DType, std::size_t, std::size_t,
+                                  std::span<std::byte>) const {
+  throw Error(ErrorCode::unsupported, "this codec's messages are not taken apart");
 }
 
 void Codec::undo(std::span<const std::byte> message, ConstView values, View residual) const {
@@ -269,19 +287,19 @@ void Codec::undo(std::span<const std::byte> message, ConstView values, View resi
 }
 
 void Contents::undo(const Codec& codec, ConstView values, View residual) const {
-  if (flags != 0 || codec.traits_.lossless) return;
-  if (codec.traits_.fixed_size &&
-      payload.size() != (values.empty() ? 0 : codec.do_max_bytes(values.count, dtype))) {
+  const CodecAccess access(codec);
+  if (flags != 0 || codec.traits().lossless) return;
+  if (codec.traits().fixed_size && payload.size() != access.max_bytes(values.count, dtype)) {
     refuse(codec, ErrorCode::corrupt_data, "the message to take back is cut short or too long");
   }
-  codec.undo_run(payload, dtype, values, residual, 1.0);
+  access.undo(payload, dtype, values, residual, 1.0);
 }
 
 std::size_t Codec::do_run() const noexcept { return kWholeMessage; }
 
-const DeviceCodec* Codec::do_device() const noexcept { return nullptr; }
+std::size_t Codec::do_state_bytes(std::size_t, DType, std::size_t) const { return 0; }
 
-const SummableCodec* Codec::do_summable() const noexcept { return nullptr; }
+const CodecInternals* Codec::do_internals() const noexcept { return nullptr; }
 
 std::size_t Codec::run_elements(std::size_t count) const noexcept {
   const std::size_t unit = traits_.fixed_size ? do_run() : kWholeMessage;
@@ -322,13 +340,14 @@ void Codec::undo_run(std::span<const std::byte> payload, DType as, ConstView val
 }
 
 std::optional<std::size_t> Codec::do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                     const Occasion& occasion,
+                                                     const EncodeContext& context,
                                                      std::span<std::byte> payload) const {
-  return encode_runs(values, residual, as, factor, occasion, payload);
+  return encode_runs(values, residual, as, factor, context, payload);
 }
 
 std::optional<std::size_t> Codec::encode_runs(ConstView values, View residual, DType as, double factor,
-                                              const Occasion& occasion, std::span<std::byte> payload) const {
+                                              const EncodeContext& context,
+                                              std::span<std::byte> payload) const {
   auto& sum_memory = kept_by_thread<Scratch>([] {});
   auto& decoded_memory = kept_by_thread<Scratch>([] {});
   const bool feedback = residual.data != nullptr;
@@ -341,7 +360,7 @@ std::optional<std::size_t> Codec::encode_runs(ConstView values, View residual, D
     const View decoded = decoded_memory.view(n, accumulator);
     convert(values.slice(begin, n), v, Into::overwrite, 1.0);
     if (feedback) add(v, residual.slice(begin, n), v);
-    const auto bytes = do_encode(v, as, occasion.at(begin), payload.subspan(written));
+    const auto bytes = do_encode(v, as, context.at(begin), payload.subspan(written));
     if (!bytes || !decode_as_received(payload.subspan(written, *bytes), as, values.dtype, factor, decoded)) {
       if (feedback) {
         undo_run(payload.first(written), as, values.slice(0, begin), residual.slice(0, begin), factor);

@@ -30,7 +30,7 @@ struct DeviceSum {
   double factor = 1.0;
 };
 
-/// A codec's twin on a device: the same payloads, to the bit, and the same residuals. Work is queued, not
+/// A codec's twin on a device: bit-identical payloads and residuals. Work is queued, not
 /// waited for.
 ///
 /// What is passed by pointer lies in device memory, but for reports. `payload` begins at a multiple of 16.
@@ -46,8 +46,8 @@ class DeviceCodec {
   DeviceCodec& operator=(const DeviceCodec&) = delete;
 
   /// Encodes fragments one behind the other, with their residuals if they have any; values are of the
-  /// tensor's type. `occasion` is without the fragments' positions.
-  virtual void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const Occasion& occasion,
+  /// tensor's type. `key` is without the fragments' positions.
+  virtual void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const RandomKey& key,
                       std::byte* payload, DeviceReport* report) const = 0;
   /// Takes back, to rounding, what encode did to residuals, wherever it did something.
   virtual void undo(DeviceQueue& queue, std::span<const Fragment> fragments,
@@ -59,7 +59,7 @@ class DeviceCodec {
   /// residual, and encodes, in one pass. `fragments` have a count, the tensor's type, and a residual or none;
   /// no values.
   virtual void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
-                      const Occasion& occasion, std::byte* payload, DeviceReport* report) const = 0;
+                      const RandomKey& key, std::byte* payload, DeviceReport* report) const = 0;
   virtual void undo_reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
                            const std::byte* payload) const = 0;
 };

@@ -42,7 +42,7 @@ struct Part {
   void* residual = nullptr;  ///< may be null
   DType residual_type = DType::f32;
   std::uint64_t count = 0;      ///< elements
-  std::uint64_t position = 0;   ///< of the first one, as Occasion has it
+  std::uint64_t position = 0;   ///< of the first one, as RandomKey has it
   std::uint64_t payload = 0;    ///< where its bytes begin in a payload
   std::uint64_t first[3] = {};  ///< by kind of unit: units of the parts before it
 };

@@ -16,7 +16,7 @@ __global__ void divide_elements(T* values, std::uint64_t count, Divisor<A> divis
 
 class DeviceIdentity final : public DeviceCodec {
  public:
-  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const Occasion&, std::byte* payload,
+  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const RandomKey&, std::byte* payload,
               DeviceReport*) const override {
     for (const Fragment& fragment : fragments) {
       queue.copy(payload, fragment.values.data, fragment.values.bytes());
@@ -37,7 +37,7 @@ class DeviceIdentity final : public DeviceCodec {
       payload += view.bytes();
     }
   }
-  void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments, const Occasion&,
+  void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments, const RandomKey&,
               std::byte* payload, DeviceReport*) const override {
     if (fragments.empty()) return;
     with_element_type(fragments.front().values.dtype, [&]<class T>(T) {
@@ -56,7 +56,7 @@ class DeviceIdentity final : public DeviceCodec {
 template <class H>
 class DeviceCast final : public DeviceCodec {
  public:
-  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const Occasion&, std::byte* payload,
+  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const RandomKey&, std::byte* payload,
               DeviceReport* report) const override {
     encode_from<H>(queue, ElementValues<float>(), fragments, payload, Received<float>(1.0), report);
   }
@@ -68,7 +68,7 @@ class DeviceCast final : public DeviceCodec {
               double factor, DeviceReport*) const override {
     decode_to<H, float>(queue, payload, to, into, factor);
   }
-  void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments, const Occasion&,
+  void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments, const RandomKey&,
               std::byte* payload, DeviceReport* report) const override {
     encode_from<H>(queue, ElementMessages<H>(sum), fragments, payload, Received<float>(sum.factor), report);
   }

@@ -16,10 +16,13 @@
 namespace terse::inline v0_1 {
 namespace {
 
-// A save: magic, version, the shape's numbers and names, the residuals, the note, and a hash of all that.
+// A save: magic, version, the shape's numbers and names, the residuals, the bytes of the codec's state and
+// these, and a hash of all that.
 constexpr std::uint64_t kMagic = 0x31626665'65737274;  // "trseefb1"
-// Format 1 has no type of residuals: they are `full`. Formats 1 and 2 have no note.
-constexpr std::uint32_t kSaveVersion = 3;
+// Format 1 has no type of residuals: they are `full`. Formats 1 and 2 have no state; format 3 has one of 16
+// bytes, of zeros where the codec has none.
+constexpr std::uint32_t kSaveVersion = 4;
+constexpr std::size_t kStateBytesOfFormat3 = 16;
 // The algorithm of a save without residuals: `auto` chose plain MPI.
 constexpr std::string_view kDeclined = "exact";
 // The one algorithm that pads the tensor, by how much depends on the ranks.
@@ -130,8 +133,10 @@ FeedbackState read_save(std::span<const std::byte> saved, ResidualType type_of_n
     state.residuals[phase].assign(bytes.begin(), bytes.end());
   }
   if (version >= 3) {
-    state.note.value = reader.number<double>();
-    state.note.uses = reader.number<std::uint64_t>();
+    const auto bytes = reader.take(version == 3 ? kStateBytesOfFormat3 : reader.number<std::uint64_t>());
+    const bool none = version == 3 &&
+                      std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+    if (!none) state.codec_state.assign(bytes.begin(), bytes.end());
   }
   if (!reader.empty()) throw corrupt("it is too long");
   state.declined = declined;
@@ -195,7 +200,21 @@ void FeedbackState::unbind() noexcept {
   memory = Memory::host;
 }
 
-void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
+void FeedbackState::bind(const FeedbackShapeView& wanted, std::size_t state_bytes, DeviceQueue* queue) {
+  const bool fresh = !bound;
+  bind_residuals(wanted, queue);
+  if (fresh || codec_state.empty()) {
+    // what was loaded for another number of ranks, or from a format without it, has no state
+    codec_state.assign(state_bytes, std::byte{0});
+  } else if (codec_state.size() != state_bytes) {
+    throw Error(ErrorCode::invalid_state, "this Feedback holds " + std::to_string(codec_state.size()) +
+                                              " bytes of state of codec " + std::string(wanted.codec) +
+                                              ", which keeps " + std::to_string(state_bytes) +
+                                              " for this tensor: reset() it first");
+  }
+}
+
+void FeedbackState::bind_residuals(const FeedbackShapeView& view, DeviceQueue* queue) {
   if (bound && owed.empty() && shape == view) return move_to(queue);
   const FeedbackShape wanted = owned(view);
   try {
@@ -239,7 +258,6 @@ void FeedbackState::bind(const FeedbackShapeView& view, DeviceQueue* queue) {
       }
       shape = wanted;
       calls = 0;
-      note = {};
       declined = false;
       bound = true;
       return;
@@ -310,8 +328,8 @@ std::vector<std::byte> Feedback::save() const {
       writer.bytes(held.bytes(phase));
     }
   }
-  writer.number(held.note.value);
-  writer.number(held.note.uses);
+  writer.number(static_cast<std::uint64_t>(held.codec_state.size()));
+  writer.bytes(held.codec_state);
   return writer.finish();
 }
 

@@ -70,7 +70,8 @@ struct FeedbackState {
   bool declined = false;  ///< `auto` chose plain MPI for the tensor that shape describes: nothing is kept
   FeedbackShape shape;
   std::uint64_t calls = 0;
-  Note note{};  ///< of the codec, if it encodes the tensor as a whole
+  /// The codec's own, if it has one: see EncodeContext::state. Empty after the load of a save that has none.
+  std::vector<std::byte> codec_state;
   ResidualType residual_type = ResidualType::full;
   using Bytes = std::vector<std::byte, StreamingAllocator<std::byte>>;
   /// By phase: shape.residuals[phase].count values of residual_of(shape.dtype, residual_type), on the host,
@@ -88,16 +89,18 @@ struct FeedbackState {
             shape.residuals[phase].count, residual_of(shape.dtype, residual_type), memory};
   }
 
-  /// Makes the residuals fit `wanted`: zeros at first use, what was held before if it is the same. They are
-  /// in the memory of the queue's device then, or without one in the host's; zeros are queued. Errors:
-  /// invalid_state where it is bound to something else, out_of_memory, device.
-  void bind(const FeedbackShapeView& wanted, DeviceQueue* queue = nullptr);
+  /// Makes the residuals fit `wanted`, and the codec's state `state_bytes`: zeros at first use, what was held
+  /// before if it is the same. Residuals are in the memory of the queue's device then, or without one in the
+  /// host's; zeros are queued. Errors: invalid_state where it is bound to something else, out_of_memory,
+  /// device.
+  void bind(const FeedbackShapeView& wanted, std::size_t state_bytes = 0, DeviceQueue* queue = nullptr);
   /// Gives residuals up: whoever comes next may bind it anew.
   void unbind() noexcept;
   /// A residual's bytes, wherever they lie.
   Bytes bytes(std::size_t phase) const;
 
  private:
+  void bind_residuals(const FeedbackShapeView& wanted, DeviceQueue* queue);
   void move_to(DeviceQueue* queue);
 };
 

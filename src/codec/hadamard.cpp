@@ -34,7 +34,7 @@
 #include "codec/block_codec.hpp"
 #include "codec/elements.hpp"
 #include "codec/hadamard_kernels.hpp"
-#include "codec/inner.hpp"
+#include "codec/internals.hpp"
 #include "codec/philox.hpp"
 #include "codec/spec.hpp"
 #include "core/scratch.hpp"
@@ -76,14 +76,14 @@ class Hadamard final : public Codec {
     return traits;
   }
 
-  Inner inner() const noexcept { return {*inner_}; }
+  CodecAccess inner() const noexcept { return CodecAccess(*inner_); }
 
   bool do_supports(DType dtype) const noexcept override { return inner_->supports(dtype); }
   std::size_t do_max_bytes(std::size_t count, DType dtype) const override {
     return inner().max_bytes(count, dtype);
   }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext& context,
                                        std::span<std::byte> payload) const override {
     auto& memory = kept_by_thread<Scratch>([] {});
     auto& decoded_memory = kept_by_thread<Scratch>([] {});
@@ -100,7 +100,7 @@ class Hadamard final : public Codec {
       }
       const double largest = hadamard_forward(x, y, signs_);
       if (!is_finite(largest)) return std::nullopt;
-      const auto bytes = inner().encode(y, as, occasion.at(begin), payload.subspan(written));
+      const auto bytes = inner().encode(y, as, context.at(begin), payload.subspan(written));
       if (!bytes) return std::nullopt;
       if (!surely_fits(largest, as)) {
         const View decoded = decoded_memory.view(n, accumulator);
@@ -178,7 +178,7 @@ std::shared_ptr<const Codec> compose(CodecArguments arguments, std::shared_ptr<c
     refuse("values that are rotated twice are no better for it: once is enough");
   if (traits.lossless) refuse("it leaves nothing out, and the rotation would only add its roundings");
   if (traits.sparse) refuse("it keeps the largest elements, and of rotated ones all are about as large");
-  if (traits.whole) refuse("it encodes a tensor only as a whole");
+  if (traits.whole_tensor) refuse("it encodes a tensor only as a whole");
   if (!traits.fixed_size) refuse("its messages vary in size");
   const auto [less, more] = std::minmax(block, traits.block);
   if (more % less != 0) {

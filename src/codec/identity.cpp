@@ -7,11 +7,12 @@
 
 #include "codec/device_codec.hpp"
 #include "codec/elements.hpp"
+#include "codec/internals.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
 
-class Identity final : public Codec {
+class Identity final : public Codec, private CodecInternals {
  public:
   Identity() : Codec("identity", "identity", traits_of()) {}
 
@@ -28,7 +29,7 @@ class Identity final : public Codec {
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t count, DType dtype) const override { return count * size_of(dtype); }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     convert(values, {payload.data(), values.count, as}, Into::overwrite, 1.0);
     return values.count * size_of(as);
@@ -45,7 +46,8 @@ class Identity final : public Codec {
   }
 
   std::size_t do_run() const noexcept override { return 1; }
-  const DeviceCodec* do_device() const noexcept override { return device_.get(); }
+  const CodecInternals* do_internals() const noexcept override { return this; }
+  const DeviceCodec* device() const noexcept override { return device_.get(); }
 
   std::unique_ptr<const DeviceCodec> device_ = make_device_codec("identity", {});
 };

@@ -23,9 +23,9 @@ class LazyDeviceCodec final : public DeviceCodec {
   LazyDeviceCodec(std::string_view name, std::span<const std::byte> format)
       : name_(name), format_(format.begin(), format.end()) {}
 
-  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const Occasion& occasion,
+  void encode(DeviceQueue& queue, std::span<const Fragment> fragments, const RandomKey& key,
               std::byte* payload, DeviceReport* report) const override {
-    own().encode(queue, fragments, occasion, payload, report);
+    own().encode(queue, fragments, key, payload, report);
   }
   void undo(DeviceQueue& queue, std::span<const Fragment> fragments,
             const std::byte* payload) const override {
@@ -36,8 +36,8 @@ class LazyDeviceCodec final : public DeviceCodec {
     own().decode(queue, payload, to, into, factor, report);
   }
   void reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
-              const Occasion& occasion, std::byte* payload, DeviceReport* report) const override {
-    own().reduce(queue, sum, fragments, occasion, payload, report);
+              const RandomKey& key, std::byte* payload, DeviceReport* report) const override {
+    own().reduce(queue, sum, fragments, key, payload, report);
   }
   void undo_reduce(DeviceQueue& queue, const DeviceSum& sum, std::span<const Fragment> fragments,
                    const std::byte* payload) const override {

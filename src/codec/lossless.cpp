@@ -29,7 +29,7 @@
 #include <string>
 
 #include "codec/elements.hpp"
-#include "codec/inner.hpp"
+#include "codec/internals.hpp"
 #include "codec/shuffle.hpp"
 #include "codec/spec.hpp"
 #include "core/bytes.hpp"
@@ -200,7 +200,7 @@ class Lossless final : public Codec {
     return packed_bound(count, size_of(dtype));
   }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     auto& memory = kept_by_thread<Scratch>([] {});
     std::size_t written = 0;
@@ -247,7 +247,7 @@ class Packed final : public Codec {
     return traits;
   }
 
-  Inner inner() const noexcept { return {*other_}; }
+  CodecAccess inner() const noexcept { return CodecAccess(*other_); }
   bool has_length() const noexcept { return !other_->traits().fixed_size; }
 
   bool do_supports(DType dtype) const noexcept override { return other_->supports(dtype); }
@@ -256,17 +256,17 @@ class Packed final : public Codec {
     return (has_length() ? sizeof(std::uint64_t) : 0) + packed_bound(bytes / width_, width_);
   }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext& context,
                                        std::span<std::byte> payload) const override {
     return pack(values.count, as, payload,
-                [&](std::span<std::byte> room) { return inner().encode(values, as, occasion, room); });
+                [&](std::span<std::byte> room) { return inner().encode(values, as, context, room); });
   }
 
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                const Occasion& occasion,
+                                                const EncodeContext& context,
                                                 std::span<std::byte> payload) const override {
     return pack(values.count, as, payload, [&](std::span<std::byte> room) {
-      return inner().encode_feedback(values, residual, as, factor, occasion, room);
+      return inner().encode_feedback(values, residual, as, factor, context, room);
     });
   }
 
@@ -328,7 +328,7 @@ std::shared_ptr<const Codec> compose(CodecArguments arguments, std::shared_ptr<c
   };
   if (other->name() == "identity") refuse("by itself, it is that: write lossless");
   if (other->name() == "lossless") refuse("what is compressed is not smaller the second time");
-  if (other->traits().whole) refuse("its messages are taken apart, which compressed ones cannot be");
+  if (other->traits().whole_tensor) refuse("its messages are taken apart, which compressed ones cannot be");
   return std::make_shared<Packed>(arguments, level, std::move(other));
 }
 

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "core/assert.hpp"
 #include "core/bytes.hpp"
 #include "core/hash.hpp"
 
@@ -23,6 +24,7 @@ std::uint16_t tag_of(const Codec& codec) noexcept {
 
 void write_header(const Codec& codec, std::size_t count, DType dtype, std::uint8_t flags,
                   std::span<std::byte> out) {
+  TERSE_ASSERT(out.size() >= kHeaderBytes, "there is no room for a header", out.size());
   std::byte* p = out.data();
   p[0] = kMagic[0];
   p[1] = kMagic[1];
@@ -35,6 +37,10 @@ void write_header(const Codec& codec, std::size_t count, DType dtype, std::uint8
 }
 
 std::size_t seal(std::span<std::byte> out, std::size_t bytes, std::uint64_t id, Sealed sealed) {
+  TERSE_ASSERT(bytes >= kHeaderBytes && bytes <= out.size(), "a message without a header is sealed", bytes,
+               out.size());
+  TERSE_ASSERT(sealed == Sealed::no || out.size() - bytes >= kTrailerBytes,
+               "there is no room for a message's trailer", bytes, out.size());
   store(out.data() + 6, static_cast<std::uint16_t>(load<std::uint16_t>(out.data() + 6) ^ id));
   if (sealed == Sealed::no) return bytes;
   out[4] |= std::byte{kSealed};

@@ -44,9 +44,9 @@ class Natural final : public BlockCodec {
   std::size_t block_bytes(std::size_t n, DType) const override {
     return sizeof(std::uint16_t) + groups_of(n) * kBlockGroup;
   }
-  std::size_t encode_blocks(ConstView values, std::size_t, void* residual, DType as, const Occasion& occasion,
+  std::size_t encode_blocks(ConstView values, std::size_t, void* residual, DType as, const RandomKey& key,
                             std::byte* out) const override {
-    return natural_encode(values, residual, traits().block, as, seed_, occasion, out);
+    return natural_encode(values, residual, traits().block, as, seed_, key, out);
   }
   bool decode_blocks(const std::byte* in, DType as, View out, Into into, double factor) const override {
     return natural_decode(in, traits().block, as, out, into, factor);

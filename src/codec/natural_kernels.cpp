@@ -116,7 +116,7 @@ HWY_INLINE void encode_group(const Summands<double, kFeedback>& v, std::size_t a
 
 template <class A, bool kFeedback>
 std::size_t encode_typed(const Summands<A, kFeedback>& v, std::size_t count, std::size_t block, DType as,
-                         std::uint32_t seed, const Occasion& occasion, std::byte* out) {
+                         std::uint32_t seed, const RandomKey& key, std::byte* out) {
   HWY_ALIGN std::uint16_t halves[kRandomGroup];
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t n = std::min(block, count - begin);
@@ -129,7 +129,7 @@ std::size_t encode_typed(const Summands<A, kFeedback>& v, std::size_t count, std
     for (std::size_t i = 0; i < n; i += kBlockGroup) {
       const std::uint16_t* drawn = halves + i % kRandomGroup;
       if (drawn == halves) {
-        random_halves(seed, occasion.at(begin + i), std::min(kRandomGroup, n - i), halves);
+        random_halves(seed, key.at(begin + i), std::min(kRandomGroup, n - i), halves);
       }
       encode_group(v.from(begin + i), count, static_cast<std::int32_t>(top - kSpan), drawn,
                    reinterpret_cast<std::uint8_t*>(out));
@@ -140,9 +140,9 @@ std::size_t encode_typed(const Summands<A, kFeedback>& v, std::size_t count, std
 }
 
 std::size_t encode_blocks(ConstView values, void* residual, std::size_t block, DType as, std::uint32_t seed,
-                          const Occasion& occasion, std::byte* out) {
+                          const RandomKey& key, std::byte* out) {
   return with_summands(values, residual,
-                       [&](auto v) { return encode_typed(v, values.count, block, as, seed, occasion, out); });
+                       [&](auto v) { return encode_typed(v, values.count, block, as, seed, key, out); });
 }
 
 template <class A>
@@ -199,8 +199,8 @@ HWY_EXPORT(encode_blocks);
 HWY_EXPORT(decode_blocks);
 
 std::size_t natural_encode(ConstView values, void* residual, std::size_t block, DType as, std::uint32_t seed,
-                           const Occasion& occasion, std::byte* out) {
-  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, residual, block, as, seed, occasion, out);
+                           const RandomKey& key, std::byte* out) {
+  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, residual, block, as, seed, key, out);
 }
 
 bool natural_decode(const std::byte* in, std::size_t block, DType as, View out, Into into, double factor) {

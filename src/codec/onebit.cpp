@@ -14,6 +14,7 @@
 #include <string>
 
 #include "codec/device_codec.hpp"
+#include "codec/internals.hpp"
 #include "codec/onebit_deepspeed.hpp"
 #include "codec/onebit_kernels.hpp"
 #include "codec/spec.hpp"
@@ -25,7 +26,7 @@ constexpr std::size_t kUnit = 8;  // blocks are multiples of it, so that each be
 constexpr std::size_t kMaxBlock = std::size_t{1} << 24;
 constexpr std::size_t kDefaultBlock = 2048;
 
-class Onebit final : public Codec {
+class Onebit final : public Codec, private CodecInternals {
  public:
   Onebit(const CodecArguments& arguments, std::size_t block, OnebitScale scale)
       : Codec("onebit", canonical_spec(onebit_entry(), arguments), traits_of(block, scale)),
@@ -47,13 +48,13 @@ class Onebit final : public Codec {
     return onebit_bytes(count, block_, dtype);
   }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     return do_encode_feedback(values, {}, as, 1.0, {}, payload);
   }
 
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                const Occasion&,
+                                                const EncodeContext&,
                                                 std::span<std::byte> payload) const override {
     const std::size_t done = onebit_encode(values, residual, as, block_, scale_, factor, payload.data());
     if (done == values.count) return onebit_bytes(done, block_, as);
@@ -73,7 +74,8 @@ class Onebit final : public Codec {
   }
 
   std::size_t do_run() const noexcept override { return block_; }
-  const DeviceCodec* do_device() const noexcept override { return device_.get(); }
+  const CodecInternals* do_internals() const noexcept override { return this; }
+  const DeviceCodec* device() const noexcept override { return device_.get(); }
 
   std::size_t block_;
   OnebitScale scale_;

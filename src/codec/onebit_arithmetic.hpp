@@ -75,7 +75,7 @@ class OnebitOperations {
   using Parameters = A;  // the scale, rounded as it is sent
   static constexpr std::uint32_t kRun = static_cast<std::uint32_t>(kOnebitRun);
 
-  OnebitOperations(const OnebitFormat& format, DType as, const Occasion&) noexcept
+  OnebitOperations(const OnebitFormat& format, DType as, const RandomKey&) noexcept
       : format_(format), as_(as) {}
 
   TERSE_HOST_DEVICE std::uint32_t block() const noexcept { return format_.block; }

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <string>
 
+#include "codec/internals.hpp"
 #include "codec/onebit_kernels.hpp"
 
 namespace terse::inline v0_1 {
@@ -39,15 +40,15 @@ void turn_bits(const std::byte* from, std::byte* to, std::size_t bytes) {
 std::size_t block_of(std::size_t count) { return (count + kUnit - 1) / kUnit * kUnit; }
 std::size_t payload_bytes(std::size_t count) { return onebit_bytes(count, block_of(count), DType::f32); }
 
-class OnebitDeepspeed final : public Codec {
+class OnebitDeepspeed final : public Codec, private CodecInternals {
  public:
   OnebitDeepspeed() : Codec("onebit", std::string(kDeepspeedSpec), traits_of()) {}
 
  private:
   static CodecTraits traits_of() {
     CodecTraits traits;
-    traits.whole = true;
-    traits.parts = true;
+    traits.whole_tensor = true;
+    traits.splittable = true;
     traits.block = kUnit;
     return traits;
   }
@@ -55,13 +56,13 @@ class OnebitDeepspeed final : public Codec {
   bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return payload_bytes(count); }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     return do_encode_feedback(values, {}, as, 1.0, {}, payload);
   }
 
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                const Occasion&,
+                                                const EncodeContext&,
                                                 std::span<std::byte> payload) const override {
     const std::size_t done =
         onebit_encode(values, residual, as, block_of(values.count), OnebitScale::rms, factor, payload.data());
@@ -89,8 +90,10 @@ class OnebitDeepspeed final : public Codec {
     }
   }
 
-  std::size_t do_part(std::span<const std::byte> payload, DType, std::size_t first, std::size_t n,
-                      std::span<std::byte> out) const override {
+  const CodecInternals* do_internals() const noexcept override { return this; }
+
+  std::size_t split(std::span<const std::byte> payload, DType, std::size_t first, std::size_t n,
+                    std::span<std::byte> out) const override {
     const std::size_t bytes = payload_bytes(n);
     const std::size_t begin = kScaleBytes + first / kUnit;
     if (payload.size() < begin || payload.size() - begin < bytes - kScaleBytes) {

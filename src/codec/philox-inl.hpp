@@ -51,29 +51,29 @@ HWY_INLINE void philox_round(D d, std::uint32_t key0, std::uint32_t key1, V& c0,
 }
 #endif
 
-// random_half of n elements from occasion.position on, whole groups of 64 and at most kRandomGroup; there is
+// random_half of n elements from key.position on, whole groups of 64 and at most kRandomGroup; there is
 // room for so many. The work of a call is long beside the call, and its code is long beside each encoder's.
-inline HWY_NOINLINE void random_halves(std::uint32_t seed, const Occasion& occasion, std::size_t n,
+inline HWY_NOINLINE void random_halves(std::uint32_t seed, const RandomKey& key, std::size_t n,
                                        std::uint16_t* HWY_RESTRICT halves) {
 #if HWY_TARGET != HWY_SCALAR
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::CappedTag<std::uint32_t, kRandomGroup / 8> d;
   const std::size_t lanes = hn::Lanes(d);
   const std::size_t counters = n / 8;
-  const std::uint64_t eighth = occasion.position / 8;
+  const std::uint64_t eighth = key.position / 8;
   const auto first = static_cast<std::uint32_t>(eighth);
-  const bool aligned = occasion.position % 8 == 0 && first <= ~std::uint32_t{kRandomGroup / 8};
+  const bool aligned = key.position % 8 == 0 && first <= ~std::uint32_t{kRandomGroup / 8};
   for (std::size_t at = 0; aligned && at < counters; at += 2 * lanes) {
     auto a0 = hn::Iota(d, static_cast<std::uint32_t>(first + at));
     auto a1 = hn::Set(d, static_cast<std::uint32_t>(eighth >> 32));
-    auto a2 = hn::Set(d, static_cast<std::uint32_t>(occasion.call));
-    auto a3 = hn::Set(d, static_cast<std::uint32_t>(occasion.call >> 32));
+    auto a2 = hn::Set(d, static_cast<std::uint32_t>(key.call));
+    auto a3 = hn::Set(d, static_cast<std::uint32_t>(key.call >> 32));
     auto b0 = hn::Iota(d, static_cast<std::uint32_t>(first + at + lanes));
     auto b1 = a1;
     auto b2 = a2;
     auto b3 = a3;
     std::uint32_t key0 = seed;
-    std::uint32_t key1 = occasion.stream;
+    std::uint32_t key1 = key.stream;
     const bool two = at + lanes < counters;
     for (int round = 0; round < kPhiloxRounds; ++round) {
       philox_round(d, key0, key1, a0, a1, a2, a3);
@@ -88,7 +88,7 @@ inline HWY_NOINLINE void random_halves(std::uint32_t seed, const Occasion& occas
   }
   if (aligned) return;
 #endif
-  for (std::size_t i = 0; i < n; ++i) halves[i] = random_half(seed, occasion.at(i));
+  for (std::size_t i = 0; i < n; ++i) halves[i] = random_half(seed, key.at(i));
 }
 
 // As random_unit.

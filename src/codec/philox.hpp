@@ -43,24 +43,24 @@ TERSE_HOST_DEVICE constexpr PhiloxWords philox(PhiloxWords counter, std::uint32_
 }
 
 /// The four words of a counter under a seed, for a stream and a call.
-TERSE_HOST_DEVICE constexpr PhiloxWords random_words(std::uint32_t seed, const Occasion& occasion,
+TERSE_HOST_DEVICE constexpr PhiloxWords random_words(std::uint32_t seed, const RandomKey& key,
                                                      std::uint64_t counter) {
   return philox({static_cast<std::uint32_t>(counter), static_cast<std::uint32_t>(counter >> 32),
-                 static_cast<std::uint32_t>(occasion.call), static_cast<std::uint32_t>(occasion.call >> 32)},
-                seed, occasion.stream);
+                 static_cast<std::uint32_t>(key.call), static_cast<std::uint32_t>(key.call >> 32)},
+                seed, key.stream);
 }
 
-/// The 32 random bits that the element at `occasion.position` shares with the next one, or the one before.
-TERSE_HOST_DEVICE constexpr std::uint32_t random_word(std::uint32_t seed, const Occasion& occasion) {
-  const PhiloxWords words = random_words(seed, occasion, occasion.position / 8);
-  const auto number = occasion.position % 8 / 2;  // not as an index: a device keeps words in registers
+/// The 32 random bits that the element at `key.position` shares with the next one, or the one before.
+TERSE_HOST_DEVICE constexpr std::uint32_t random_word(std::uint32_t seed, const RandomKey& key) {
+  const PhiloxWords words = random_words(seed, key, key.position / 8);
+  const auto number = key.position % 8 / 2;  // not as an index: a device keeps words in registers
   return number == 0 ? words[0] : number == 1 ? words[1] : number == 2 ? words[2] : words[3];
 }
 
-/// The 16 random bits of the element at `occasion.position`.
-TERSE_HOST_DEVICE constexpr std::uint16_t random_half(std::uint32_t seed, const Occasion& occasion) {
-  const std::uint32_t word = random_word(seed, occasion);
-  return static_cast<std::uint16_t>(occasion.position % 2 == 0 ? word : word >> 16);
+/// The 16 random bits of the element at `key.position`.
+TERSE_HOST_DEVICE constexpr std::uint16_t random_half(std::uint32_t seed, const RandomKey& key) {
+  const std::uint32_t word = random_word(seed, key);
+  return static_cast<std::uint16_t>(key.position % 2 == 0 ? word : word >> 16);
 }
 
 /// The middle of the 2^-16 of [0, 1) that these bits stand for, which a float has exactly: below a number as

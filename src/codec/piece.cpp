@@ -5,6 +5,7 @@
 #include <string>
 
 #include "codec/elements.hpp"
+#include "core/assert.hpp"
 #include "core/bytes.hpp"
 #include "core/scratch.hpp"
 #include "core/thread_memory.hpp"
@@ -28,38 +29,61 @@ void require_as_announced(const Codec& codec, std::size_t written, std::size_t m
                   " bytes where its do_max_bytes allows " + std::to_string(most) + ": make the two agree");
 }
 
+// What Codec::encode refuses where a caller gave it, once fragments are the library's own.
+void require_sound(std::span<const Fragment> fragments, DType as) {
+  for (const Fragment& fragment : fragments) {
+    const ConstView& values = fragment.values;
+    const View& residual = fragment.residual;
+    TERSE_ASSERT(values.dtype == as || values.dtype == accumulator_of(as),
+                 "a fragment has another type than its message", values.dtype, as);
+    if (residual.data == nullptr) continue;
+    TERSE_ASSERT(residual.count == values.count, "a residual has other elements than its fragment",
+                 residual.count, values.count);
+    TERSE_ASSERT(residual.dtype == residual_of(as, ResidualType::full) ||
+                     residual.dtype == residual_of(as, ResidualType::bf16),
+                 "a residual has a type that its message does not allow", residual.dtype, as);
+  }
+}
+
 }  // namespace
 
 std::size_t PieceCoder::max_bytes(std::span<const std::size_t> counts) const {
   std::size_t bytes = kHeaderBytes;
   for (const std::size_t n : counts) {
-    bytes += codec_.do_max_bytes(n, as_);
+    bytes += access_.max_bytes(n, as_);
   }
   return bytes + (codec_.traits().fixed_size || counts.size() < 2 ? 0 : counts.size() * kLengthBytes);
 }
 
 std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t count,
                                std::span<std::byte> out) const {
+  require_sound(fragments, as_);
+  TERSE_ASSERT(out.size() >= kHeaderBytes, "there is no room for a header", out.size());
   const bool lengths = !codec_.traits().fixed_size && fragments.size() > 1;
   const auto payload = out.subspan(kHeaderBytes);
   std::size_t written = 0;
   for (std::size_t f = 0; f < fragments.size(); ++f) {
     const Fragment& fragment = fragments[f];
     if (lengths) written += kLengthBytes;
+    const std::size_t most = access_.max_bytes(fragment.values.count, as_);
+    TERSE_ASSERT(written <= payload.size() && payload.size() - written >= most,
+                 "there is no room for a fragment", f, most, written, payload.size());
     const auto rest = payload.subspan(written);
     const bool feedback = fragment.residual.data != nullptr && !codec_.traits().lossless;
-    Occasion occasion = occasion_.at(fragment.position);
-    occasion.note = fragment.note;
+    EncodeContext context = context_;
+    context.random = context_.random.at(fragment.position);
+    context.state = fragment.state;
+    context.rows = fragment.rows;
     const auto bytes =
-        feedback ? codec_.do_encode_feedback(fragment.values, fragment.residual, as_, 1.0, occasion, rest)
-                 : codec_.do_encode(fragment.values, as_, occasion, rest);
+        feedback ? access_.encode_feedback(fragment.values, fragment.residual, as_, 1.0, context, rest)
+                 : access_.encode(fragment.values, as_, context, rest);
     if (!bytes) {
       write_header(codec_, count, as_, kNonFinite, out);
       if (f != 0)
         undo({.dtype = as_, .payload = payload.first(written)}, fragments.first(f), fragments.size());
       return kHeaderBytes;
     }
-    require_as_announced(codec_, *bytes, codec_.do_max_bytes(fragment.values.count, as_));
+    require_as_announced(codec_, *bytes, most);
     if (lengths) store(payload.data() + written - kLengthBytes, static_cast<std::uint64_t>(*bytes));
     written += *bytes;
   }
@@ -72,7 +96,7 @@ std::span<const std::byte> PieceCoder::take(std::span<const std::byte>& payload,
                                             bool several) const {
   std::size_t bytes = payload.size();
   if (codec_.traits().fixed_size) {
-    bytes = codec_.do_max_bytes(count, as_);
+    bytes = access_.max_bytes(count, as_);
   } else if (several) {
     if (payload.size() < kLengthBytes) corrupt(codec_);
     bytes = load<std::uint64_t>(payload.data());
@@ -85,10 +109,11 @@ std::span<const std::byte> PieceCoder::take(std::span<const std::byte>& payload,
 }
 
 void PieceCoder::decode(const Contents& message, std::span<const View> to, Into into, double factor) const {
+  TERSE_ASSERT(message.flags == 0, "a message without values is decoded", message.flags);
   auto payload = message.payload;
   for (const View& out : to) {
     const auto own = take(payload, out.count, to.size() > 1);
-    codec_.do_decode(own, as_, out, into, factor);
+    access_.decode(own, as_, out, into, factor);
   }
   if (!payload.empty()) corrupt(codec_);
 }
@@ -99,7 +124,7 @@ void PieceCoder::undo(const Contents& message, std::span<const Fragment> fragmen
   for (const Fragment& fragment : fragments) {
     const auto own = take(payload, fragment.values.count, std::max(all, fragments.size()) > 1);
     if (fragment.residual.data != nullptr) {
-      codec_.undo_run(own, as_, fragment.values, fragment.residual, 1.0);
+      access_.undo(own, as_, fragment.values, fragment.residual, 1.0);
     }
   }
 }
@@ -120,19 +145,23 @@ void PieceCoder::for_each_sum(std::span<const Contents> messages, std::span<cons
   Payloads& rests = kept_by_thread<Payloads>([] {});  // by message: the fragments to come
   Payloads& own = kept_by_thread<Payloads>([] {});    // by message: this fragment, from its next run on
   rests.clear();
-  for (const Contents& message : messages) rests.push_back(message.payload);
+  TERSE_ASSERT(!messages.empty(), "a sum is made of no messages");
+  for (const Contents& message : messages) {
+    TERSE_ASSERT(message.flags == 0, "a message without values is added", message.flags);
+    rests.push_back(message.payload);
+  }
   own.resize(messages.size());
   for (std::size_t f = 0; f < fragments.size(); ++f) {
     const std::size_t elements = count_of(fragments[f]);
     for (reading = 0; reading < messages.size(); ++reading) {
       own[reading] = take(rests[reading], elements, fragments.size() > 1);
     }
-    const std::size_t run = codec_.run_elements(elements);
+    const std::size_t run = access_.run_elements(elements);
     for (std::size_t at = 0; at < elements; at += run) {
       const View sum = place(f, at, std::min(run, elements - at));
       for (reading = 0; reading < messages.size(); ++reading) {
         const auto part = sum.count == elements ? own[reading] : take(own[reading], sum.count, false);
-        codec_.do_decode(part, as_, sum, reading == 0 ? Into::overwrite : Into::add, 1.0);
+        access_.decode(part, as_, sum, reading == 0 ? Into::overwrite : Into::add, 1.0);
       }
       if (divisor != 1.0) divide(sum, divisor);
       if (!visit(f, at, sum)) return;
@@ -161,6 +190,8 @@ void PieceCoder::sum(std::span<const Contents> messages, std::span<const View> t
 std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<const Fragment> sums,
                                double divisor, double factor, std::size_t count, std::span<std::byte> out,
                                std::size_t& reading) const {
+  require_sound(sums, as_);
+  TERSE_ASSERT(out.size() >= kHeaderBytes, "there is no room for a header", out.size());
   auto& memory = kept_by_thread<Scratch>([] {});
   const bool lengths = !codec_.traits().fixed_size && sums.size() > 1;
   const auto payload = out.subspan(kHeaderBytes);
@@ -180,13 +211,13 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
     const View e = residual_of(f, at, sum.count);
     const std::size_t begin = written + (lengths ? kLengthBytes : 0);
     const auto rest = payload.subspan(begin);
-    const Occasion occasion = occasion_.at(sums[f].position + at);
+    const EncodeContext context = context_.at(sums[f].position + at);
     const auto bytes = e.data != nullptr || factor != 1.0
-                           ? codec_.do_encode_feedback(sum, e, as_, factor, occasion, rest)
-                           : codec_.do_encode(sum, as_, occasion, rest);
+                           ? access_.encode_feedback(sum, e, as_, factor, context, rest)
+                           : access_.encode(sum, as_, context, rest);
     finite = bytes.has_value();
     if (!finite) return false;
-    require_as_announced(codec_, *bytes, codec_.do_max_bytes(sum.count, as_));
+    require_as_announced(codec_, *bytes, access_.max_bytes(sum.count, as_));
     if (lengths) store(payload.data() + written, static_cast<std::uint64_t>(*bytes));
     written = begin + *bytes;
     ++runs;
@@ -202,7 +233,7 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
     if (runs-- == 0) return false;
     const auto run = take(encoded, sum.count, sums.size() > 1);
     const View e = residual_of(f, at, sum.count);
-    if (e.data != nullptr) codec_.undo_run(run, as_, sum, e, factor);
+    if (e.data != nullptr) access_.undo(run, as_, sum, e, factor);
     return true;
   });
   write_header(codec_, count, as_, kNonFinite, out);

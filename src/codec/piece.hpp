@@ -7,6 +7,7 @@
 #include <terse/codec.hpp>
 #include <terse/types.hpp>
 
+#include "codec/internals.hpp"
 #include "codec/message.hpp"
 
 namespace terse::inline v0_1 {
@@ -15,8 +16,9 @@ namespace terse::inline v0_1 {
 struct Fragment {
   ConstView values{};
   View residual{};
-  std::uint64_t position = 0;  ///< as Occasion has it
-  Note* note = nullptr;        ///< the same
+  std::uint64_t position = 0;    ///< as RandomKey has it
+  std::span<std::byte> state{};  ///< of a whole tensor: as EncodeContext has it
+  std::size_t rows = 0;          ///< the same
 };
 
 /// What a message of a collective stands for: fragments of one tensor or of several, encoded one behind the
@@ -26,10 +28,10 @@ struct Fragment {
 /// `count`, what the header says, is the caller's affair: both ends know it.
 class PieceCoder {
  public:
-  /// `as`: the type of the tensors; `occasion`, for encoding, is without the fragments' positions. Errors:
-  /// those of Codec::encode.
-  PieceCoder(const Codec& codec, DType as, const Occasion& occasion = {})
-      : codec_(codec), as_(as), occasion_(occasion) {}
+  /// `as`: the type of the tensors; `context`, for encoding, is without what each fragment has of its own.
+  /// Errors: those of Codec::encode.
+  PieceCoder(const Codec& codec, DType as, const EncodeContext& context = {})
+      : codec_(codec), access_(codec), as_(as), context_(context) {}
 
   /// Largest message of fragments of these counts, without a trailer.
   std::size_t max_bytes(std::span<const std::size_t> counts) const;
@@ -64,8 +66,9 @@ class PieceCoder {
                     std::size_t& reading, Place&& place, Visit&& visit) const;
   std::span<const std::byte> take(std::span<const std::byte>& payload, std::size_t count, bool several) const;
   const Codec& codec_;
+  CodecAccess access_;
   DType as_;
-  Occasion occasion_;
+  EncodeContext context_;
 };
 
 }  // namespace terse::inline v0_1

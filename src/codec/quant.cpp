@@ -24,6 +24,7 @@
 #include <string>
 
 #include "codec/device_codec.hpp"
+#include "codec/internals.hpp"
 #include "codec/quant_arithmetic.hpp"
 #include "codec/quant_kernels.hpp"
 #include "codec/spec.hpp"
@@ -31,7 +32,7 @@
 namespace terse::inline v0_1 {
 namespace {
 
-class Quant final : public BlockCodec {
+class Quant final : public BlockCodec, private CodecInternals {
  public:
   Quant(const CodecArguments& arguments, std::size_t block, const QuantFormat& format)
       : BlockCodec("quant", canonical_spec(quant_entry(), arguments), traits_of(block, format)),
@@ -57,14 +58,15 @@ class Quant final : public BlockCodec {
   std::size_t block_bytes(std::size_t n, DType as) const override {
     return format_.head(size_of(accumulator_of(as))) + groups_of(n) * (kBlockGroup / 8) * format_.bits;
   }
-  std::size_t encode_blocks(ConstView values, std::size_t, void* residual, DType as, const Occasion& occasion,
+  std::size_t encode_blocks(ConstView values, std::size_t, void* residual, DType as, const RandomKey& key,
                             std::byte* out) const override {
-    return quant_encode(values, residual, traits().block, as, format_, occasion, out);
+    return quant_encode(values, residual, traits().block, as, format_, key, out);
   }
   bool decode_blocks(const std::byte* in, DType as, View out, Into into, double factor) const override {
     return quant_decode(in, traits().block, as, out, format_, into, factor);
   }
-  const DeviceCodec* do_device() const noexcept override { return device_.get(); }
+  const CodecInternals* do_internals() const noexcept override { return this; }
+  const DeviceCodec* device() const noexcept override { return device_.get(); }
 
   QuantFormat format_;
   std::unique_ptr<const DeviceCodec> device_;

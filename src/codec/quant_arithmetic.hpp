@@ -135,8 +135,8 @@ class QuantOperations {
   using Parameters = QuantGrid<A>;
   static constexpr std::uint32_t kRun = 8192;
 
-  QuantOperations(const QuantTwin& twin, DType as, const Occasion& occasion) noexcept
-      : twin_(twin), as_(as), stream_(occasion.stream), call_(occasion.call), position_(occasion.position) {}
+  QuantOperations(const QuantTwin& twin, DType as, const RandomKey& key) noexcept
+      : twin_(twin), as_(as), stream_(key.stream), call_(key.call), position_(key.position) {}
 
   TERSE_HOST_DEVICE std::uint32_t block() const noexcept { return twin_.block; }
   TERSE_HOST_DEVICE DType as() const noexcept { return as_; }
@@ -176,11 +176,11 @@ class QuantOperations {
 
   TERSE_HOST_DEVICE std::uint32_t draw(std::uint64_t position) const noexcept {
     if (twin_.quant.rounding == Rounding::nearest) return 0;
-    Occasion occasion{.call = call_, .stream = stream_, .position = position_ + position};
-    if (occasion.position % 2 == 0) return random_word(twin_.quant.seed, occasion);
-    const std::uint32_t own = random_half(twin_.quant.seed, occasion);
-    ++occasion.position;
-    return own | static_cast<std::uint32_t>(random_half(twin_.quant.seed, occasion)) << 16;
+    RandomKey key{.call = call_, .stream = stream_, .position = position_ + position};
+    if (key.position % 2 == 0) return random_word(twin_.quant.seed, key);
+    const std::uint32_t own = random_half(twin_.quant.seed, key);
+    ++key.position;
+    return own | static_cast<std::uint32_t>(random_half(twin_.quant.seed, key)) << 16;
   }
   TERSE_HOST_DEVICE unsigned code(A v, const Parameters& grid, std::uint32_t half) const noexcept {
     return quant_code(v, grid, twin_.quant.rounding, static_cast<std::uint16_t>(half));

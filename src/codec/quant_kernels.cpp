@@ -70,8 +70,8 @@ HWY_INLINE void unpack_codes(unsigned bits, const std::uint8_t* in, std::uint8_t
 
 template <unsigned kBits, Rounding kRounding, class A, bool kFeedback>
 HWY_INLINE void quantize(const Summands<A, kFeedback>& v, std::size_t n, std::size_t ahead,
-                         const QuantGrid<A>& grid, unsigned asked, std::uint32_t seed,
-                         const Occasion& occasion, std::uint8_t* out) {
+                         const QuantGrid<A>& grid, unsigned asked, std::uint32_t seed, const RandomKey& key,
+                         std::uint8_t* out) {
   const unsigned bits = kBits == kAsked ? asked : kBits;
   const Lanes64<A> d;
   const auto inverse = hn::Set(d, grid.inverse);
@@ -84,7 +84,7 @@ HWY_INLINE void quantize(const Summands<A, kFeedback>& v, std::size_t n, std::si
   for (std::size_t begin = 0; begin < n; begin += kBlockGroup) {
     const std::uint16_t* drawn = halves + begin % kRandomGroup;
     if (kRounding == Rounding::stochastic && drawn == halves) {
-      random_halves(seed, occasion.at(begin), std::min(kRandomGroup, n - begin), halves);
+      random_halves(seed, key.at(begin), std::min(kRandomGroup, n - begin), halves);
     }
     std::uint8_t* codes = bits == 8 ? out : unpacked;
     for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
@@ -109,7 +109,7 @@ HWY_INLINE void quantize(const Summands<A, kFeedback>& v, std::size_t n, std::si
 
 template <unsigned kBits, Rounding kRounding, class A, bool kFeedback>
 std::size_t encode_run(const Summands<A, kFeedback>& v, std::size_t count, std::size_t block, DType as,
-                       const QuantFormat& format, const Occasion& occasion, std::byte* out) {
+                       const QuantFormat& format, const RandomKey& key, std::byte* out) {
   // A block's grid is a chain of divisions, which takes as long as its codes: those of several go side by
   // side.
   constexpr std::size_t kTogether = 32;
@@ -130,7 +130,7 @@ std::size_t encode_run(const Summands<A, kFeedback>& v, std::size_t count, std::
       if (low[b] != low[b] || !is_quant_grid(grid, as)) return begin;  // a value, or what would be decoded
       store_quant_grid(grid, format, out);
       out += format.head(sizeof(A));
-      quantize<kBits, kRounding>(v.from(begin), n, count, grid, format.bits, format.seed, occasion.at(begin),
+      quantize<kBits, kRounding>(v.from(begin), n, count, grid, format.bits, format.seed, key.at(begin),
                                  reinterpret_cast<std::uint8_t*>(out));
       out += n / 8 * format.bits;
     }
@@ -139,10 +139,10 @@ std::size_t encode_run(const Summands<A, kFeedback>& v, std::size_t count, std::
 }
 
 std::size_t encode_blocks(ConstView values, void* residual, std::size_t block, DType as,
-                          const QuantFormat& format, const Occasion& occasion, std::byte* out) {
+                          const QuantFormat& format, const RandomKey& key, std::byte* out) {
   return with_summands(values, residual, [&](auto v) {
     const auto run = [&]<unsigned kBits, Rounding kRounding>() {
-      return encode_run<kBits, kRounding>(v, values.count, block, as, format, occasion, out);
+      return encode_run<kBits, kRounding>(v, values.count, block, as, format, key, out);
     };
     if (format.rounding != Rounding::nearest) return run.template operator()<kAsked, Rounding::stochastic>();
     switch (format.bits) {
@@ -231,8 +231,8 @@ HWY_EXPORT(encode_blocks);
 HWY_EXPORT(decode_blocks);
 
 std::size_t quant_encode(ConstView values, void* residual, std::size_t block, DType as,
-                         const QuantFormat& format, const Occasion& occasion, std::byte* out) {
-  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, residual, block, as, format, occasion, out);
+                         const QuantFormat& format, const RandomKey& key, std::byte* out) {
+  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, residual, block, as, format, key, out);
 }
 
 bool quant_decode(const std::byte* in, std::size_t block, DType as, View out, const QuantFormat& format,

@@ -28,7 +28,7 @@ struct QuantFormat {
 
 /// The parts of a BlockCodec.
 std::size_t quant_encode(ConstView values, void* residual, std::size_t block, DType as,
-                         const QuantFormat& format, const Occasion& occasion, std::byte* out);
+                         const QuantFormat& format, const RandomKey& key, std::byte* out);
 bool quant_decode(const std::byte* in, std::size_t block, DType as, View out, const QuantFormat& format,
                   Into into, double factor);
 

@@ -32,24 +32,23 @@
 
 #include "codec/block_codec.hpp"
 #include "codec/philox.hpp"
+#include "codec/rounds.hpp"
 #include "codec/sparse.hpp"
 #include "codec/spec.hpp"
-#include "codec/summable.hpp"
 #include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
 
 constexpr std::size_t kMaxBlock = 65536;  // w n / 2^32 is even to n / 2^32
-constexpr std::size_t kOccasionBytes = 2 * sizeof(std::uint64_t);
+constexpr std::size_t kKeyBytes = 2 * sizeof(std::uint64_t);
 
-// Calls visit(i) with each element that is kept of the m of a block, in order; its first is at `occasion`.
+// Calls visit(i) with each element that is kept of the m of a block, in order; its first is at `key`.
 template <class Visit>
-void for_each_kept(std::size_t m, std::size_t k, std::uint32_t seed, const Occasion& occasion,
-                   Visit&& visit) {
+void for_each_kept(std::size_t m, std::size_t k, std::uint32_t seed, const RandomKey& key, Visit&& visit) {
   const PhiloxWords counter = {
-      static_cast<std::uint32_t>(occasion.position), static_cast<std::uint32_t>(occasion.position >> 32),
-      static_cast<std::uint32_t>(occasion.call), static_cast<std::uint32_t>(occasion.call >> 32)};
+      static_cast<std::uint32_t>(key.position), static_cast<std::uint32_t>(key.position >> 32),
+      static_cast<std::uint32_t>(key.call), static_cast<std::uint32_t>(key.call >> 32)};
   std::size_t first = 0;
   for (std::size_t j = 0; j < k;) {
     const PhiloxWords words = philox(counter, seed, static_cast<std::uint32_t>(j / 4));
@@ -67,8 +66,8 @@ class Reception {
  public:
   using A = AccumulatorOf<T>;
 
-  Reception(bool as_it_is, double factor, double most)
-      : as_it_is_(as_it_is), factor_(static_cast<A>(factor)), divisor_(factor), most_(most) {}
+  Reception(bool as_it_is, double factor, double limit)
+      : as_it_is_(as_it_is), factor_(static_cast<A>(factor)), divisor_(factor), limit_(limit) {}
   A operator()(T sent) const {
     return as_it_is_ ? widened(sent) : divisor_(widened(rounded<T>(widened(sent) * factor_)));
   }
@@ -76,17 +75,17 @@ class Reception {
   bool takes(std::int64_t magnitude) const {
     const A largest = std::bit_cast<A>(static_cast<typename MagnitudeOf<A>::Type>(magnitude));
     const A received = (*this)(rounded<T>(largest));
-    return is_finite(received) && static_cast<double>(received) <= most_;
+    return is_finite(received) && static_cast<double>(received) <= limit_;
   }
 
  private:
   bool as_it_is_;
   A factor_;
   Divisor<A> divisor_;
-  double most_;
+  double limit_;
 };
 
-class Randomk final : public Sparse, public SummableCodec {
+class Randomk final : public Sparse, private CodecInternals, private RoundsCodec {
  public:
   Randomk(const CodecArguments& arguments, double ratio, std::size_t block, std::uint32_t seed)
       : Sparse("randomk", canonical_spec(randomk_entry(), arguments), traits_of(block), nullptr),
@@ -94,33 +93,6 @@ class Randomk final : public Sparse, public SummableCodec {
         block_(block),
         kept_(kept_of(block, ratio)),
         seed_(seed) {}
-
-  Addend addend() const noexcept override { return Addend::accumulator; }
-  std::size_t most_parties() const noexcept override { return INT_MAX; }
-  std::size_t addend_bytes(std::size_t count, DType as) const override {
-    return kept_among(count) * size_of(accumulator_of(as));
-  }
-  std::size_t shared_count(std::size_t) const noexcept override { return 0; }
-
-  bool measure(ConstView values, View residual, DType as, double most, View) const noexcept override {
-    return accumulator_of(as) == DType::f64 ? are_within<double>(values, residual, most)
-                                            : are_within<float>(values, residual, most);
-  }
-
-  void encode_addends(ConstView values, View residual, DType as, const Occasion& occasion, ConstView, int,
-                      std::span<std::byte> addends) const noexcept override {
-    const auto encode = [&]<class A>(A) {
-      encode_kept<A>(values, residual, Reception<A>(true, 1.0, occasion.most), occasion, addends.data());
-    };
-    accumulator_of(as) == DType::f64 ? encode(double{}) : encode(float{});
-  }
-
-  void decode_addends(std::span<const std::byte> addends, DType, const Occasion& occasion, ConstView, int,
-                      View out, double factor) const noexcept override {
-    with_element_type(out.dtype, [&]<class T>(T) {
-      decode_typed<AccumulatorOf<T>, T>(addends.data(), occasion, out, Into::overwrite, factor);
-    });
-  }
 
  private:
   static CodecTraits traits_of(std::size_t block) {
@@ -130,22 +102,57 @@ class Randomk final : public Sparse, public SummableCodec {
     return traits;
   }
 
-  const SummableCodec* do_summable() const noexcept override { return this; }
+  const CodecInternals* do_internals() const noexcept override { return this; }
+  const RoundsCodec* rounds() const noexcept override { return this; }
+
+  // --- rounds: whether all can be sent, then what is kept
+
+  std::span<const Round> rounds_in_order() const noexcept override {
+    static constexpr std::array<Round, 2> kRounds = {
+        {{Round::Kind::max, Addend::accumulator}, {Round::Kind::sum, Addend::accumulator}}};
+    return kRounds;
+  }
+  std::size_t most_ranks() const noexcept override { return INT_MAX; }
+  std::size_t round_bytes(std::size_t round, std::size_t count, DType as, std::size_t) const override {
+    return round == 0 ? 0 : kept_among(count) * size_of(accumulator_of(as));
+  }
+
+  bool contribute(std::size_t round, ConstView values, View residual, const RoundContext& context,
+                  const RoundResults&, std::span<std::byte> out) const noexcept override {
+    const auto typed = [&]<class A>(A) {
+      const Reception<A> reception(true, 1.0, context.encode.limit);
+      if (round == 0) return are_sendable<A>(values, residual, reception);
+      encode_kept<A>(values, residual, reception, context.encode.random, out.data());
+      return true;
+    };
+    return accumulator_of(context.as) == DType::f64 ? typed(double{}) : typed(float{});
+  }
+
+  void conclude(const RoundContext& context, const RoundResults& results, View out,
+                double factor) const noexcept override {
+    with_element_type(out.dtype, [&]<class T>(T) {
+      decode_typed<AccumulatorOf<T>, T>(results[1].data(), context.encode.random, out, Into::overwrite,
+                                        factor);
+    });
+  }
+
+  // --- messages by themselves
 
   std::size_t do_max_bytes(std::size_t count, DType as) const override {
-    return count == 0 ? 0 : kept_among(count) * size_of(as) + kOccasionBytes;
+    return count == 0 ? 0 : kept_among(count) * size_of(as) + kKeyBytes;
   }
 
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                const Occasion& occasion,
+                                                const EncodeContext& context,
                                                 std::span<std::byte> payload) const override {
     const std::size_t done = with_element_type(as, [&]<class T>(T) {
-      const Reception<T> reception(values.dtype == as && factor == 1.0, factor, occasion.most);
-      return encode_kept<T>(values, residual, reception, occasion, payload.data());
+      const Reception<T> reception(values.dtype == as && factor == 1.0, factor, context.limit);
+      return encode_kept<T>(values, residual, reception, context.random, payload.data());
     });
     std::byte* behind = payload.data() + kept_among(done) * size_of(as);
-    std::memcpy(behind, &occasion.call, sizeof occasion.call);
-    std::memcpy(behind + sizeof occasion.call, &occasion.position, sizeof occasion.position);
+    std::memcpy(behind, &context.random.call, sizeof context.random.call);
+    std::memcpy(behind + sizeof context.random.call, &context.random.position,
+                sizeof context.random.position);
     if (done == values.count) return do_max_bytes(done, as);
     if (residual.data != nullptr && done != 0) {  // what is there so far is a payload too
       undo_run(payload.first(do_max_bytes(done, as)), as, values.slice(0, done), residual.slice(0, done),
@@ -158,15 +165,14 @@ class Randomk final : public Sparse, public SummableCodec {
                  double factor) const override {
     if (payload.size() != do_max_bytes(out.count, as)) corrupt();
     const std::byte* behind = payload.data() + kept_among(out.count) * size_of(as);
-    Occasion occasion;
-    std::memcpy(&occasion.call, behind, sizeof occasion.call);
-    std::memcpy(&occasion.position, behind + sizeof occasion.call, sizeof occasion.position);
-    if (!decode_kept(payload.data(), as, occasion, out, into, factor)) corrupt();
+    RandomKey key;
+    std::memcpy(&key.call, behind, sizeof key.call);
+    std::memcpy(&key.position, behind + sizeof key.call, sizeof key.position);
+    if (!decode_kept(payload.data(), as, key, out, into, factor)) corrupt();
   }
 
   template <class A>
-  static bool are_within(const ConstView& values, const View& residual, double most) {
-    const Reception<A> reception(true, 1.0, most);
+  static bool are_sendable(const ConstView& values, const View& residual, const Reception<A>& reception) {
     auto& stretch = kept_by_thread<Stretch<A>>([] {});
     for (std::size_t at = 0; at < values.count; at += kStretch) {
       const std::size_t n = std::min(kStretch, values.count - at);
@@ -191,7 +197,7 @@ class Randomk final : public Sparse, public SummableCodec {
   // runs before one with a value that cannot be sent, or all; the residual is as it was from there on.
   template <class T>
   std::size_t encode_kept(ConstView values, View residual, const Reception<T>& reception,
-                          const Occasion& occasion, std::byte* out) const {
+                          const RandomKey& key, std::byte* out) const {
     using A = AccumulatorOf<T>;
     auto& memory = kept_by_thread<Scratch>([] {});
     auto& found = kept_by_thread<std::vector<std::uint32_t>>([] {});
@@ -205,7 +211,7 @@ class Randomk final : public Sparse, public SummableCodec {
       for (std::size_t begin = 0; begin < n; begin += block_) {
         auto* v = static_cast<A*>(sums.data) + begin;
         const std::size_t m = std::min(block_, n - begin);
-        for_each_kept(m, kept_in(m), seed_, occasion.at(at + begin), [&](std::size_t i) {
+        for_each_kept(m, kept_in(m), seed_, key.at(at + begin), [&](std::size_t i) {
           const T sent = rounded<T>(v[i]);
           std::memcpy(out, &sent, sizeof sent);
           out += sizeof sent;
@@ -218,23 +224,23 @@ class Randomk final : public Sparse, public SummableCodec {
   }
 
   // Says whether all of them are finite.
-  bool decode_kept(const std::byte* in, DType as, const Occasion& occasion, View out, Into into,
+  bool decode_kept(const std::byte* in, DType as, const RandomKey& key, View out, Into into,
                    double factor) const {
     return with_element_type(as, [&]<class T>(T) {
-      if (out.dtype == as) return decode_typed<T, T>(in, occasion, out, into, factor);
-      return decode_typed<T, AccumulatorOf<T>>(in, occasion, out, into, factor);
+      if (out.dtype == as) return decode_typed<T, T>(in, key, out, into, factor);
+      return decode_typed<T, AccumulatorOf<T>>(in, key, out, into, factor);
     });
   }
 
   template <class T, class To>
-  bool decode_typed(const std::byte* in, const Occasion& occasion, View out, Into into, double factor) const {
+  bool decode_typed(const std::byte* in, const RandomKey& key, View out, Into into, double factor) const {
     const auto by = static_cast<AccumulatorOf<T>>(factor);
     bool finite = true;
     for (std::size_t at = 0; at < out.count; at += block_) {
       auto* to = static_cast<To*>(out.data) + at;
       const std::size_t m = std::min(block_, out.count - at);
       if (into != Into::add) std::memset(static_cast<void*>(to), 0, m * sizeof(To));
-      for_each_kept(m, kept_in(m), seed_, occasion.at(at), [&](std::size_t i) {
+      for_each_kept(m, kept_in(m), seed_, key.at(at), [&](std::size_t i) {
         T sent;
         std::memcpy(&sent, in, sizeof sent);
         in += sizeof sent;

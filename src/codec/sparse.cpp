@@ -4,7 +4,7 @@
 #include <charconv>
 #include <cstring>
 
-#include "codec/inner.hpp"
+#include "codec/internals.hpp"
 #include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
@@ -166,11 +166,11 @@ void Sparse::corrupt() const {
 bool Sparse::do_supports(DType dtype) const noexcept { return inner_ == nullptr || inner_->supports(dtype); }
 
 std::size_t Sparse::value_bytes(std::size_t k, DType as) const {
-  return inner_ == nullptr ? k * size_of(as) : Inner{*inner_}.max_bytes(k, as);
+  return inner_ == nullptr ? k * size_of(as) : CodecAccess(*inner_).max_bytes(k, as);
 }
 
 // Encodes the kept values, and says what those who decode will hold of them, over `factor`.
-std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const Occasion& occasion,
+std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const EncodeContext& context,
                                                  std::span<std::byte> out, DType values, double factor,
                                                  View received) const {
   std::size_t bytes = kept.count * size_of(as);
@@ -179,10 +179,10 @@ std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const Occa
     if (!round_to(kept, sent)) return std::nullopt;
     convert(sent, received, Into::overwrite, factor);
   } else if (kept.count != 0) {
-    const auto encoded = Inner{*inner_}.encode(kept, as, occasion, out);
+    const auto encoded = CodecAccess(*inner_).encode(kept, as, context, out);
     if (!encoded) return std::nullopt;
     bytes = *encoded;
-    Inner{*inner_}.decode(out.first(bytes), as, received, Into::overwrite, factor);
+    CodecAccess(*inner_).decode(out.first(bytes), as, received, Into::overwrite, factor);
   }
   const bool as_it_is = values == as && factor == 1.0;  // goes into a sum, which is kept in its type
   if (!as_it_is) {
@@ -192,7 +192,7 @@ std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const Occa
     convert(rounded, received, Into::overwrite, 1.0);
     divide(received, factor);
   }
-  if (!are_within(received, occasion.most)) return std::nullopt;
+  if (!are_within(received, context.limit)) return std::nullopt;
   return bytes;
 }
 
@@ -203,7 +203,7 @@ void Sparse::decode_unit(std::span<const std::byte> payload, DType as, View out,
   if (inner_ == nullptr) {
     convert({payload.data(), indices.size(), as}, values, Into::overwrite, 1.0);
   } else if (!indices.empty()) {
-    Inner{*inner_}.decode(payload, as, values, Into::overwrite, 1.0);
+    CodecAccess(*inner_).decode(payload, as, values, Into::overwrite, 1.0);
   }
   with_element_type(out.dtype, [&]<class T>(T) { scatter<T>(values, out, into, factor, indices); });
 }
@@ -236,10 +236,10 @@ std::string ratio_text(double ratio) {
 std::string inner_text(const std::string& name, const Codec* inner) {
   if (inner == nullptr) return {};
   const CodecTraits& traits = inner->traits();
-  const char* why = traits.sparse        ? "it is sparse itself"
-                    : traits.whole       ? "it encodes a tensor only as a whole"
-                    : !traits.fixed_size ? "its messages vary in size"
-                                         : nullptr;
+  const char* why = traits.sparse         ? "it is sparse itself"
+                    : traits.whole_tensor ? "it encodes a tensor only as a whole"
+                    : !traits.fixed_size  ? "its messages vary in size"
+                                          : nullptr;
   if (why != nullptr) {
     throw Error(ErrorCode::invalid_argument, "codec " + name + ": " + inner->spec() +
                                                  " cannot encode the values that are kept, since " + why +

@@ -239,7 +239,7 @@ class Sparse : public Codec {
   /// what comes before the values and returns its bytes.
   template <class A, class Write>
   std::optional<std::size_t> encode_selected(ConstView values, View residual, DType as, double factor,
-                                             const Occasion& occasion, std::span<std::byte> payload,
+                                             const EncodeContext& context, std::span<std::byte> payload,
                                              std::size_t seen, Workspace<A>& workspace, Write&& write) const {
     const bool early = at_once(residual, as);
     const Indices& indices = workspace.selection.indices();
@@ -248,8 +248,8 @@ class Sparse : public Codec {
     std::size_t written = 0;
     if (seen == values.count) {
       written = write(indices, payload.data());
-      bytes = encode_values(workspace.selection.values(), as, occasion, payload.subspan(written),
-                            values.dtype, factor, received);
+      bytes = encode_values(workspace.selection.values(), as, context, payload.subspan(written), values.dtype,
+                            factor, received);
     }
     if (!bytes) {
       if (early) take_back<A>(values.slice(0, seen), residual.slice(0, seen));
@@ -279,14 +279,14 @@ class Sparse : public Codec {
 
  private:
   bool do_supports(DType dtype) const noexcept override;
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion& occasion,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext& context,
                                        std::span<std::byte> payload) const override {
-    return do_encode_feedback(values, {}, as, 1.0, occasion, payload);
+    return do_encode_feedback(values, {}, as, 1.0, context, payload);
   }
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                const Occasion& occasion,
+                                                const EncodeContext& context,
                                                 std::span<std::byte> payload) const override = 0;
-  std::optional<std::size_t> encode_values(View kept, DType as, const Occasion& occasion,
+  std::optional<std::size_t> encode_values(View kept, DType as, const EncodeContext& context,
                                            std::span<std::byte> out, DType values, double factor,
                                            View received) const;
   template <class T>

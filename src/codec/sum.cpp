@@ -20,6 +20,7 @@
 #include "codec/sum.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -27,9 +28,9 @@
 
 #include "codec/arithmetic.hpp"
 #include "codec/elements.hpp"
+#include "codec/rounds.hpp"
 #include "codec/spec.hpp"
 #include "codec/sum_kernels.hpp"
-#include "codec/summable.hpp"
 #include "core/scratch.hpp"
 #include "core/thread_memory.hpp"
 
@@ -62,9 +63,9 @@ SumGrid grid_of(double largest, unsigned bits, int parties, DType accumulator) {
 bool is_in_range(double largest, DType as) {
   constexpr double kRoundings = 1 + 0x1p-20;
   const double most = largest * kRoundings;
-  return accumulator_of(as) == DType::f64 ? is_finite(most)
-                                          : std::abs(most) <= 0x1.fffffep127 &&
-                                                is_finite(rounded_scale(static_cast<float>(most), as));
+  return accumulator_of(as) == DType::f64
+             ? is_finite(most)
+             : std::abs(most) <= 0x1.fffffep127 && is_finite(rounded_scale(static_cast<float>(most), as));
 }
 
 double load_number(const void* from, DType accumulator) {
@@ -84,7 +85,7 @@ void store_number(double number, DType accumulator, void* to) {
                             : std::memcpy(to, &narrow, sizeof narrow);
 }
 
-class Sum final : public BlockCodec, private SummableCodec {
+class Sum final : public BlockCodec, private CodecInternals, private RoundsCodec {
  public:
   Sum(const CodecEntry& entry, const CodecArguments& arguments, std::size_t block, unsigned bits)
       : BlockCodec(entry.name, canonical_spec(entry, arguments), traits_of(block, bits)), bits_(bits) {}
@@ -100,7 +101,8 @@ class Sum final : public BlockCodec, private SummableCodec {
     return traits;
   }
 
-  const SummableCodec* do_summable() const noexcept override { return this; }
+  const CodecInternals* do_internals() const noexcept override { return this; }
+  const RoundsCodec* rounds() const noexcept override { return this; }
 
   // --- messages by themselves
 
@@ -108,7 +110,7 @@ class Sum final : public BlockCodec, private SummableCodec {
     return size_of(accumulator_of(as)) + sum_code_bytes(n, bits_);
   }
 
-  std::size_t encode_blocks(ConstView values, std::size_t, void* residual, DType as, const Occasion&,
+  std::size_t encode_blocks(ConstView values, std::size_t, void* residual, DType as, const RandomKey&,
                             std::byte* out) const override {
     const std::size_t size = size_of(values.dtype);
     for (std::size_t begin = 0; begin < values.count; begin += traits().block) {
@@ -135,16 +137,21 @@ class Sum final : public BlockCodec, private SummableCodec {
     return true;
   }
 
-  // --- addends
+  // --- rounds: the largest magnitudes of blocks, then codes
 
-  Addend addend() const noexcept override { return Addend::int8; }
-  std::size_t most_parties() const noexcept override { return static_cast<std::size_t>(most_of(bits_, 1)); }
-  std::size_t addend_bytes(std::size_t count, DType) const override {
-    const std::size_t whole = count / traits().block;
-    return whole * sum_code_bytes(traits().block, bits_) + sum_code_bytes(count % traits().block, bits_);
+  enum RoundNumber : std::size_t { kLargest, kCodes };
+
+  std::span<const Round> rounds_in_order() const noexcept override {
+    static constexpr std::array<Round, 2> kRounds = {
+        {{Round::Kind::max, Addend::accumulator}, {Round::Kind::sum, Addend::int8}}};
+    return kRounds;
   }
-  std::size_t shared_count(std::size_t count) const noexcept override {
-    return (count + traits().block - 1) / traits().block;
+  std::size_t most_ranks() const noexcept override { return static_cast<std::size_t>(most_of(bits_, 1)); }
+  std::size_t round_bytes(std::size_t round, std::size_t count, DType as, std::size_t) const override {
+    const std::size_t whole = count / traits().block;
+    const std::size_t rest = count % traits().block;
+    if (round == kLargest) return (whole + (rest == 0 ? 0 : 1)) * size_of(accumulator_of(as));
+    return whole * sum_code_bytes(traits().block, bits_) + sum_code_bytes(rest, bits_);
   }
 
   // Calls visit(first element, elements, block's number), a stretch at a time.
@@ -197,50 +204,61 @@ class Sum final : public BlockCodec, private SummableCodec {
     return {values.slice(at, n), residual.data == nullptr ? View{} : residual.slice(at, n), accumulator};
   }
 
-  bool measure(ConstView values, View residual, DType as, double, View shared) const noexcept override {
+  bool contribute(std::size_t round, ConstView values, View residual, const RoundContext& context,
+                  const RoundResults& earlier, std::span<std::byte> out) const noexcept override {
+    if (round == kLargest) return measure(values, residual, context.as, out.data());
+    encode_codes(values, residual, context, earlier[kLargest], out.data());
+    return true;
+  }
+
+  bool measure(ConstView values, View residual, DType as, std::byte* out) const {
+    const DType accumulator = accumulator_of(as);
     bool well = true;
     double largest = 0;
     for_each_stretch(values.count, [&](std::size_t at, std::size_t n, std::size_t block) {
-      const Stretch stretch = stretch_of(values, residual, at, n, shared.dtype);
+      const Stretch stretch = stretch_of(values, residual, at, n, accumulator);
       const double found = sum_largest(stretch.values(), stretch.residual());
       well = well && is_in_range(found, as);
       largest = at % traits().block == 0 ? found : std::max(largest, found);
-      store_number(largest, shared.dtype, shared.slice(block, 1).data);
+      store_number(largest, accumulator, out + block * size_of(accumulator));
     });
     return well;
   }
 
-  void encode_addends(ConstView values, View residual, DType, const Occasion&, ConstView shared, int parties,
-                      std::span<std::byte> addends) const noexcept override {
-    std::byte* out = addends.data();
+  void encode_codes(ConstView values, View residual, const RoundContext& context,
+                    std::span<const std::byte> largest, std::byte* out) const {
     SumGrid grid;
     for_each_stretch(values.count, [&](std::size_t at, std::size_t n, std::size_t block) {
-      if (at % traits().block == 0) grid = shared_grid(shared, block, parties);
-      const Stretch stretch = stretch_of(values, residual, at, n, shared.dtype);
+      if (at % traits().block == 0) grid = shared_grid(largest, block, context);
+      const Stretch stretch = stretch_of(values, residual, at, n, accumulator_of(context.as));
       sum_encode(stretch.values(), stretch.residual(), grid, out);
       stretch.keep_residual();
       out += sum_code_bytes(n, bits_);
     });
   }
 
-  void decode_addends(std::span<const std::byte> addends, DType, const Occasion&, ConstView shared,
-                      int parties, View out, double factor) const noexcept override {
+  void conclude(const RoundContext& context, const RoundResults& results, View out,
+                double factor) const noexcept override {
     auto& memory = kept_by_thread<Scratch>([] {});
-    const std::byte* in = addends.data();
+    const DType accumulator = accumulator_of(context.as);
+    const std::byte* in = results[kCodes].data();
     SumGrid grid;
     for_each_stretch(out.count, [&](std::size_t at, std::size_t n, std::size_t block) {
-      if (at % traits().block == 0) grid = shared_grid(shared, block, parties);
+      if (at % traits().block == 0) grid = shared_grid(results[kLargest], block, context);
       const View to = out.slice(at, n);
-      const bool direct = to.dtype == shared.dtype && n % kBlockGroup == 0;
-      const View all = direct ? to : memory.view(groups_of(n) * kBlockGroup, shared.dtype);
+      const bool direct = to.dtype == accumulator && n % kBlockGroup == 0;
+      const View all = direct ? to : memory.view(groups_of(n) * kBlockGroup, accumulator);
       sum_decode(in, grid, all, Into::overwrite, factor);
       if (!direct) convert(all.slice(0, n), to, Into::overwrite, 1.0);
       in += sum_code_bytes(n, bits_);
     });
   }
 
-  SumGrid shared_grid(ConstView shared, std::size_t block, int parties) const {
-    return grid_of(load_number(shared.slice(block, 1).data, shared.dtype), bits_, parties, shared.dtype);
+  SumGrid shared_grid(std::span<const std::byte> largest, std::size_t block,
+                      const RoundContext& context) const {
+    const DType accumulator = accumulator_of(context.as);
+    return grid_of(load_number(largest.data() + block * size_of(accumulator), accumulator), bits_,
+                   context.ranks, accumulator);
   }
 
   unsigned bits_;

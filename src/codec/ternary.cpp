@@ -44,9 +44,9 @@ class Ternary final : public BlockCodec {
   std::size_t block_bytes(std::size_t n, DType as) const override {
     return size_of(accumulator_of(as)) + groups_of(n) * kTernaryGroupBytes;
   }
-  std::size_t encode_blocks(ConstView values, std::size_t n, void* residual, DType as,
-                            const Occasion& occasion, std::byte* out) const override {
-    return ternary_encode(values, n, residual, as, format_, occasion, out);
+  std::size_t encode_blocks(ConstView values, std::size_t n, void* residual, DType as, const RandomKey& key,
+                            std::byte* out) const override {
+    return ternary_encode(values, n, residual, as, format_, key, out);
   }
   bool decode_blocks(const std::byte* in, DType, View out, Into into, double factor) const override {
     return ternary_decode(in, out, format_, into, factor);

@@ -92,7 +92,7 @@ HWY_INLINE Threshold<A> threshold_of(const Summands<A, kFeedback>& v, std::size_
 
 template <bool kDraws, class A, bool kFeedback>
 void encode_codes(const Summands<A, kFeedback>& v, std::size_t n, const Threshold<A>& found,
-                  std::uint32_t seed, const Occasion& occasion, std::uint8_t* out) {
+                  std::uint32_t seed, const RandomKey& key, std::uint8_t* out) {
   const Lanes64<A> d;
   const auto scale = hn::Set(d, found.scale);
   const auto least = hn::Set(d, found.least);
@@ -106,7 +106,7 @@ void encode_codes(const Summands<A, kFeedback>& v, std::size_t n, const Threshol
   for (std::size_t begin = 0; begin < n; begin += kBlockGroup, turn ^= 1) {
     const std::uint16_t* drawn = halves + begin % kRandomGroup;
     if (kDraws && drawn == halves) {
-      random_halves(seed, occasion.at(begin), std::min(kRandomGroup, n - begin), halves);
+      random_halves(seed, key.at(begin), std::min(kRandomGroup, n - begin), halves);
     }
     for (std::size_t i = 0; i < kBlockGroup; i += hn::Lanes(d)) {
       const auto x = v.load(begin + i);
@@ -127,7 +127,7 @@ void encode_codes(const Summands<A, kFeedback>& v, std::size_t n, const Threshol
 
 template <class A, bool kFeedback>
 std::size_t encode_typed(const Summands<A, kFeedback>& v, std::size_t n, std::size_t padded, DType as,
-                         const TernaryFormat& format, const Occasion& occasion, std::byte* out) {
+                         const TernaryFormat& format, const RandomKey& key, std::byte* out) {
   for (std::size_t begin = 0; begin < padded; begin += format.block) {
     const std::size_t own = std::min(format.block, padded - begin);
     const Threshold<A> found = threshold_of(v.from(begin), std::min(own, n - begin), own, format);
@@ -135,7 +135,7 @@ std::size_t encode_typed(const Summands<A, kFeedback>& v, std::size_t n, std::si
     std::memcpy(out, &found.scale, sizeof(A));
     out += sizeof(A);
     auto* codes = reinterpret_cast<std::uint8_t*>(out);
-    const Occasion here = occasion.at(begin);
+    const RandomKey here = key.at(begin);
     if (format.rounding == Rounding::stochastic) {
       encode_codes<true>(v.from(begin), own, found, format.seed, here, codes);
     } else {
@@ -147,9 +147,9 @@ std::size_t encode_typed(const Summands<A, kFeedback>& v, std::size_t n, std::si
 }
 
 std::size_t encode_blocks(ConstView values, std::size_t n, void* residual, DType as,
-                          const TernaryFormat& format, const Occasion& occasion, std::byte* out) {
+                          const TernaryFormat& format, const RandomKey& key, std::byte* out) {
   return with_summands(values, residual,
-                       [&](auto v) { return encode_typed(v, n, values.count, as, format, occasion, out); });
+                       [&](auto v) { return encode_typed(v, n, values.count, as, format, key, out); });
 }
 
 template <class A>
@@ -196,8 +196,8 @@ HWY_EXPORT(encode_blocks);
 HWY_EXPORT(decode_blocks);
 
 std::size_t ternary_encode(ConstView values, std::size_t n, void* residual, DType as,
-                           const TernaryFormat& format, const Occasion& occasion, std::byte* out) {
-  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, n, residual, as, format, occasion, out);
+                           const TernaryFormat& format, const RandomKey& key, std::byte* out) {
+  return HWY_DYNAMIC_DISPATCH(encode_blocks)(values, n, residual, as, format, key, out);
 }
 
 bool ternary_decode(const std::byte* in, View out, const TernaryFormat& format, Into into, double factor) {

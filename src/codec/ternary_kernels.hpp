@@ -21,7 +21,7 @@ struct TernaryFormat {
 
 /// The parts of a BlockCodec.
 std::size_t ternary_encode(ConstView values, std::size_t n, void* residual, DType as,
-                           const TernaryFormat& format, const Occasion& occasion, std::byte* out);
+                           const TernaryFormat& format, const RandomKey& key, std::byte* out);
 bool ternary_decode(const std::byte* in, View out, const TernaryFormat& format, Into into, double factor);
 
 }  // namespace terse::inline v0_1

@@ -28,6 +28,8 @@
 
 #include "codec/sparse.hpp"
 #include "codec/spec.hpp"
+#include "core/assert.hpp"
+#include "core/bytes.hpp"
 #include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
@@ -41,9 +43,21 @@ class Threshold final : public Sparse {
  private:
   static CodecTraits traits_of(const Codec* inner) {
     CodecTraits traits = Sparse::traits_of(inner);
-    traits.whole = true;
+    traits.whole_tensor = true;
     traits.fixed_size = false;
     return traits;
+  }
+
+  // Its state: the threshold, and in how many calls it was used. Nothing yet: zeros.
+  struct Found {
+    double value = 0;
+    std::uint64_t uses = 0;
+  };
+  std::size_t do_state_bytes(std::size_t, DType, std::size_t) const override { return sizeof(Found); }
+  static Found found_before(std::span<const std::byte> state) {
+    TERSE_ASSERT(state.empty() || state.size() == sizeof(Found), "a state is not of this codec",
+                 state.size());
+    return state.empty() ? Found{} : load<Found>(state.data());
   }
 
   std::size_t most_of(std::size_t count) const { return std::min(count, 2 * kept_of(count, ratio_)); }
@@ -55,32 +69,32 @@ class Threshold final : public Sparse {
   }
 
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                const Occasion& occasion,
+                                                const EncodeContext& context,
                                                 std::span<std::byte> payload) const override {
-    return accumulator_of(as) == DType::f64 ? encode<double>(values, residual, as, factor, occasion, payload)
-                                            : encode<float>(values, residual, as, factor, occasion, payload);
+    return accumulator_of(as) == DType::f64 ? encode<double>(values, residual, as, factor, context, payload)
+                                            : encode<float>(values, residual, as, factor, context, payload);
   }
 
   template <class A>
   std::optional<std::size_t> encode(ConstView values, View residual, DType as, double factor,
-                                    const Occasion& occasion, std::span<std::byte> payload) const {
+                                    const EncodeContext& context, std::span<std::byte> payload) const {
     Workspace<A>& own = workspace<A>();
-    Note none;
-    Note& note = occasion.note != nullptr ? *occasion.note : none;
-    const bool reuses = note.value > 0 && note.uses < reuse_;
-    if (!reuses) note = {sample<A>(values, residual), 0};
+    Found found = found_before(context.state);
+    const bool reuses = found.value > 0 && found.uses < reuse_;
+    if (!reuses) found = {sample<A>(values, residual), 0};
     const bool early = at_once(residual, as);
-    std::size_t seen = select<A>(values, residual, note, own.selection, early);
+    std::size_t seen = select<A>(values, residual, found, own.selection, early);
     if (reuses && seen == values.count && own.selection.indices().size() < (kept_of(seen, ratio_) + 1) / 2) {
       // what the first look has left in the residual is what there is to look at
       const ConstView v = early ? ConstView(residual) : values;
       const View e = early ? View{} : residual;
-      note = {sample<A>(v, e), 0};
-      seen = select<A>(v, e, note, own.selection, false);
+      found = {sample<A>(v, e), 0};
+      seen = select<A>(v, e, found, own.selection, false);
     }
-    ++note.uses;
-    if (own.selection.indices().size() == most_of(values.count)) note = {};
-    return encode_selected<A>(values, residual, as, factor, occasion, payload, seen, own,
+    ++found.uses;
+    if (own.selection.indices().size() == most_of(values.count)) found = {};
+    if (!context.state.empty()) store(context.state.data(), found);
+    return encode_selected<A>(values, residual, as, factor, context, payload, seen, own,
                               [&](const Indices& indices, std::byte* out) {
                                 std::byte* behind = write_number(indices.size(), out);
                                 if (indices.empty()) return static_cast<std::size_t>(behind - out);
@@ -96,12 +110,12 @@ class Threshold final : public Sparse {
     return static_cast<double>(std::bit_cast<A>(static_cast<typename MagnitudeOf<A>::Type>(bits)));
   }
 
-  // Selects what is at least the note's value, but no zeros. Returns how many elements were looked at before
-  // one that is not finite.
+  // Selects what is at least the threshold found, but no zeros. Returns how many elements were looked at
+  // before one that is not finite.
   template <class A>
-  std::size_t select(ConstView values, View residual, const Note& note, Selection<A>& selection,
+  std::size_t select(ConstView values, View residual, const Found& found, Selection<A>& selection,
                      bool leave) const {
-    const std::int64_t bound = magnitude_bits(static_cast<A>(note.value));
+    const std::int64_t bound = magnitude_bits(static_cast<A>(found.value));
     selection.begin(most_of(values.count), std::max<std::int64_t>(bound, 1));
     const std::size_t seen = look_at(values, residual, selection, leave);
     selection.end();

@@ -93,7 +93,7 @@ class Topk final : public Sparse {
  private:
   static CodecTraits traits_of(std::size_t block, const Codec* inner) {
     CodecTraits traits = Sparse::traits_of(inner);
-    traits.whole = block == 0;
+    traits.whole_tensor = block == 0;
     traits.fixed_size = block != 0;
     traits.block = block == 0 ? 1 : block;
     return traits;
@@ -110,10 +110,10 @@ class Topk final : public Sparse {
   }
 
   std::optional<std::size_t> do_encode_feedback(ConstView values, View residual, DType as, double factor,
-                                                const Occasion& occasion,
+                                                const EncodeContext& context,
                                                 std::span<std::byte> payload) const override {
-    return accumulator_of(as) == DType::f64 ? encode<double>(values, residual, as, factor, occasion, payload)
-                                            : encode<float>(values, residual, as, factor, occasion, payload);
+    return accumulator_of(as) == DType::f64 ? encode<double>(values, residual, as, factor, context, payload)
+                                            : encode<float>(values, residual, as, factor, context, payload);
   }
 
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
@@ -140,10 +140,10 @@ class Topk final : public Sparse {
 
   template <class A>
   std::optional<std::size_t> encode(ConstView values, View residual, DType as, double factor,
-                                    const Occasion& occasion, std::span<std::byte> payload) const {
+                                    const EncodeContext& context, std::span<std::byte> payload) const {
     if (block_ == 0) {
       std::int64_t bound = estimate_bound<A>(values, residual, kept_of(values.count, ratio_));
-      return encode_unit<A>(values, residual, as, factor, occasion, payload, bound, workspace<A>());
+      return encode_unit<A>(values, residual, as, factor, context, payload, bound, workspace<A>());
     }
     Workspace<A>& own = workspace<A>();
     std::size_t written = 0;
@@ -151,7 +151,7 @@ class Topk final : public Sparse {
     for (std::size_t at = 0; at < values.count; at += block_) {
       const std::size_t m = std::min(block_, values.count - at);
       const auto bytes = encode_unit<A>(values.slice(at, m), part_of(residual, at, m), as, factor,
-                                        occasion.at(at), payload.subspan(written), bound, own);
+                                        context.at(at), payload.subspan(written), bound, own);
       if (!bytes) {
         if (residual.data != nullptr && at != 0) {
           undo_run(payload.first(written), as, values.slice(0, at), residual.slice(0, at), factor);
@@ -166,7 +166,7 @@ class Topk final : public Sparse {
   // `bound` is an estimate, and then one for a unit like this one.
   template <class A>
   std::optional<std::size_t> encode_unit(ConstView values, View residual, DType as, double factor,
-                                         const Occasion& occasion, std::span<std::byte> payload,
+                                         const EncodeContext& context, std::span<std::byte> payload,
                                          std::int64_t& bound, Workspace<A>& workspace) const {
     Selection<A>& selection = workspace.selection;
     const std::size_t m = values.count;
@@ -184,7 +184,7 @@ class Topk final : public Sparse {
         if (selection.end()) break;
       }
     }
-    const auto bytes = encode_selected<A>(values, residual, as, factor, occasion, payload, seen, workspace,
+    const auto bytes = encode_selected<A>(values, residual, as, factor, context, payload, seen, workspace,
                                           [&](const Indices& indices, std::byte* out) {
                                             if (block_ == 0) return write_indices(indices, m, out);
                                             write_packed(indices, m, out);

@@ -180,7 +180,7 @@ class Zfp final : public Codec {
            bytes_of(blocks_of(count % kRun) * most_bits(as));
   }
 
-  std::optional<std::size_t> do_encode(ConstView values, DType as, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     if (accumulator_of(as) == DType::f64) return encode_as<double>(values, as, payload);
     return encode_as<float>(values, as, payload);

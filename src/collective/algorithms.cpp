@@ -8,7 +8,7 @@
 #include "codec/device_codec.hpp"
 #include "codec/feedback_state.hpp"
 #include "codec/piece.hpp"
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "core/thread_memory.hpp"
 
 namespace terse::inline v0_1 {
@@ -17,7 +17,8 @@ bool Problem::operator==(const Problem& other) const noexcept {
   return rank == other.rank && ranks == other.ranks && count == other.count && dtype == other.dtype &&
          op == other.op && codec == other.codec && feedback == other.feedback &&
          segment_bytes == other.segment_bytes && trailer_bytes == other.trailer_bytes &&
-         std::equal(tensors.begin(), tensors.end(), other.tensors.begin(), other.tensors.end());
+         std::equal(tensors.begin(), tensors.end(), other.tensors.begin(), other.tensors.end()) &&
+         std::equal(rows.begin(), rows.end(), other.rows.begin(), other.rows.end());
 }
 
 std::span<const Algorithm> algorithm_table(Collective collective) noexcept {
@@ -82,7 +83,7 @@ namespace {
 
 /// Whether the sums of what so many ranks encode are within the range of the codec's addends.
 bool has_room_for(const Codec& codec, int ranks) {
-  return static_cast<std::size_t>(ranks) <= codec.summable()->most_parties();
+  return static_cast<std::size_t>(ranks) <= rounds_of(codec)->most_ranks();
 }
 
 }  // namespace
@@ -96,13 +97,29 @@ std::size_t message_bytes(const Codec& codec, DType dtype, std::span<const Range
   return PieceCoder(codec, dtype).max_bytes(counts);
 }
 
+std::size_t round_bytes(const Problem& problem, const Range& elements, std::size_t round) {
+  const RoundsCodec& codec = *rounds_of(*problem.codec);
+  std::size_t bytes = round == 0 ? size_of(accumulator_of(problem.dtype)) : 0;  // whether it is flagged
+  const auto add = [&](std::size_t t, const Range& own, const Range& tensor) {
+    const std::size_t rows = problem.rows.empty() || own.count != tensor.count ? 0 : problem.rows[t];
+    bytes += codec.round_bytes(round, own.count, problem.dtype, rows);
+  };
+  if (problem.tensors.empty()) {
+    add(0, elements, {0, problem.count});
+  } else {
+    for_each_fragment(problem.tensors, elements,
+                      [&](std::size_t t, const Range& own) { add(t, own, problem.tensors[t]); });
+  }
+  return bytes;
+}
+
 const Algorithm& algorithm_for(const Codec& codec, int ranks) {
   const CodecTraits& traits = codec.traits();
-  const bool adds = codec.summable() != nullptr && has_room_for(codec, ranks);
-  const auto wanted = traits.parts                    ? Algorithm::For::parts
-                      : adds                          ? Algorithm::For::summable
-                      : traits.whole || traits.sparse ? Algorithm::For::all
-                                                      : Algorithm::For::pieces;
+  const bool adds = rounds_of(codec) != nullptr && has_room_for(codec, ranks);
+  const auto wanted = traits.splittable                      ? Algorithm::For::parts
+                      : adds                                 ? Algorithm::For::summable
+                      : traits.whole_tensor || traits.sparse ? Algorithm::For::all
+                                                             : Algorithm::For::pieces;
   const auto table = algorithm_table();
   return *std::find_if(table.begin(), table.end(),
                        [&](const Algorithm& row) { return row.compresses && row.codecs == wanted; });
@@ -115,15 +132,16 @@ std::string_view misfit(Algorithm::For codecs, const Codec& codec) {
   const CodecTraits& traits = codec.traits();
   switch (codecs) {
     case Algorithm::For::pieces:
-      return traits.whole ? "the codec encodes a tensor only as a whole" : "";
+      return traits.whole_tensor ? "the codec encodes a tensor only as a whole" : "";
     case Algorithm::For::parts:
-      return traits.parts ? "" : "it is for codecs whose messages are taken apart, such as onebit:deepspeed";
+      return traits.splittable ? ""
+                               : "it is for codecs whose messages are taken apart, such as onebit:deepspeed";
     case Algorithm::For::summable:
-      return codec.summable() != nullptr ? "" : "its messages do not add up without being decoded";
+      return rounds_of(codec) != nullptr ? "" : "its messages do not add up without being decoded";
     case Algorithm::For::all:
       break;
   }
-  return traits.parts ? "the codec has an algorithm of its own" : "";
+  return traits.splittable ? "the codec has an algorithm of its own" : "";
 }
 
 }  // namespace
@@ -159,7 +177,7 @@ void check_pair(const Pairing& pairing) {
   if (algorithm.codecs == Algorithm::For::summable && !has_room_for(codec, pairing.ranks)) {
     refuse("algorithm " + std::string(algorithm.name) + " cannot add what " + std::to_string(pairing.ranks) +
            " ranks encode with codec " + codec.spec() + ": its codes have room for " +
-           std::to_string(codec.summable()->most_parties()) + ". Use algorithm " +
+           std::to_string(rounds_of(codec)->most_ranks()) + ". Use algorithm " +
            std::string(algorithm_for(codec, pairing.ranks).name) + ", or auto, or a codec with more bits");
   }
   if (!codec.supports(pairing.dtype)) {

@@ -21,6 +21,7 @@ struct Problem {
   /// Where there are several: how they lie one behind the other, as append() lays them; `count` is the last
   /// one's end.
   std::span<const Range> tensors{};
+  std::span<const std::size_t> rows{};  ///< by tensor, as Tensor has them; empty: nothing is said of any
   DType dtype = DType::f32;
   Op op = Op::sum;
   const Codec* codec = nullptr;
@@ -96,6 +97,10 @@ Schedule build_all_gather_pieces(const Problem& problem, const std::vector<std::
 /// The segments with which the two phases are expected to take least time, for a tensor of `count` elements
 /// that a codec encodes, where all ranks have it in such memory.
 std::size_t model_segment_bytes(const Codec& codec, std::size_t count, DType dtype, int ranks, Memory memory);
+
+/// Bytes of what each rank contributes to a round for these elements: whether any rank has flagged them, in
+/// front of the first round, and what the codec has to say of each tensor (RoundsCodec).
+std::size_t round_bytes(const Problem& problem, const Range& elements, std::size_t round);
 
 /// The largest message of these elements, without a trailer. `tensors`: how they lie one behind the other;
 /// none: there is one.

@@ -60,6 +60,7 @@ void visit_terms(const Call& call, std::size_t segment_bytes, auto&& name, auto&
   field("codec", call.codec->spec());
   field("segment_bytes", Digits(segment_bytes));
   field("checksums", call.checksum ? "on" : "off");
+  if (call.rows != 0) field("rows", Digits(call.rows));
   if (call.tensors.empty()) {
     name("feedback");
     visit_feedback(call.feedback, value);
@@ -70,7 +71,13 @@ void visit_terms(const Call& call, std::size_t segment_bytes, auto&& name, auto&
     name("tensor ");
     name(Digits(static_cast<std::size_t>(&tensor - call.tensors.data())));
     value(Digits(tensor.in.count));
-    value(" elements, feedback ");
+    value(" elements");
+    if (tensor.rows != 0) {
+      value(" in ");
+      value(Digits(tensor.rows));
+      value(" rows");
+    }
+    value(", feedback ");
     visit_feedback(tensor.feedback, value);
   }
 }
@@ -114,7 +121,7 @@ bool keeps_residuals(const Call& call, const Feedback* feedback, const Codec& co
 }
 
 std::span<const CallTensor> tensors_of(const Call& call, CallTensor& single) {
-  single = {call.in, call.out, call.feedback};
+  single = {call.in, call.out, call.feedback, call.rows};
   return call.tensors.empty() ? std::span<const CallTensor>(&single, 1) : call.tensors;
 }
 
@@ -130,10 +137,10 @@ FeedbackShapeView shape_of(const Transport& transport, const Call& call, std::si
           .owns = call.algorithm->chunks != nullptr};
 }
 
-// What Occasion::most is for: where nobody owns a sum, nobody encodes it again and finds that it is infinite.
-// An average is rounded to the tensor's type only after its division. The last factor is for roundings, of
-// which those to bf16 are the largest.
-double most_for_sums(const Call& call, int ranks) {
+// What EncodeContext::limit is for: where nobody owns a sum, nobody encodes it again and finds that it is
+// infinite. An average is rounded to the tensor's type only after its division. The last factor is for
+// roundings, of which those to bf16 are the largest.
+double limit_for_sums(const Call& call, int ranks) {
   constexpr double kRoundings = 1 - 0x1p-7;
   if (!call.algorithm->compresses || call.algorithm->chunks != nullptr) {
     return std::numeric_limits<double>::infinity();
@@ -253,6 +260,7 @@ Problem Execution::problem_of(const Codec& codec) const {
       .ranks = transport_.size(),
       .count = layout_.back().end(),
       .tensors = layout_.size() > 1 ? std::span<const Range>(layout_) : std::span<const Range>(),
+      .rows = rows_,
       .dtype = call_.dtype(),
       .op = call_.op,
       .codec = &codec,
@@ -270,6 +278,8 @@ void Execution::prepare() {
   const bool on_device = call_.device >= 0;
   layout_.clear();
   bound_.clear();
+  rows_.clear();
+  bool has_rows = false;
   fallback_schedule_.reset();
   if (on_device) side().queue.follow(call_.stream);
   if (!compresses && (tensors_.size() > 1 || (on_device && !takes_device_memory()))) {
@@ -281,9 +291,12 @@ void Execution::prepare() {
   } else {
     for (const CallTensor& tensor : tensors_) {
       append(layout_, tensor.in.count, call_.codec->traits().block);
-      bound_.push_back({.in = tensor.in, .out = tensor.out});
+      bound_.push_back({.in = tensor.in, .out = tensor.out, .rows = tensor.rows});
+      has_rows = has_rows || tensor.rows != 0;
+      rows_.push_back(tensor.rows);
     }
   }
+  if (!has_rows) rows_.clear();
   const Problem problem = problem_of(*call_.codec);
   auto schedule = schedules_.schedule_for(*call_.algorithm, problem);
   if (problem.feedback) {
@@ -302,11 +315,12 @@ void Execution::prepare() {
         residuals[phase] = {own.offset, own.count};
       }
       state.bind(shape_of(transport_, call_, tensors_[t].in.count, residuals),
+                 call_.codec->state_bytes(tensors_[t].in.count, call_.dtype(), tensors_[t].rows),
                  on_device ? &side_->queue : nullptr);
       for (std::size_t phase = 0; phase < schedule->residuals().size(); ++phase) {
         bound_[t].residuals[phase] = {state.view(phase), residuals[phase].begin};
       }
-      if (call_.codec->traits().whole) bound_[t].note = &state.note;
+      bound_[t].state = state.codec_state;
     }
   }
   begin(schedule);
@@ -329,7 +343,7 @@ void Execution::begin(std::shared_ptr<const Schedule> schedule) {
                  .codecs = {call_.codec.get()},
                  .dtype = call_.dtype(),
                  .call = number_,
-                 .most = most_for_sums(call_, transport_.size()),
+                 .limit = limit_for_sums(call_, transport_.size()),
                  .checksum = call_.checksum,
                  .blocks = call_.blocks,
                  .device = call_.device >= 0 && (compresses || takes_device_memory()) ? side_.get() : nullptr,

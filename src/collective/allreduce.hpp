@@ -25,10 +25,13 @@ namespace terse::inline v0_1 {
 
 // A call's tags, as offsets from its first:
 //
-//   0, 1  messages of the first pass           6, 7  the agreement at its beginning, and the error reports
-//   that 2     error reports at its end                   follow where that is not reached 3, 4  messages of
-//   the resending pass       8, 9  the closing agreement of the first pass, and its reports 5     error
-//   reports at its end            10, 11 the same of the resending pass
+//   0, 1    messages of the first pass, by channel
+//   2       error reports at its end
+//   3, 4    messages of the resending pass, by channel
+//   5       error reports at its end
+//   6, 7    the agreement at the call's beginning, and the error reports that follow where it is not reached
+//   8, 9    the closing agreement of the first pass, and its error reports
+//   10, 11  the closing agreement of the resending pass, and its error reports
 inline constexpr int kLastWord = Schedule::kChannels;
 inline constexpr int kTagsOfAPass = kLastWord + 1;
 inline constexpr int kTagsOfPasses = 2 * kTagsOfAPass;
@@ -41,6 +44,7 @@ struct CallTensor {
   ConstView in;
   View out;
   Feedback* feedback = nullptr;
+  std::size_t rows = 0;  ///< as Tensor has it
 };
 
 /// Something that ranks must have in common, of which only the caller knows what it means.
@@ -61,6 +65,7 @@ struct Call {
   std::span<const Term> terms{};
   Op op = Op::sum;
   Feedback* feedback = nullptr;  ///< of the tensor, where there is only one
+  std::size_t rows = 0;          ///< the same
   std::optional<std::size_t> segment_bytes = std::size_t{4} << 20;  ///< nothing: what the model says
   std::span<const CallTensor> tensors{};                            ///< where there are several: of one dtype
   bool blocks = false;     ///< nothing else is under way: MPI may block
@@ -82,7 +87,7 @@ struct Call {
 
 struct CallResult {
   std::size_t bytes_sent = 0;
-  std::size_t exact_count = 0;  ///< elements of flagged pieces, which went exactly
+  std::size_t exact_count = 0;  ///< elements of flagged pieces, which were resent uncompressed
 };
 
 /// The agreement alone, before something that only makes sense if all ranks are about to do it: to the other
@@ -170,6 +175,7 @@ class Execution {
   std::vector<Lease> leases_;
   std::vector<Range> layout_;
   std::vector<BoundTensor> bound_;
+  std::vector<std::size_t> rows_;  // by tensor; empty: nothing is said of any
   Buffer messages_;
   Buffer flat_;  // tensors padded, or one behind the other
   std::unique_ptr<DeviceSide> side_;

@@ -25,7 +25,8 @@ struct BoundTensor {
   ConstView in;
   View out;
   std::array<Residual, kMostPhases> residuals{};
-  Note* note = nullptr;  ///< of a codec that encodes the tensor as a whole
+  std::span<std::byte> state{};  ///< of a codec that has one: see EncodeContext
+  std::size_t rows = 0;          ///< the same
 };
 
 /// What a call with tensors on a device needs there: kept from call to call.
@@ -50,7 +51,7 @@ struct Binding {
   std::array<const Codec*, kMostCodecs> codecs{};
   DType dtype = DType::f32;
   std::uint64_t call = 0;  ///< which it is, for codecs that draw random numbers
-  double most = std::numeric_limits<double>::infinity();  ///< as Occasion has it
+  double limit = std::numeric_limits<double>::infinity();  ///< as EncodeContext has it
   bool checksum = false;
   bool blocks = false;           ///< the transport's own reduction may block
   DeviceSide* device = nullptr;  ///< of tensors in device memory: its steps are computed there

@@ -237,16 +237,17 @@ void DeviceExecutor::queue_encode(Work& work) {
   const DeviceRange range("terse encode");
   const Step& step = step_of(work);
   begin_message(work);
-  codec(step).device()->encode(queue(), pieces().inputs(step.in, step.out.elements, step.phase),
-                               occasion(step), payload(step.out.slot), &report_of(work));
+  device_codec_of(codec(step))
+      ->encode(queue(), pieces().inputs(step.in, step.out.elements, step.phase), context(step).random,
+               payload(step.out.slot), &report_of(work));
   end_message(work);
 }
 
 void DeviceExecutor::end_encode(Work& work) {
   const Step& step = step_of(work);
   if (report_of(work).non_finite != 0) {
-    codec(step).device()->undo(queue(), pieces().inputs(step.in, step.out.elements, step.phase),
-                               payload(step.out.slot));
+    device_codec_of(codec(step))
+        ->undo(queue(), pieces().inputs(step.in, step.out.elements, step.phase), payload(step.out.slot));
     queue().wait();
     work.flags = kNonFinite;
   }
@@ -265,8 +266,9 @@ bool DeviceExecutor::queue_reduce(Work& work) {
   for (std::uint32_t member = 0; member < step.in.slots; ++member) {
     if (schedule().group(step).rank(static_cast<int>(member)) != rank_) upload(step.in.slot + member, due);
   }
-  codec(step).device()->reduce(queue(), sum_of(step), pieces().sums(step.out.elements, step.phase),
-                               occasion(step), payload(step.out.slot), &report_of(work));
+  device_codec_of(codec(step))
+      ->reduce(queue(), sum_of(step), pieces().sums(step.out.elements, step.phase), context(step).random,
+               payload(step.out.slot), &report_of(work));
   end_message(work);
   return true;
 }
@@ -279,8 +281,9 @@ void DeviceExecutor::end_reduce(Work& work) {
     work.result.failure = corrupt_payload(step, author);
     work.flags = kPoisoned;
   } else if (work.flags == 0 && report.non_finite != 0) {
-    codec(step).device()->undo_reduce(queue(), sum_of(step), pieces().sums(step.out.elements, step.phase),
-                                      payload(step.out.slot));
+    device_codec_of(codec(step))
+        ->undo_reduce(queue(), sum_of(step), pieces().sums(step.out.elements, step.phase),
+                      payload(step.out.slot));
     queue().wait();
     work.flags = kNonFinite;
   }
@@ -302,8 +305,9 @@ bool DeviceExecutor::queue_decode(Work& work) {
     const std::size_t due = payload_due(step, step.in.elements);
     require_payload(step, contents, due);
     if (step.peer != rank_) upload(step.in.slot, due);
-    codec(step).device()->decode(queue(), payload(step.in.slot), pieces().outputs(step.out, step.in.elements),
-                                 Into::overwrite, step.factor, &report_of(work));
+    device_codec_of(codec(step))
+        ->decode(queue(), payload(step.in.slot), pieces().outputs(step.out, step.in.elements),
+                 Into::overwrite, step.factor, &report_of(work));
     return true;
   } catch (...) {
     work.result.failure = current_error("a message from rank " + std::to_string(step.peer));
@@ -319,7 +323,7 @@ void DeviceExecutor::end_decode(Work& work) {
 void DeviceExecutor::do_undo(const Step& step, const Contents& contents,
                              std::span<const Fragment> fragments) const {
   if (contents.flags != 0) return;
-  codec(step).device()->undo(queue(), fragments, payload(step.out.slot));
+  device_codec_of(codec(step))->undo(queue(), fragments, payload(step.out.slot));
   queue().wait();
 }
 

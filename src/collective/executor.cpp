@@ -37,11 +37,11 @@ void Executor::begin(const Schedule& schedule, const Binding& binding) {
   poisoned_ = false;
 }
 
-Occasion Executor::occasion(const Step& step) const noexcept {
-  return {.call = binding_->call,
-          .stream = static_cast<std::uint32_t>(kMostPhases) * static_cast<std::uint32_t>(rank_) +
-                    (step.phase == kNoResidual ? 0U : step.phase),
-          .most = binding_->most};
+EncodeContext Executor::context(const Step& step) const noexcept {
+  return {.random = {.call = binding_->call,
+                     .stream = static_cast<std::uint32_t>(kMostPhases) * static_cast<std::uint32_t>(rank_) +
+                               (step.phase == kNoResidual ? 0U : step.phase)},
+          .limit = binding_->limit};
 }
 
 std::uint8_t Executor::open_all(const Step& step, std::vector<Contents>& messages, StepResult& result,

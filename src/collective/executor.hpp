@@ -68,8 +68,8 @@ class Executor {
   bool poisoned() const noexcept { return poisoned_; }
   std::uint8_t inherited(std::uint32_t step) const noexcept { return inherited_[step]; }
   Pieces pieces() const noexcept { return Pieces(*binding_, store_); }
-  Occasion occasion(const Step& step) const noexcept;
-  PieceCoder coder(const Step& step) const { return {codec(step), binding_->dtype, occasion(step)}; }
+  EncodeContext context(const Step& step) const noexcept;
+  PieceCoder coder(const Step& step) const { return {codec(step), binding_->dtype, context(step)}; }
   /// The messages that a step sums, and what flags there are among them: kPoisoned where one cannot be read
   /// or has a payload of another size than is due.
   std::uint8_t open_all(const Step& step, std::vector<Contents>& messages, StepResult& result,

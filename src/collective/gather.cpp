@@ -29,7 +29,7 @@ Schedule build_gather(const Problem& problem) {
   const Phase phase{.group = builder.add_group(Group::of_all(problem.ranks, problem.rank)),
                     .number = builder.add_phase({0, problem.count}),
                     .channel = 1};  // as the second phase of two_phase, in which all hear all
-  const std::size_t most = problem.codec->traits().whole ? problem.count : segment_elements(problem);
+  const std::size_t most = problem.codec->traits().whole_tensor ? problem.count : segment_elements(problem);
   std::vector<Range> shares;
   for (std::size_t at = 0; at < problem.count; at += most) {
     const Range segment{at, std::min(most, problem.count - at)};

@@ -8,8 +8,9 @@
 #include <utility>
 
 #include "codec/elements.hpp"
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "core/assert.hpp"
+#include "core/bytes.hpp"
 #include "core/floating_point.hpp"
 #include "core/thread_memory.hpp"
 
@@ -109,14 +110,11 @@ StepResult HostExecutor::compute(std::uint32_t i) noexcept {
     case Verb::divide:
       divide(binding().tensors[0].out, step.divisor);
       break;
-    case Verb::measure:
-      measure(step);
+    case Verb::contribute:
+      contribute(step);
       break;
-    case Verb::encode_addends:
-      encode_addends(step);
-      break;
-    case Verb::decode_addends:
-      decode_addends(step, result);
+    case Verb::conclude:
+      conclude(step, result);
       break;
     case Verb::join:
       break;
@@ -147,9 +145,10 @@ void HostExecutor::encode(const Step& step, std::uint8_t inherited, StepResult& 
 
 void HostExecutor::extract(const Step& step, StepResult& result) {
   try {
-    store_.seal(step.out, codec(step).part(store_.message(step.in.slot), step.in.elements.count,
-                                           binding().dtype, step.out.elements.offset, step.out.elements.count,
-                                           store_.slot(step.out.slot)));
+    store_.seal(step.out,
+                CodecAccess(codec(step))
+                    .split(store_.message(step.in.slot), step.in.elements.count, binding().dtype,
+                           step.out.elements.offset, step.out.elements.count, store_.slot(step.out.slot)));
   } catch (...) {
     result.failure = current_error("taking apart what " + codec(step).spec() + " encoded");
     store_.write_flagged(step, kPoisoned);
@@ -234,83 +233,90 @@ void HostExecutor::sum(const Step& step, StepResult& result) {
   result.flagged = result.flagged && step.out.space == Space::output;
 }
 
-// Numbers that ranks share: whether the piece is flagged, then those of the codec, of each fragment.
-View HostExecutor::shared_numbers(const Operand& shared) const noexcept {
-  const DType type = accumulator_of(binding().dtype);
-  return {store_.slot(shared.slot).data(), store_.size(shared.slot) / size_of(type), type};
-}
-
 namespace {
 
-bool is_flagged_by_any(const View& shared) {
-  return shared.dtype == DType::f64 ? shared.as<double>()[0] != 0 : shared.as<float>()[0] != 0;
+// In front of the first round's bytes: how many ranks have flagged the piece, or whether any has, as a number
+// that is reduced like those behind it.
+void write_flag(std::span<std::byte> message, DType accumulator, bool flagged) {
+  accumulator == DType::f64 ? store(message.data(), flagged ? 1.0 : 0.0)
+                            : store(message.data(), flagged ? 1.0F : 0.0F);
+}
+bool is_flagged_by_any(std::span<const std::byte> message, DType accumulator) {
+  return accumulator == DType::f64 ? load<double>(message.data()) != 0 : load<float>(message.data()) != 0;
 }
 
 }  // namespace
 
-void HostExecutor::measure(const Step& step) {
-  const SummableCodec& summable = *codec(step).summable();
-  const auto fragments = pieces().inputs(step.in, step.out.elements, step.phase);
-  std::size_t numbers = 1;
-  for (const Fragment& fragment : fragments) numbers += summable.shared_count(fragment.values.count);
-  store_.set_size(step.out.slot, numbers * size_of(accumulator_of(binding().dtype)));
-  const View shared = shared_numbers(step.out);
-  bool flagged = false;
-  std::size_t at = 1;
-  for (const Fragment& fragment : fragments) {
-    const View own = shared.slice(at, summable.shared_count(fragment.values.count));
-    flagged = !summable.measure(fragment.values, fragment.residual, binding().dtype, binding().most, own) ||
-              flagged;
-    at += own.count;
+// The results of a piece's first rounds, which are in the operand's slots; without the flag.
+RoundResults HostExecutor::results_of(const Operand& rounds) const {
+  RoundResults results{};
+  if (rounds.space == Space::nothing) return results;
+  for (std::uint32_t round = 0; round < rounds.slots; ++round) {
+    const auto message = store_.message(rounds.slot + round);
+    results[round] = round == 0 ? message.subspan(size_of(accumulator_of(binding().dtype))) : message;
   }
-  if (shared.dtype == DType::f64) {
-    shared.as<double>()[0] = flagged ? 1 : 0;
-  } else {
-    shared.as<float>()[0] = flagged ? 1 : 0;
-  }
+  return results;
 }
 
-void HostExecutor::encode_addends(const Step& step) {
-  const SummableCodec& summable = *codec(step).summable();
-  const View shared = shared_numbers(step.beside);
-  const bool flagged = is_flagged_by_any(shared);
-  const auto out = store_.slot(step.out.slot);
-  std::size_t written = 0;
-  std::size_t at = 1;
-  for (const Fragment& fragment : pieces().inputs(step.in, step.out.elements, step.phase)) {
-    const View numbers = shared.slice(at, summable.shared_count(fragment.values.count));
-    const auto own = out.subspan(written, summable.addend_bytes(fragment.values.count, binding().dtype));
-    if (flagged) {
-      std::fill(own.begin(), own.end(), std::byte{0});
-    } else {
-      summable.encode_addends(fragment.values, fragment.residual, binding().dtype,
-                              occasion(step).at(fragment.position), numbers, schedule().group(step).size(),
-                              own);
-    }
-    written += own.size();
-    at += numbers.count;
+// Takes a fragment's share off the front of what the results have left; returns it.
+RoundResults HostExecutor::take_results(const Step& step, std::uint32_t rounds, const Fragment& fragment,
+                                        RoundResults& left) const {
+  RoundResults own{};
+  for (std::uint32_t round = 0; round < rounds; ++round) {
+    const std::size_t bytes =
+        rounds_of(codec(step))->round_bytes(round, fragment.values.count, binding().dtype, fragment.rows);
+    TERSE_ASSERT(bytes <= left[round].size(), "a round's result is smaller than what was contributed to it",
+                 round, bytes, left[round].size());
+    own[round] = left[round].first(bytes);
+    left[round] = left[round].subspan(bytes);
   }
+  return own;
+}
+
+RoundContext HostExecutor::round_context(const Step& step, const Fragment& fragment) const {
+  RoundContext made{.as = binding().dtype, .ranks = schedule().group(step).size(), .encode = context(step)};
+  made.encode.random = made.encode.random.at(fragment.position);
+  made.encode.state = fragment.state;
+  made.encode.rows = fragment.rows;
+  return made;
+}
+
+void HostExecutor::contribute(const Step& step) {
+  const RoundsCodec& rounds = *rounds_of(codec(step));
+  const DType accumulator = accumulator_of(binding().dtype);
+  const auto out = store_.slot(step.out.slot);
+  RoundResults left = results_of(step.beside);
+  bool flagged = step.round != 0 && is_flagged_by_any(store_.message(step.beside.slot), accumulator);
+  std::size_t written = step.round == 0 ? size_of(accumulator) : 0;
+  for (const Fragment& fragment : pieces().inputs(step.in, step.out.elements, step.phase)) {
+    const auto own = out.subspan(
+        written, rounds.round_bytes(step.round, fragment.values.count, binding().dtype, fragment.rows));
+    const RoundResults earlier = take_results(step, step.round, fragment, left);
+    written += own.size();
+    if (flagged && step.round != 0) {
+      std::fill(own.begin(), own.end(), std::byte{0});
+      continue;
+    }
+    const bool well = rounds.contribute(step.round, fragment.values, fragment.residual,
+                                        round_context(step, fragment), earlier, own);
+    TERSE_ASSERT(well || step.round == 0, "a codec flags values after its first round", step.round);
+    flagged = flagged || !well;
+  }
+  if (step.round == 0) write_flag(out, accumulator, flagged);
   store_.set_size(step.out.slot, written);
 }
 
-void HostExecutor::decode_addends(const Step& step, StepResult& result) const {
-  const View shared = shared_numbers(step.beside);
-  result.flagged = is_flagged_by_any(shared);
+void HostExecutor::conclude(const Step& step, StepResult& result) const {
+  result.flagged = is_flagged_by_any(store_.message(step.in.slot), accumulator_of(binding().dtype));
   if (result.flagged) return;
-  const SummableCodec& summable = *codec(step).summable();
-  std::span<const std::byte> in = store_.slot(step.in.slot);
-  std::size_t at = 1;
+  const RoundsCodec& rounds = *rounds_of(codec(step));
+  RoundResults left = results_of(step.in);
   const auto outputs = pieces().outputs(step.out, step.in.elements);
   const View* out = outputs.data();
-  for_each_fragment(binding().layout, step.in.elements, [&](std::size_t t, const Range& own) {
-    const View numbers = shared.slice(at, summable.shared_count(own.count));
-    const std::size_t bytes = summable.addend_bytes(own.count, binding().dtype);
-    summable.decode_addends(in.first(bytes), binding().dtype,
-                            occasion(step).at(binding().layout[t].offset + own.offset), numbers,
-                            schedule().group(step).size(), *out++, 1.0 / step.divisor);
-    in = in.subspan(bytes);
-    at += numbers.count;
-  });
+  for (const Fragment& fragment : pieces().sums(step.in.elements, kNoResidual)) {
+    rounds.conclude(round_context(step, fragment), take_results(step, step.in.slots, fragment, left), *out++,
+                    1.0 / step.divisor);
+  }
 }
 
 void HostExecutor::do_undo(const Step& step, const Contents& contents,

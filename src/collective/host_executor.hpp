@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "codec/rounds.hpp"
 #include "collective/executor.hpp"
 #include "collective/thread_pool.hpp"
 
@@ -33,11 +34,13 @@ class HostExecutor final : public Executor, private ThreadPool::Client {
   void reduce(const Step& step, StepResult& result);
   void decode(const Step& step, StepResult& result);
   void sum(const Step& step, StepResult& result);
-  void measure(const Step& step);
-  void encode_addends(const Step& step);
-  void decode_addends(const Step& step, StepResult& result) const;
+  void contribute(const Step& step);
+  void conclude(const Step& step, StepResult& result) const;
+  RoundResults results_of(const Operand& rounds) const;
+  RoundResults take_results(const Step& step, std::uint32_t rounds, const Fragment& fragment,
+                            RoundResults& left) const;
+  RoundContext round_context(const Step& step, const Fragment& fragment) const;
   std::optional<std::size_t> payload_due(const Step& step) const;
-  View shared_numbers(const Operand& shared) const noexcept;
   void do_undo(const Step& step, const Contents& contents,
                std::span<const Fragment> fragments) const override;
 

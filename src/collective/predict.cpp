@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "codec/message.hpp"
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
@@ -72,20 +72,20 @@ class Reader {
         effect = {.ns = cost(rates_.add, ranks * bytes), .decoded = ranks * bytes};
         break;
       case Verb::decode:
-      case Verb::decode_addends:
+      case Verb::conclude:
         effect = {.ns = cost(rates_.decode, bytes), .decoded = bytes};
         break;
       case Verb::divide:
         effect.ns = cost(rates_.copy, bytes);
         break;
-      case Verb::measure:
-        effect = {.ns = cost(rates_.measure, bytes), .message_bytes = shared_bytes(step.out.elements)};
+      case Verb::contribute: {
+        // the last round takes the codes, those before it what they depend on
+        const bool last = step.round + 1U == rounds_of(*problem_.codec)->rounds_in_order().size();
+        effect = {.ns = cost(last ? rates_.encode : rates_.measure, bytes),
+                  .encoded = last ? bytes : 0,
+                  .message_bytes = round_bytes(problem_, step.out.elements, step.round)};
         break;
-      case Verb::encode_addends:
-        effect = {.ns = cost(rates_.encode, bytes),
-                  .encoded = bytes,
-                  .message_bytes = addend_bytes(step.out.elements)};
-        break;
+      }
       default:
         break;  // joins
     }
@@ -99,24 +99,8 @@ class Reader {
   }
 
  private:
-  void visit_counts(const Range& elements, const std::function<void(std::size_t)>& visit) const {
-    if (problem_.tensors.empty()) return visit(elements.count);
-    for_each_fragment(problem_.tensors, elements, [&](std::size_t, const Range& own) { visit(own.count); });
-  }
   std::size_t message_bytes(const Range& elements) const {
     return terse::message_bytes(*problem_.codec, problem_.dtype, problem_.tensors, elements);
-  }
-  std::size_t shared_bytes(const Range& elements) const {
-    std::size_t numbers = 1;  // and whether the piece is flagged
-    visit_counts(elements, [&](std::size_t n) { numbers += problem_.codec->summable()->shared_count(n); });
-    return numbers * size_of(accumulator_of(problem_.dtype));
-  }
-  std::size_t addend_bytes(const Range& elements) const {
-    std::size_t bytes = 0;
-    visit_counts(elements, [&](std::size_t n) {
-      bytes += problem_.codec->summable()->addend_bytes(n, problem_.dtype);
-    });
-    return bytes;
   }
 
   const Problem& problem_;

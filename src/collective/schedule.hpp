@@ -21,19 +21,18 @@ namespace terse::inline v0_1 {
 /// phase to what they encode, and leave in it what the message does not hold. Transfers and reductions are on
 /// the wire, a join is nothing; the others are computation.
 enum class Verb : std::uint8_t {
-  encode,          ///< elements -> message
-  extract,         ///< message of a whole tensor -> message of some of its elements, which `beside` names
-  reduce,          ///< a message of each member -> message of their sum over `divisor`, encoded anew
-  sum,             ///< a message of each member -> their sum over `divisor`
-  decode,          ///< message -> elements, each times `factor`
-  divide,          ///< output -> output, over `divisor`
-  measure,         ///< elements -> message of numbers that members are to share
-  encode_addends,  ///< elements, and shared numbers `beside` -> message of addends
-  decode_addends,  ///< message of sums of addends, and shared numbers `beside` -> elements over `divisor`
-  send,            ///< message -> peer
-  receive,         ///< message <- peer
-  all_reduce,      ///< plain reduction by the transport: of a message, or of all elements
-  join             ///< a point that others wait for
+  encode,      ///< elements -> message
+  extract,     ///< message of a whole tensor -> message of some of its elements, which `beside` names
+  reduce,      ///< a message of each member -> message of their sum over `divisor`, encoded anew
+  sum,         ///< a message of each member -> their sum over `divisor`
+  decode,      ///< message -> elements, each times `factor`
+  divide,      ///< output -> output, over `divisor`
+  contribute,  ///< elements, and results of earlier rounds `beside` -> message of what is to be reduced
+  conclude,    ///< a message of each round's result -> elements over `divisor`
+  send,        ///< message -> peer
+  receive,     ///< message <- peer
+  all_reduce,  ///< plain reduction by the transport: of a message, or of all elements
+  join         ///< a point that others wait for
 };
 
 constexpr bool is_on_wire(Verb verb) noexcept {
@@ -41,7 +40,7 @@ constexpr bool is_on_wire(Verb verb) noexcept {
 }
 /// Whether it updates the residual of its phase, so that another step may have to take that back.
 constexpr bool encodes(Verb verb) noexcept {
-  return verb == Verb::encode || verb == Verb::reduce || verb == Verb::encode_addends;
+  return verb == Verb::encode || verb == Verb::reduce || verb == Verb::contribute;
 }
 
 inline constexpr std::uint32_t kNoSlot = std::numeric_limits<std::uint32_t>::max();
@@ -66,7 +65,7 @@ struct Operand {
   Space space = Space::nothing;
   std::uint8_t channel = 0;      ///< of messages: which of the call's tags they go under
   std::uint32_t slot = kNoSlot;  ///< of scratch and messages: the first one, an index into Schedule::slots
-  std::uint32_t slots = 1;       ///< of messages: consecutive ones, by the group's members
+  std::uint32_t slots = 1;       ///< of messages: consecutive ones, by the group's members or by round
   /// Of input, output and scratch: which, counted from its beginning. Of messages: what they stand for,
   /// counted as all ranks do, in the tensors one behind the other.
   Range elements{};
@@ -78,6 +77,7 @@ struct Step {
   std::uint8_t codec = 0;  ///< which of the binding's
   std::uint8_t phase = 0;  ///< whose residual and random numbers it uses
   std::uint8_t group = 0;  ///< which of the schedule's: who takes part
+  std::uint8_t round = 0;  ///< of contribute: which of the codec's
   /// Of send: to whom; of receive and decode: who has made the message; a rank.
   int peer = -1;
   Operand in{};

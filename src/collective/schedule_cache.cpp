@@ -30,6 +30,7 @@ std::shared_ptr<const Schedule> ScheduleCache::schedule_for(const Algorithm& alg
     Problem same = entry.problem;
     same.codec = problem.codec;
     same.tensors = entry.tensors;
+    same.rows = entry.rows;
     return entry.algorithm == &algorithm && same == problem && entry.codec == problem.codec->spec();
   });
   if (found != last) return found->second.schedule;
@@ -43,6 +44,7 @@ std::shared_ptr<const Schedule> ScheduleCache::schedule_for(const Algorithm& alg
                               problem,
                               problem.codec->spec(),
                               {problem.tensors.begin(), problem.tensors.end()},
+                              {problem.rows.begin(), problem.rows.end()},
                               made});
   return made;
 }

@@ -29,6 +29,7 @@ class ScheduleCache {
     Problem problem;  // its pointers may dangle: what follows says what they pointed to
     std::string codec;
     std::vector<Range> tensors;
+    std::vector<std::size_t> rows;
     std::shared_ptr<const Schedule> schedule;
   };
   std::unordered_multimap<std::uint64_t, Entry> entries_;  // by hash

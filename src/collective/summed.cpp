@@ -2,18 +2,18 @@
 //
 // summed: plain reductions of encoded tensors, for codecs whose encoded tensors add up.
 //
-// For each segment of the tensor: every rank finds out what it has to say about the numbers that all share,
-// the largest magnitude of each block for instance; the transport reduces these by MAX; every rank encodes
-// the segment with them, with its residual; the transport adds up what all have encoded; everyone decodes the
-// sum, over the number of ranks for an average. Sums of codes are exact: nothing is encoded twice, ranks own
-// nothing, and there is no server residual. A few segments are under way at once.
+// Such a codec has rounds (codec/rounds.hpp), a plain reduction each. For each segment of the tensor: every
+// rank contributes to the first round, the largest magnitude of each block for instance, and the transport
+// reduces that; knowing the result, every rank contributes to the next round, the codes for instance; after
+// the last round each concludes what the sum is, over the number of ranks for an average. Nothing is encoded
+// twice, ranks own nothing, and there is no server residual. A few segments are under way at once.
 //
-// Steps, for each of ceil(n / segment) segments: a measurement, a reduction, an encoding, a reduction, a
-// decoding. Bytes a rank: the MPI library's affair; no algorithm sends less than 2 (P - 1) / P (a(n) + s(n)),
-// of a(n) bytes of addends and s(n) of shared numbers, and one more of these a segment, which tells whether
-// it is flagged. Determinism: sums of integers are the same in any order, so sum8 and sum4 give the same bits
-// on all ranks, and again on every run; randomk adds floating-point numbers in the MPI library's order, which
-// segments may change.
+// Steps, for each of ceil(n / segment) segments (of a codec that encodes tensors as a whole, there is one)
+// and each round: a contribution and a reduction; then a conclusion. Bytes a rank: the MPI library's affair;
+// no algorithm sends less than 2 (P - 1) / P of what a rank contributes to all rounds, and one number more a
+// segment, which tells whether it is flagged. Determinism: sums of integers are the same in any order, so
+// sum8 and sum4 give the same bits on all ranks, and again on every run; randomk adds floating-point numbers
+// in the MPI library's order, which segments may change.
 //
 // A piece that any rank has flagged is not encoded, and is resent uncompressed, by the two phases. A
 // reduction takes no checksums: what the network does to it unseen, nobody finds. A sum of finite values
@@ -21,85 +21,76 @@
 // (docs/codecs.md).
 #include <algorithm>
 
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "collective/algorithms.hpp"
 #include "collective/phases.hpp"
+#include "core/assert.hpp"
 
 namespace terse::inline v0_1 {
 namespace {
 
-struct Sizes {
-  std::size_t shared;  // bytes of the numbers that all share, and of whether the segment is flagged
-  std::size_t addends;
-};
-
-Sizes sizes_of(const Problem& problem, const SummableCodec& codec, const Range& segment) {
-  std::size_t numbers = 1;
-  std::size_t bytes = 0;
-  const auto count = [&](std::size_t, const Range& own) {
-    numbers += codec.shared_count(own.count);
-    bytes += codec.addend_bytes(own.count, problem.dtype);
-  };
-  if (problem.tensors.empty()) {
-    count(0, segment);
-  } else {
-    for_each_fragment(problem.tensors, segment, count);
-  }
-  return {numbers * size_of(accumulator_of(problem.dtype)), bytes};
+Reduction reduction_of(const Round& round, DType accumulator) {
+  if (round.kind == Round::Kind::max) return max_of(accumulator);
+  return round.addend == Addend::int8 ? Reduction::sum_int8 : addends_of(accumulator);
 }
 
 }  // namespace
 
 // A stage of a segment begins a segment later than the one before it, and reductions are entered in the order
-// of the steps: that leaves time between the two of a segment.
+// of the steps: that leaves time between two rounds of a segment.
 Schedule build_summed(const Problem& problem) {
-  const SummableCodec& codec = *problem.codec->summable();
-  const DType accumulator = accumulator_of(problem.dtype);
+  const std::span<const Round> rounds = rounds_of(*problem.codec)->rounds_in_order();
+  TERSE_ASSERT(
+      !rounds.empty() && rounds.size() <= kMostRounds && rounds.front().addend == Addend::accumulator,
+      "a codec's rounds are none, too many, or begin with bytes", rounds.size());
   PhaseBuilder builder(problem);
   const auto group = builder.add_group(Group::of_all(problem.ranks, problem.rank));
   const auto phase = builder.add_phase({0, problem.count});
-  const std::size_t most = segment_elements(problem);
+  const std::size_t most = problem.codec->traits().whole_tensor ? problem.count : segment_elements(problem);
   for (std::size_t at = 0; at < problem.count; at += most) {
     const Range segment{at, std::min(most, problem.count - at)};
-    const Sizes sizes = sizes_of(problem, codec, segment);
     builder.begin_segment();
-    const auto message = [&](std::size_t bytes) {
-      return Operand{.space = Space::message,
+    const auto messages = [&](std::uint32_t slot, std::size_t number) {
+      return Operand{.space = number == 0 ? Space::nothing : Space::message,
                      .channel = kUnsent,
-                     .slot = builder.add_slots(1, bytes),
+                     .slot = number == 0 ? kNoSlot : slot,
+                     .slots = static_cast<std::uint32_t>(number),
                      .elements = segment};
     };
-    const Operand shared = message(sizes.shared);
-    const Operand addends = message(sizes.addends);
-    const Operand input{.space = Space::input, .elements = segment};
-    const auto reduce = [&](std::size_t stage, const Operand& what, Reduction reduction, std::uint32_t made) {
-      return builder.add(
-          stage, {.verb = Verb::all_reduce, .group = group, .in = what, .out = what, .reduction = reduction},
-          {{made}});
-    };
-    const std::uint32_t measured = builder.add(
-        0, {.verb = Verb::measure, .phase = phase, .group = group, .in = input, .out = shared}, {});
-    const std::uint32_t agreed = reduce(0, shared, max_of(accumulator), measured);
-    const std::uint32_t encoded = builder.add(1,
-                                              {.verb = Verb::encode_addends,
-                                               .phase = phase,
-                                               .group = group,
-                                               .in = input,
-                                               .out = addends,
-                                               .beside = shared},
-                                              {{agreed}});
-    const std::uint32_t added = reduce(
-        1, addends, codec.addend() == Addend::int8 ? Reduction::sum_int8 : addends_of(accumulator), encoded);
+    std::uint32_t first = kNoSlot;  // of the segment, which has one a round
+    std::uint32_t reduced = kNoStep;
+    for (std::size_t round = 0; round < rounds.size(); ++round) {
+      const std::uint32_t slot = builder.add_slots(1, round_bytes(problem, segment, round));
+      if (round == 0) first = slot;
+      TERSE_ASSERT(slot == first + round, "the slots of a segment's rounds are not one behind the other",
+                   slot, first, round);
+      const Operand message = messages(slot, 1);
+      const std::uint32_t made = builder.add(round,
+                                             {.verb = Verb::contribute,
+                                              .phase = phase,
+                                              .group = group,
+                                              .round = static_cast<std::uint8_t>(round),
+                                              .in = {.space = Space::input, .elements = segment},
+                                              .out = message,
+                                              .beside = messages(first, round)},
+                                             {{reduced}});
+      reduced = builder.add(round,
+                            {.verb = Verb::all_reduce,
+                             .group = group,
+                             .in = message,
+                             .out = message,
+                             .reduction = reduction_of(rounds[round], accumulator_of(problem.dtype))},
+                            {{made}});
+    }
     builder.end_with(
-        builder.add(2,
-                    {.verb = Verb::decode_addends,
+        builder.add(rounds.size(),
+                    {.verb = Verb::conclude,
                      .phase = phase,
                      .group = group,
-                     .in = addends,
+                     .in = messages(first, rounds.size()),
                      .out = {.space = Space::output, .elements = segment},
-                     .beside = shared,
                      .divisor = problem.op == Op::average ? static_cast<double>(problem.ranks) : 1.0},
-                    {{added}}));
+                    {{reduced}}));
   }
   return std::move(builder).finish();
 }

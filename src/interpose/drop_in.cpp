@@ -137,7 +137,7 @@ std::size_t share_of_memory(MPI_Comm talk) {
   PMPI_Comm_free(&talk);
   chain().finalize();
   std::fflush(nullptr);
-  _exit(kRefused);  // the program's own last words would be about work that it has not begun
+  _exit(kRefused);  // the program's handlers of exit would report work that it has not begun
 }
 
 // Every rank's text on rank 0, in rank order; elsewhere nothing. Collective over `talk`.
@@ -191,7 +191,7 @@ std::string difference(MPI_Comm talk, const std::string& mine) {
 
 enum class Sample : std::uint8_t { no, first, timed };
 
-// Two calls in succession go exactly, in the middle of every `sample`. The second is timed: after a
+// Two calls in succession go uncompressed, in the middle of every `sample`. The second is timed: after a
 // compressed one, what plain MPI uses is no longer in the caches.
 Sample sample_at(const Rule& rule, std::uint64_t call) {
   if (rule.sample == 0) return Sample::no;

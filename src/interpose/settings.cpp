@@ -201,7 +201,7 @@ constexpr auto kAllRows = [] {
 // there to do as others do, whether or not that is sound.
 bool may_keep_residuals(const Rule& rule) {
   const CodecTraits& traits = rule.policy.codec.codec()->traits();
-  return traits.contractive || traits.parts || rule.policy.algorithm == "exact";
+  return traits.contractive || traits.splittable || rule.policy.algorithm == "exact";
 }
 
 // What is not set gets the table's default, and what no rule can do without is there. `without_feedback` says

@@ -82,7 +82,7 @@ void add(Entry& into, const Entry& more) {
   for_all_numbers([&](const Number& number) { into.*number.of += more.*number.of; });
 }
 
-// Calls of several sizes, and what they have saved by those of their size that went exactly.
+// Calls of several sizes, and what they have saved by those of their size that went uncompressed.
 struct Sum {
   Entry entry{};
   std::optional<double> saved{};

@@ -27,7 +27,7 @@ struct Entry {
   /// Exact: a lossless codec, too small a tensor, device memory or buffers that overlap on some rank.
   std::uint64_t other_exact = 0;
   std::uint64_t non_finite = 0;      ///< compressed but for values that were not finite
-  std::uint64_t elements_again = 0;  ///< elements around those, which went exactly
+  std::uint64_t elements_again = 0;  ///< elements around those, which were resent uncompressed
   std::uint64_t fresh = 0;           ///< with feedback, but no residual to add
   std::uint64_t started_over = 0;    ///< ranks had different residuals
   std::uint64_t bytes_before = 0;    ///< what plain MPI would have sent at the least

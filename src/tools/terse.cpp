@@ -66,7 +66,7 @@ std::string describe(const Codec& codec) {
   if (traits.error_bound)
     words.push_back("relative error of an element <= " + format("%.3g", *traits.error_bound));
   if (traits.sparse) words.emplace_back("sparse");
-  if (traits.whole) words.emplace_back("whole tensors only");
+  if (traits.whole_tensor) words.emplace_back("whole tensors only");
   words.push_back("block " + std::to_string(traits.block));
   if (codec.supports(Memory::cuda)) words.emplace_back("also in device memory");
   return list_names(words, [](const std::string& word) { return word; });
@@ -86,7 +86,7 @@ Json to_json(const Codec& codec) {
             {"unbiased", traits.unbiased},
             {"contractive", traits.contractive},
             {"sparse", traits.sparse},
-            {"whole", traits.whole},
+            {"whole_tensor", traits.whole_tensor},
             {"block", traits.block},
             {"error_bound", traits.error_bound ? Json(*traits.error_bound) : Json()}}}};
 }

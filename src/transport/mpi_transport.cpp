@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/assert.hpp"
 #include "core/floating_point.hpp"
 
 namespace terse::inline v0_1 {
@@ -126,6 +127,8 @@ MpiTransport::~MpiTransport() { abandon(); }
 
 void MpiTransport::free() {
   if (comm_ == MPI_COMM_NULL) return;
+  TERSE_ASSERT(requests_.empty(), "a communicator is freed while operations are on their way",
+               requests_.size());
   for (MPI_Op& op : own_sums_) {
     if (op != MPI_OP_NULL) MPI_Op_free(&op);
   }
@@ -153,8 +156,20 @@ void MpiTransport::require_usable() const {
 
 int MpiTransport::take_tags(int channels) {
   require_usable();
+  TERSE_ASSERT(channels > 0 && channels <= tag_limit_, "a call asks for more tags than MPI has", channels,
+               tag_limit_);
   if (next_tag_ > tag_limit_ - channels) next_tag_ = 0;
   return std::exchange(next_tag_, next_tag_ + channels);
+}
+
+// Both ends of a transfer are of a schedule, so these would be its faults.
+void MpiTransport::require_transfer(const void* data, std::size_t bytes, int peer, int tag) const {
+  TERSE_ASSERT(!freed(), "a transfer begins after its communicator was freed", peer, tag);
+  TERSE_ASSERT(peer >= 0 && peer < size_, "a transfer names a rank that its communicator does not have", peer,
+               size_);
+  TERSE_ASSERT(tag >= 0 && tag <= tag_limit_, "a transfer has a tag that MPI does not allow", tag,
+               tag_limit_);
+  TERSE_ASSERT(data != nullptr || bytes == 0, "a transfer has no memory", bytes, peer, tag);
 }
 
 void MpiTransport::add(MPI_Request request, Pending pending) {
@@ -165,6 +180,7 @@ void MpiTransport::add(MPI_Request request, Pending pending) {
 
 void MpiTransport::send(std::span<const std::byte> bytes, int to, int tag, Operation& operation) {
   require_usable();
+  require_transfer(bytes.data(), bytes.size(), to, tag);
   const bool large = bytes.size() > kMaxCount;
   MPI_Datatype type = large ? large_type(bytes.size()) : MPI_BYTE;
   const int count = large ? 1 : static_cast<int>(bytes.size());
@@ -177,6 +193,7 @@ void MpiTransport::send(std::span<const std::byte> bytes, int to, int tag, Opera
 
 void MpiTransport::receive(std::span<std::byte> bytes, int from, int tag, Operation& operation) {
   require_usable();
+  require_transfer(bytes.data(), bytes.size(), from, tag);
   const bool large = bytes.size() > kMaxCount;
   MPI_Datatype type = large ? large_type(bytes.size()) : MPI_BYTE;
   const int count = large ? 1 : static_cast<int>(bytes.size());
@@ -215,6 +232,8 @@ void MpiTransport::progress(Wait wait) {
       ended.operation->bytes = bytes < 0 ? 0 : static_cast<std::size_t>(bytes);
       if (ended.received != MPI_BYTE) MPI_Type_free(&ended.received);
     }
+    TERSE_ASSERT(ended.operation->parts != 0, "an operation ends more often than it began", at,
+                 requests_.size());
     ended.operation->done = --ended.operation->parts == 0;
     ended.operation = nullptr;
   }
@@ -240,6 +259,8 @@ template <class Reduce>
 void MpiTransport::reduce_in_parts(Reduction what, const void* in, void* out, std::size_t count,
                                    Reduce&& reduce) {
   require_usable();
+  TERSE_ASSERT(!freed(), "a reduction begins after its communicator was freed", what, count);
+  TERSE_ASSERT((in != nullptr && out != nullptr) || count == 0, "a reduction has no memory", what, count);
   MPI_Datatype type = MPI_FLOAT;
   MPI_Op op = MPI_SUM;
   switch (what) {

@@ -59,6 +59,7 @@ class MpiTransport final : public Transport {
   void check(int code, const char* what);
   void name_after(MPI_Comm original);
   void require_usable() const;
+  void require_transfer(const void* data, std::size_t bytes, int peer, int tag) const;
   // A transfer that has started.
   struct Pending {
     Operation* operation = nullptr;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ranks: 1 2 3
 //
-// Nonblocking and fused calls: the results of blocking ones, to the bit; many at once, ended in any order.
+// Nonblocking and fused calls: results bit-identical to those of blocking ones; many at once, ended in any
+// order.
 #include "values.h"
 
 static const int kCounts[] = {0, 1, 63, 64, 65, 997};

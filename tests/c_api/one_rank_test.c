@@ -19,7 +19,7 @@ static void expect_exact(MPI_Comm comm, int line) {
   const Terse_Outcome outcome = outcome_of(comm);
   check_ints(outcome.result, TERSE_RESULT_EXACT, "the result", __FILE__, line);
   check_ints(outcome.reason, TERSE_REASON_SLOWER, "the reason", __FILE__, line);
-  check_ints((long long)outcome.exact_count, kCount, "elements that went exactly", __FILE__, line);
+  check_ints((long long)outcome.exact_count, kCount, "elements that went uncompressed", __FILE__, line);
   check_that(memcmp(in, out, sizeof in) == 0, "the output is the input", __FILE__, line);
   memset(out, 0, sizeof out);
 }

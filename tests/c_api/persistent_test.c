@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ranks: 1 2 3
 //
-// Persistent calls: those of Terse_Allreduce_with a Terse_Feedback, to the bit, with residuals that are saved
+// Persistent calls: bit-identical to Terse_Allreduce_with a Terse_Feedback, with residuals that are saved
 // and loaded.
 #include "values.h"
 

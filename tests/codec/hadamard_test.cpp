@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hadamard: the rotation to the bit, with steps of all lengths; and what it is for, and where it ends.
+// hadamard: the rotation is bit-identical to the reference, with steps of all lengths; and what it is for,
+// and where it ends.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -17,10 +18,9 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-Bytes encode(const Codec& codec, const Tensor& values, View residual, DType as,
-             const Occasion& occasion = {}) {
+Bytes encode(const Codec& codec, const Tensor& values, View residual, DType as, const RandomKey& key = {}) {
   Bytes message(codec.max_bytes(values.count(), as));
-  message.resize(codec.encode(values.view(), residual, message, as, 1.0, occasion));
+  message.resize(codec.encode(values.view(), residual, message, as, 1.0, {key}));
   return message;
 }
 
@@ -46,11 +46,11 @@ TEST(Hadamard, IsTheReferenceToTheBit) {
       for (const std::size_t count :
            {std::size_t{1}, std::size_t{37}, block - 1, block + 1, 2 * block + 447}) {
         SCOPED_TRACE(codec->spec() + " of " + std::to_string(count) + " " + std::string(name(as)));
-        const Occasion occasion{2, 3, 64};
+        const RandomKey key{2, 3, 64};
         const Tensor values(normal_values(count, as, 1, 0), as, 1);
-        const Bytes message = encode(*codec, values, {}, as, occasion);
+        const Bytes message = encode(*codec, values, {}, as, key);
         const Tensor y(rotated(values.doubles(), accumulator, block, seed), accumulator);
-        Bytes inner_message = encode(*inner, y, {}, as, occasion);
+        Bytes inner_message = encode(*inner, y, {}, as, key);
         ASSERT_EQ(payload_of(message), payload_of(inner_message));
         Tensor q(count, accumulator);
         inner->decode(inner_message, q.view());
@@ -132,7 +132,7 @@ TEST(Hadamard, TraitsAreThoseOfTheInnerCodec) {
   EXPECT_FALSE(make_codec("hadamard+cast:f16")->supports(DType::f64));
 }
 
-/// The inner codec's draws are those of the occasion, and unbiased.
+/// The inner codec's draws are those of the key, and unbiased.
 TEST(Hadamard, DrawsAreTheInnerCodecs) {
   const auto codec = make_codec("hadamard:block=64+quant:bits=2,rounding=stochastic,block=64");
   const std::size_t count = 5000;

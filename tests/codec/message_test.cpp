@@ -69,13 +69,13 @@ TEST(Message, ASealKnowsAllBitsOfThePlace) {
 TEST(Message, ASealKnowsEveryBit) {
   const Bytes message = message_for(9, Sealed::yes);
   for (std::size_t bit = 0; bit < 8 * message.size(); ++bit) {
-    Bytes spoilt = message;
-    spoilt[bit / 8] ^= std::byte{1} << (bit % 8);
+    Bytes changed = message;
+    changed[bit / 8] ^= std::byte{1} << (bit % 8);
     if (bit == 8 * 4 + 2) {
-      EXPECT_FALSE(open_message(codec(), kCount, DType::f32, spoilt, 9).sealed);
+      EXPECT_FALSE(open_message(codec(), kCount, DType::f32, changed, 9).sealed);
       continue;
     }
-    ASSERT_NE(open(spoilt, 9), "") << "bit " << bit % 8 << " of byte " << bit / 8;
+    ASSERT_NE(open(changed, 9), "") << "bit " << bit % 8 << " of byte " << bit / 8;
   }
   for (std::size_t bytes = 0; bytes < message.size(); ++bytes) {
     ASSERT_NE(open(Bytes(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(bytes)), 9), "")

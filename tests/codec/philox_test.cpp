@@ -18,10 +18,10 @@ TEST(Philox, KnownAnswers) {
 
 /// An element has its own half of a word, wherever a piece begins, and however far into a tensor.
 TEST(Philox, ElementsHaveHalvesInTurn) {
-  const Occasion occasion{.call = 0x1234567890, .stream = 7, .position = (std::uint64_t{5} << 35) + 16};
+  const RandomKey key{.call = 0x1234567890, .stream = 7, .position = (std::uint64_t{5} << 35) + 16};
   for (std::uint64_t i = 0; i < 16; ++i) {
     const PhiloxWords words = philox({static_cast<std::uint32_t>(2 + i / 8), 5, 0x34567890, 0x12}, 99, 7);
-    EXPECT_EQ(random_half(99, occasion.at(i)), words[i % 8 / 2] >> (i % 2 * 16) & 0xffff) << i;
+    EXPECT_EQ(random_half(99, key.at(i)), words[i % 8 / 2] >> (i % 2 * 16) & 0xffff) << i;
   }
 }
 

@@ -11,7 +11,7 @@
 #include <terse/codec.hpp>
 #include <vector>
 
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "support/codec_reference.hpp"
 #include "support/exact.hpp"
 #include "support/tensor.hpp"
@@ -24,18 +24,18 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 using Bytes = std::vector<std::byte>;
 constexpr std::size_t kHeader = 16;
 
-Bytes encode(const Codec& codec, const Tensor& values, View residual, const Occasion& occasion) {
+Bytes encode(const Codec& codec, const Tensor& values, View residual, const RandomKey& key) {
   Bytes message(codec.max_bytes(values.count(), values.dtype()));
-  message.resize(codec.encode(values.view(), residual, message, values.dtype(), 1.0, occasion));
+  message.resize(codec.encode(values.view(), residual, message, values.dtype(), 1.0, {key}));
   return message;
 }
 
 /// The elements that come out of it.
-std::vector<std::size_t> kept_in(const Codec& codec, std::size_t count, const Occasion& occasion, int rank) {
+std::vector<std::size_t> kept_in(const Codec& codec, std::size_t count, const RandomKey& key, int rank) {
   std::vector<double> values = normal_values(count, DType::f32, 1, rank);
   for (double& v : values) v += v < 0 ? -1 : 1;
   Tensor out(count, DType::f32);
-  codec.decode(encode(codec, Tensor(values, DType::f32), {}, occasion), out.view());
+  codec.decode(encode(codec, Tensor(values, DType::f32), {}, key), out.view());
   std::vector<std::size_t> kept;
   for (std::size_t i = 0; i < count; ++i) {
     if (out[i] == 0) continue;
@@ -50,11 +50,11 @@ TEST(Randomk, SaysWhatItIs) {
   EXPECT_EQ(codec->spec(), "randomk:ratio=0.01,block=1024,seed=0");
   const CodecTraits& traits = codec->traits();
   EXPECT_TRUE(traits.sparse && traits.fixed_size && traits.contractive && traits.summable);
-  EXPECT_FALSE(traits.unbiased || traits.whole || traits.parts || traits.lossless);
+  EXPECT_FALSE(traits.unbiased || traits.whole_tensor || traits.splittable || traits.lossless);
   EXPECT_EQ(traits.block, 1024u);
   for (const std::string& spec : all_specs()) {
     const auto any = make_codec(spec);
-    EXPECT_EQ(any->summable() != nullptr, any->traits().summable) << spec;
+    EXPECT_EQ(rounds_of(*any) != nullptr, any->traits().summable) << spec;
   }
   EXPECT_EQ(codec->max_bytes(1024, DType::f32), kHeader + 11 * 4 + 16);
   EXPECT_EQ(codec->max_bytes(1025, DType::f16), kHeader + 12 * 2 + 16);
@@ -65,15 +65,15 @@ TEST(Randomk, KeepsTheSameElementsOnAllRanks) {
     SCOPED_TRACE(spec);
     const auto codec = make_codec(spec);
     const std::size_t count = 5 * codec->traits().block + 3;
-    const Occasion here{3, 0, 512};
+    const RandomKey here{3, 0, 512};
     const auto kept = kept_in(*codec, count, here, 0);
     EXPECT_EQ(kept, randomk_kept(codec->spec(), count, here));
     for (const std::uint32_t stream : {1u, 2u, 7u}) {
       EXPECT_EQ(kept_in(*codec, count, {3, stream, 512}, static_cast<int>(stream)), kept);
     }
-    for (const Occasion& other :
-         {Occasion{4, 0, 512}, Occasion{3, 0, 513}, Occasion{0, 0, 0},
-          Occasion{3 + (std::uint64_t{1} << 32), 0, 512}, Occasion{3, 0, 512 + (std::uint64_t{1} << 40)}}) {
+    for (const RandomKey& other :
+         {RandomKey{4, 0, 512}, RandomKey{3, 0, 513}, RandomKey{0, 0, 0},
+          RandomKey{3 + (std::uint64_t{1} << 32), 0, 512}, RandomKey{3, 0, 512 + (std::uint64_t{1} << 40)}}) {
       EXPECT_NE(kept_in(*codec, count, other, 0), kept);
     }
     std::string other_seed = codec->spec();
@@ -131,21 +131,22 @@ TEST(Randomk, AddendsAddUp) {
        {std::string("randomk:ratio=0.1,block=64"), std::string("randomk:ratio=0.4,block=24,seed=7"),
         std::string("randomk"), std::string("randomk:ratio=1")}) {
     const auto codec = make_codec(spec);
-    const SummableCodec& summable = *codec->summable();
-    EXPECT_EQ(summable.addend(), Addend::accumulator);
-    EXPECT_GE(summable.most_parties(), 1u << 20);
+    const RoundsCodec& rounds = *rounds_of(*codec);
+    ASSERT_EQ(rounds.rounds_in_order().size(), 2u);
+    EXPECT_EQ(rounds.rounds_in_order()[1].addend, Addend::accumulator);
+    EXPECT_GE(rounds.most_ranks(), 1u << 20);
     for (const DType as : kAllDTypes) {
       for (const std::size_t count : {1u, 23u, 64u, 500u, 5003u}) {
         SCOPED_TRACE(spec + " of " + std::to_string(count) + " " + std::string(name(as)));
-        EXPECT_EQ(summable.shared_count(count), 0u);
+        EXPECT_EQ(rounds.round_bytes(0, count, as, 0), 0u);
         const DType accumulator = accumulator_of(as);
-        const std::size_t bytes = summable.addend_bytes(count, as);
+        const std::size_t bytes = rounds.round_bytes(1, count, as, 0);
         std::vector<double> sums((codec->max_bytes(count, as) - kHeader - 16) / size_of(as));
         EXPECT_EQ(bytes, sums.size() * size_of(accumulator));
         std::vector<double> want(count);
         std::mt19937_64 random(count);
         for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
-          const Occasion occasion{5, 2 * rank, 3 * codec->traits().block};
+          const RandomKey key{5, 2 * rank, 3 * codec->traits().block};
           const auto sixteenths = [&](DType dtype) {
             Tensor t(count, dtype, 1);
             for (std::size_t i = 0; i < count; ++i) t.set(i, static_cast<double>(random() % 31) / 16 - 1);
@@ -154,15 +155,16 @@ TEST(Randomk, AddendsAddUp) {
           const Tensor values = sixteenths(as);
           Tensor residual = sixteenths(accumulator);
           Tensor same = residual;
-          const Bytes message = encode(*codec, values, residual.view(), occasion);
+          const Bytes message = encode(*codec, values, residual.view(), key);
           Tensor decoded(count, accumulator);
           codec->decode(message, decoded.view());
           for (std::size_t i = 0; i < count; ++i) want[i] += decoded[i];
 
-          ASSERT_TRUE(summable.measure(values.view(), same.view(), as, kInfinity, {}));
+          const RoundContext context{.as = as, .ranks = kRanks, .encode = {.random = key}};
+          ASSERT_TRUE(rounds.contribute(0, values.view(), same.view(), context, {}, {}));
           Bytes addends(bytes + 8, std::byte{0x5A});
-          summable.encode_addends(values.view(), same.view(), as, occasion, {}, kRanks,
-                                  std::span(addends).first(bytes));
+          ASSERT_TRUE(
+              rounds.contribute(1, values.view(), same.view(), context, {}, std::span(addends).first(bytes)));
           for (std::size_t i = bytes; i < addends.size(); ++i) ASSERT_EQ(addends[i], std::byte{0x5A});
           ASSERT_TRUE(same.same_bits(residual) && same.guards_intact());
           const auto numbers = doubles_of({addends.data(), sums.size(), accumulator});
@@ -172,8 +174,8 @@ TEST(Randomk, AddendsAddUp) {
         const Tensor reduced(sums, accumulator);
         Tensor out(count, as, 1);
         for (std::size_t i = 0; i < count; ++i) out.set(i, 3);
-        summable.decode_addends(reduced.bytes(), as, {5, 9, 3 * codec->traits().block}, {}, kRanks,
-                                out.view(), 0.25);
+        rounds.conclude({.as = as, .ranks = kRanks, .encode = {.random = {5, 9, 3 * codec->traits().block}}},
+                        {{{}, reduced.bytes()}}, out.view(), 0.25);
         ASSERT_TRUE(out.guards_intact());
         for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(out[i], round_to(0.25 * want[i], as)) << i;
       }
@@ -184,7 +186,7 @@ TEST(Randomk, AddendsAddUp) {
 /// A value that is not sent counts too, wherever it is.
 TEST(Randomk, MeasuresEveryValue) {
   const auto codec = make_codec("randomk:ratio=0.1,block=64");
-  const SummableCodec& summable = *codec->summable();
+  const RoundsCodec& rounds = *rounds_of(*codec);
   const std::size_t count = 3000;
   for (const DType as : {DType::f16, DType::f32, DType::f64}) {
     const DType accumulator = accumulator_of(as);
@@ -192,11 +194,13 @@ TEST(Randomk, MeasuresEveryValue) {
     for (std::size_t at = 0; at < count; at += 97) {
       Tensor sums(normal_values(count, accumulator, 1, 0), accumulator);
       Tensor residual(count, accumulator);
-      EXPECT_TRUE(summable.measure(std::as_const(sums).view(), residual.view(), as, kInfinity, {}));
+      EXPECT_TRUE(rounds.contribute(0, std::as_const(sums).view(), residual.view(), {.as = as}, {}, {}));
       residual.set(at, -std::numeric_limits<double>::infinity());
-      EXPECT_FALSE(summable.measure(std::as_const(sums).view(), residual.view(), as, kInfinity, {})) << at;
+      EXPECT_FALSE(rounds.contribute(0, std::as_const(sums).view(), residual.view(), {.as = as}, {}, {}))
+          << at;
       sums.set(at, beyond);
-      EXPECT_EQ(summable.measure(std::as_const(sums).view(), {}, as, kInfinity, {}), std::isfinite(beyond))
+      EXPECT_EQ(rounds.contribute(0, std::as_const(sums).view(), {}, {.as = as}, {}, {}),
+                std::isfinite(beyond))
           << at;
       Bytes message(codec->max_bytes(count, as));
       codec->encode(std::as_const(sums).view(), {}, message, as);
@@ -209,13 +213,13 @@ TEST(Randomk, MeasuresEveryValue) {
   codec->encode(std::as_const(half).view(), {}, message, DType::f16, 1.0);
   EXPECT_FALSE(is_flagged(message));
   for (const std::uint64_t call : {0u, 1u, 2u, 3u, 4u, 5u}) {
-    codec->encode(std::as_const(half).view(), {}, message, DType::f16, 2.0, {.call = call});
+    codec->encode(std::as_const(half).view(), {}, message, DType::f16, 2.0, {.random = {.call = call}});
     EXPECT_TRUE(is_flagged(message));
   }
 }
 
 /// Any call and any position will do; a value that is not finite will not, but among sums.
-TEST(Randomk, DecodesWhateverTheOccasion) {
+TEST(Randomk, DecodesWhateverTheKey) {
   const auto codec = make_codec("randomk:ratio=0.1,block=64");
   const std::size_t count = 200;
   Bytes message = encode(*codec, Tensor(normal_values(count, DType::f32, 1, 0), DType::f32), {}, {});
@@ -234,9 +238,9 @@ TEST(Randomk, DecodesWhateverTheOccasion) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::corrupt_data);
   }
-  const std::size_t bytes = codec->summable()->addend_bytes(count, DType::f32);
-  codec->summable()->decode_addends(std::span(message).subspan(kHeader, bytes), DType::f32, {}, {}, 2,
-                                    out.view(), 1.0);
+  const std::size_t bytes = rounds_of(*codec)->round_bytes(1, count, DType::f32, 0);
+  rounds_of(*codec)->conclude({.as = DType::f32, .ranks = 2},
+                              {{{}, std::span(message).subspan(kHeader, bytes)}}, out.view(), 1.0);
   std::size_t infinite = 0;
   for (std::size_t i = 0; i < count; ++i) infinite += std::isinf(out[i]);
   EXPECT_EQ(infinite, 1u);

@@ -9,6 +9,7 @@
 #include <terse/codec.hpp>
 #include <vector>
 
+#include "codec/internals.hpp"
 #include "support/codec_reference.hpp"
 #include "support/exact.hpp"
 #include "support/tensor.hpp"
@@ -250,7 +251,7 @@ TEST(Traits, UnbiasedCodecsAreRightInTheMean) {
     Tensor decoded(count, DType::f32);
     Bytes message(codec->max_bytes(count, DType::f32));
     for (std::uint64_t call = 0; call < kCalls; ++call) {
-      const std::size_t bytes = codec->encode(values.view(), {}, message, DType::f32, 1.0, {.call = call});
+      const std::size_t bytes = codec->encode(values.view(), {}, message, DType::f32, 1.0, {.random = {.call = call}});
       codec->decode(std::span(message).first(bytes), decoded.view());
       for (std::size_t i = 0; i < count; ++i) {
         sums[i] += decoded[i] - values[i];
@@ -272,24 +273,24 @@ TEST(Traits, UnbiasedCodecsAreRightInTheMean) {
   EXPECT_GE(checked, 3);
 }
 
-/// The same occasion draws the same; another call, stream, position or seed draws something else.
-TEST(Traits, RandomNumbersBelongToTheirOccasion) {
+/// The same key draws the same; another call, stream, position or seed draws something else.
+TEST(Traits, RandomNumbersBelongToTheirKey) {
   for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
     if (!codec->traits().unbiased || codec->traits().lossless) continue;
     SCOPED_TRACE(spec);
     const std::size_t count = codec->traits().block + 70;
     const Tensor values(normal_values(count, DType::f32, 12, 0), DType::f32);
-    const auto draw = [&](const Codec& by, const Occasion& occasion) {
+    const auto draw = [&](const Codec& by, const RandomKey& key) {
       Bytes message(by.max_bytes(count, DType::f32));
-      message.resize(by.encode(values.view(), {}, message, DType::f32, 1.0, occasion));
+      message.resize(by.encode(values.view(), {}, message, DType::f32, 1.0, {key}));
       return Bytes(message.begin() + 16, message.end());
     };
-    const Occasion here{3, 4, 512};
+    const RandomKey here{3, 4, 512};
     EXPECT_EQ(draw(*codec, here), draw(*codec, here));
-    for (const Occasion& other :
-         {Occasion{4, 4, 512}, Occasion{3, 5, 512}, Occasion{3, 4, 576}, Occasion{3, 4, 513},
-          Occasion{3 + (std::uint64_t{1} << 32), 4, 512}, Occasion{3, 4, 512 + (std::uint64_t{1} << 40)}}) {
+    for (const RandomKey& other :
+         {RandomKey{4, 4, 512}, RandomKey{3, 5, 512}, RandomKey{3, 4, 576}, RandomKey{3, 4, 513},
+          RandomKey{3 + (std::uint64_t{1} << 32), 4, 512}, RandomKey{3, 4, 512 + (std::uint64_t{1} << 40)}}) {
       EXPECT_NE(draw(*codec, here), draw(*codec, other));
     }
     std::string other_seed = codec->spec();
@@ -304,7 +305,7 @@ TEST(RoundTrip, PiecesAreEncodedAsPartsOfTheWhole) {
   for (const Case& c : cases()) {
     const std::size_t block = c.codec->traits().block;
     const CodecTraits& traits = c.codec->traits();
-    if (c.count < 2 * block || c.count > 3000 || (traits.whole && !traits.parts)) continue;
+    if (c.count < 2 * block || c.count > 3000 || (traits.whole_tensor && !traits.splittable)) continue;
     SCOPED_TRACE(c.text());
     const Tensor values(c.input(9), c.values, c.offset);
     const Bytes all = encode(c, values, {});
@@ -312,9 +313,9 @@ TEST(RoundTrip, PiecesAreEncodedAsPartsOfTheWhole) {
     const std::size_t cut = c.count / 2 / block * block;
     for (const auto& [begin, n] : {std::pair{std::size_t{0}, cut}, std::pair{cut, c.count - cut}}) {
       Bytes message(c.codec->max_bytes(n, c.as));
-      message.resize(traits.whole ? c.codec->part(all, c.count, c.as, begin, n, message)
-                                  : c.codec->encode(values.view().slice(begin, n), {}, message, c.as, 1.0,
-                                                    Occasion{.position = begin}));
+      message.resize(traits.whole_tensor ? CodecAccess(*c.codec).split(all, c.count, c.as, begin, n, message)
+                                         : c.codec->encode(values.view().slice(begin, n), {}, message, c.as,
+                                                           1.0, {.random = {.position = begin}}));
       Tensor part(n, accumulator_of(c.as));
       c.codec->decode(message, part.view());
       for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(part[i], whole[begin + i]) << begin + i;
@@ -345,10 +346,11 @@ TEST(Part, IsAMessageOfItsOwn) {
     message.resize(codec->encode(values.view(), {}, message));
     Bytes out(codec->max_bytes(count, dtype));
     const auto take = [&](std::size_t first, std::size_t n) {
-      return codec->part(message, count, dtype, first, n, std::span(out).first(codec->max_bytes(n, dtype)));
+      return CodecAccess(*codec).split(message, count, dtype, first, n,
+                                       std::span(out).first(codec->max_bytes(n, dtype)));
     };
-    EXPECT_TRUE(codec->traits().whole || !codec->traits().parts);
-    if (!codec->traits().parts) {
+    EXPECT_TRUE(codec->traits().whole_tensor || !codec->traits().splittable);
+    if (!codec->traits().splittable) {
       EXPECT_EQ(code_of([&] { take(0, count); }), "unsupported");
       continue;
     }
@@ -367,9 +369,12 @@ TEST(Part, IsAMessageOfItsOwn) {
     EXPECT_EQ(code_of([&] { take(1, 8); }), "invalid_argument");
     EXPECT_EQ(code_of([&] { take(8, count); }), "invalid_argument");
     EXPECT_EQ(code_of([&] { take(~std::size_t{7}, 16); }), "invalid_argument");
-    EXPECT_EQ(code_of([&] { codec->part(message, count, dtype, 0, count, std::span(out).first(20)); }),
+    EXPECT_EQ(code_of([&] {
+                CodecAccess(*codec).split(message, count, dtype, 0, count, std::span(out).first(20));
+              }),
               "invalid_argument");
-    EXPECT_EQ(code_of([&] { codec->part(message, count + 1, dtype, 0, 8, out); }), "corrupt_data");
+    EXPECT_EQ(code_of([&] { CodecAccess(*codec).split(message, count + 1, dtype, 0, 8, out); }),
+              "corrupt_data");
     message.resize(20);
     EXPECT_EQ(code_of([&] { take(64, 5); }), "corrupt_data");
     Tensor infinite(values);

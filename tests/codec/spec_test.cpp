@@ -248,7 +248,7 @@ class Nothing final : public Codec {
  private:
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t, DType) const override { return 0; }
-  std::optional<std::size_t> do_encode(ConstView, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView, DType, const EncodeContext&,
                                        std::span<std::byte>) const override {
     return 0;
   }

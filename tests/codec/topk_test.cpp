@@ -14,6 +14,7 @@
 #include <terse/codec.hpp>
 #include <vector>
 
+#include "core/bytes.hpp"
 #include "support/codec_reference.hpp"
 #include "support/exact.hpp"
 #include "support/tensor.hpp"
@@ -110,19 +111,19 @@ TEST(Threshold, WritesTheBytesOfTheDescription) {
 TEST(Topk, SaysWhatItIs) {
   const auto whole = make_codec("topk");
   EXPECT_EQ(whole->spec(), "topk:ratio=0.01");
-  EXPECT_TRUE(whole->traits().whole && whole->traits().sparse && whole->traits().contractive);
-  EXPECT_FALSE(whole->traits().fixed_size || whole->traits().parts || whole->traits().lossless);
+  EXPECT_TRUE(whole->traits().whole_tensor && whole->traits().sparse && whole->traits().contractive);
+  EXPECT_FALSE(whole->traits().fixed_size || whole->traits().splittable || whole->traits().lossless);
   const auto blocks = make_codec("topk:block=1024");
   EXPECT_EQ(blocks->spec(), "topk:ratio=0.01,block=1024");
   EXPECT_TRUE(blocks->traits().fixed_size && blocks->traits().sparse);
-  EXPECT_FALSE(blocks->traits().whole);
+  EXPECT_FALSE(blocks->traits().whole_tensor);
   EXPECT_EQ(blocks->traits().block, 1024u);
   EXPECT_EQ(make_codec("topk+onebit:block=64")->spec(), "topk:ratio=0.01+onebit:block=64,scale=l1");
   EXPECT_FALSE(make_codec("topk+onebit:scale=rms")->traits().contractive);
   EXPECT_FALSE(make_codec("topk+cast:bf16")->supports(DType::f64));
 }
 
-/// With a note, as a Feedback keeps it: what is found in the first call serves the next ones.
+/// With a state, as a Feedback keeps it: what is found in the first call serves the next ones.
 TEST(Threshold, IsUsedAgain) {
   constexpr std::size_t kCount = 40000;
   constexpr std::size_t kWanted = 400;  // ratio 0.01
@@ -131,16 +132,29 @@ TEST(Threshold, IsUsedAgain) {
     for (const DType kept : {accumulator_of(dtype), DType::bf16}) {
       if (dtype == DType::f64 && kept != accumulator_of(dtype)) continue;
       const auto input = normal_values(kCount, dtype, 1, 0);
-      Note note;
-      const auto call = [&](double scale, bool with_note) {
+      Bytes state(codec->state_bytes(kCount, dtype));
+      ASSERT_EQ(state.size(), 16u);
+      EncodeContext other;
+      other.state = std::span(state).first(8);
+      Bytes room(codec->max_bytes(kCount, dtype));
+      const Tensor unsent(input, dtype);
+      try {
+        codec->encode(unsent.view(), {}, room, dtype, 1.0, other);
+        ADD_FAILURE() << "a state of another size was taken";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << error.what();
+      }
+      const auto threshold = [&] { return load<double>(state.data()); };
+      const auto uses = [&] { return load<std::uint64_t>(state.data() + 8); };
+      const auto call = [&](double scale, bool with_state) {
         std::vector<double> scaled = input;
         for (double& v : scaled) v = round_to(scale * v, dtype);
         const Tensor values(scaled, dtype);
         Tensor residual(kCount, kept);
-        Occasion occasion;
-        occasion.note = with_note ? &note : nullptr;
+        EncodeContext context;
+        if (with_state) context.state = state;
         Bytes message(codec->max_bytes(kCount, dtype));
-        message.resize(codec->encode(values.view(), residual.view(), message, dtype, 1.0, occasion));
+        message.resize(codec->encode(values.view(), residual.view(), message, dtype, 1.0, context));
         const auto sent = decode(*codec, message, kCount, dtype);
         for (std::size_t i = 0; i < kCount; ++i) {
           EXPECT_EQ(sent[i] + residual[i], sent[i] != 0 ? scaled[i] : round_to(scaled[i], kept)) << i;
@@ -158,26 +172,26 @@ TEST(Threshold, IsUsedAgain) {
         return values;
       };
       EXPECT_EQ(call(1.0, true), call(1.0, false));
-      const double found = note.value;
-      EXPECT_EQ(note.uses, 1u);
+      const double found = threshold();
+      EXPECT_EQ(uses(), 1u);
       EXPECT_EQ(call(1.1, true), sent_of(scaled(1.1), found));
       EXPECT_EQ(call(0.95, true), sent_of(scaled(0.95), found));
-      EXPECT_EQ(note.value, found);
-      EXPECT_EQ(note.uses, 3u);
+      EXPECT_EQ(threshold(), found);
+      EXPECT_EQ(uses(), 3u);
       // three calls are over
       EXPECT_EQ(call(1.1, true), call(1.1, false));
-      EXPECT_EQ(note.uses, 1u);
-      EXPECT_NEAR(note.value, 1.1 * found, 1e-3 * found);
+      EXPECT_EQ(uses(), 1u);
+      EXPECT_NEAR(threshold(), 1.1 * found, 1e-3 * found);
       // less than half would be kept: found anew at once
       EXPECT_EQ(call(0.5, true), call(0.5, false));
-      EXPECT_EQ(note.uses, 1u);
-      EXPECT_NEAR(note.value, 0.5 * found, 1e-3 * found);
+      EXPECT_EQ(uses(), 1u);
+      EXPECT_NEAR(threshold(), 0.5 * found, 1e-3 * found);
       // so many are that not all can be: the largest, and the next call begins anew
       const auto most = call(4.0, true);
       EXPECT_EQ(std::count_if(most.begin(), most.end(), [](double v) { return v != 0; }), 2 * kWanted);
-      EXPECT_EQ(note.value, 0.0);
+      EXPECT_EQ(threshold(), 0.0);
       EXPECT_EQ(call(4.0, true), call(4.0, false));
-      EXPECT_NEAR(note.value, 4 * found, 1e-3 * found);
+      EXPECT_NEAR(threshold(), 4 * found, 1e-3 * found);
       // nothing is kept of zeros
       EXPECT_EQ(call(0.0, true), std::vector<double>(kCount));
       EXPECT_EQ(call(1.0, true), call(1.0, false));

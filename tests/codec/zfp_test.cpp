@@ -116,7 +116,7 @@ TEST_F(Zfp, AccuracyHoldsBesideLargeNeighbours) {
   }
 }
 
-/// So many bits an element, to the bit, and errors that fall as they rise.
+/// Exactly so many bits an element, and errors that fall as they rise.
 TEST_F(Zfp, RateIsASize) {
   const std::size_t count = 10000;
   const Tensor values(normal_values(count, DType::f32, 1, 0), DType::f32);

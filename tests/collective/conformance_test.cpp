@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "support/checks.hpp"
 #include "support/codec_reference.hpp"
 #include "support/covering.hpp"
@@ -129,7 +129,7 @@ class Space {
     return false;
   }
   bool on_ranks(std::size_t c, std::size_t a, int number) const {
-    const auto most = codecs_[c]->summable() ? codecs_[c]->summable()->most_parties() : kUnlimited;
+    const auto most = rounds_of(*codecs_[c]) ? rounds_of(*codecs_[c])->most_ranks() : kUnlimited;
     return algorithms_[a]->codecs != Algorithm::For::summable || static_cast<std::size_t>(number) <= most;
   }
 

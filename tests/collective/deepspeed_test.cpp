@@ -41,8 +41,8 @@ TEST(Deepspeed, IsPaddedToAMultipleOfEightRanks) {
   }
 }
 
-/// A value that is not finite spoils the scale of the whole tensor: all of it goes exactly, and every
-/// residual is what it was.
+/// A value that is not finite spoils the scale of the whole tensor: all of it is resent uncompressed, and
+/// every residual is what it was.
 TEST(Deepspeed, OneBadValueSendsAllOfItExactly) {
   for (const bool in_place : {false, true}) {
     for (const bool checksum : {false, true}) {

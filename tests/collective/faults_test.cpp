@@ -144,7 +144,7 @@ void check_plan(const Setting& setting, const std::vector<Rig::Matrix>& inputs, 
   // say nothing, what is wrong behind a header may never be looked at, nor needed.
   const CodecTraits traits = make_codec(setting.codec)->traits();
   const bool all_flagged =
-      (traits.whole || !traits.fixed_size) && std::any_of(inputs.begin(), inputs.end(), has_nan);
+      (traits.whole_tensor || !traits.fixed_size) && std::any_of(inputs.begin(), inputs.end(), has_nan);
   if (all_flagged && plan.fault != Fault::flip_header) return expect_found(got, sound, plan, Told::perhaps);
   // what an owner finds, or all meet after, is told to all
   const int channel = plan.channel % kAgain;
@@ -175,7 +175,7 @@ void check_all(bool checksum) {
             }
           }
           s.op = turn % 3 == 0 ? Op::sum : Op::average;
-          s.feedback = codec->traits().contractive || codec->traits().whole;
+          s.feedback = codec->traits().contractive || codec->traits().whole_tensor;
           if (!refusal(s).empty()) continue;
           s.in_place = turn % 4 == 1;
           s.segment_bytes = codec->traits().block > 100 ? 1 : 1200;

@@ -91,7 +91,7 @@ TEST(Feedback, TellsItsShape) {
   }
 }
 
-/// Saved in mid-run and loaded elsewhere: the rest of the run is the same, to the bit.
+/// Saved in mid-run and loaded elsewhere: the rest of the run is bit-identical.
 TEST(Feedback, SaveAndLoadGoOnToTheBit) {
   for (const auto& [dtype, residual] : kinds()) {
     for (const int ranks : thinned({1, 3, 4})) {
@@ -290,8 +290,8 @@ TEST(Feedback, KeepsItsTypeUntilASaveBringsAnother) {
   EXPECT_EQ(feedback.residual_type(), ResidualType::full);
 }
 
-/// What the format was before residuals had types, and before codecs noted anything: byte for byte by its
-/// description.
+/// What the format was before residuals had types, before codecs had a state, and before that had a size:
+/// byte for byte by its description.
 TEST(Feedback, SavesOfOlderFormatsAreLoaded) {
   const Setting s{.ranks = 2, .count = 300, .dtype = DType::f16, .codec = "onebit:block=64"};
   Rig rig(s);
@@ -304,11 +304,16 @@ TEST(Feedback, SavesOfOlderFormatsAreLoaded) {
       return save;
     };
     Bytes old(now.begin(), now.end() - 8);
-    old[8] = std::byte{4};  // the version, in 4 bytes behind the magic
+    old[8] = std::byte{5};  // the version, in 4 bytes behind the magic
     Feedback feedback(ResidualType::bf16);
     EXPECT_EQ(code_of([&] { feedback.load(std::span<const std::byte>(with_sum(old))); }), "unsupported");
+    old.resize(old.size() - 8);  // the bytes of the codec's state: none
+    old[8] = std::byte{3};
+    Bytes third = old;
+    third.resize(third.size() + 16);  // a state of a fixed size, of zeros
+    feedback.load(std::span<const std::byte>(with_sum(third)));
+    EXPECT_EQ(feedback.save(), now);
     old[8] = std::byte{2};
-    old.resize(old.size() - 16);  // the note
     feedback.load(std::span<const std::byte>(with_sum(old)));
     EXPECT_EQ(feedback.save(), now);
     old[8] = std::byte{1};

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "support/caller_mode.hpp"
 #include "support/codec_reference.hpp"
 #include "support/exact.hpp"
@@ -92,8 +92,8 @@ TEST(FloatingPoint, ModesOfTheRanksChangeNothing) {
     const auto codec = make_codec(spec);
     for (const Algorithm& algorithm : algorithm_table()) {
       if (!algorithm.compresses) continue;
-      if (algorithm.codecs == Algorithm::For::summable && codec->summable() != nullptr &&
-          codec->summable()->most_parties() < kRanks) {
+      if (algorithm.codecs == Algorithm::For::summable && rounds_of(*codec) != nullptr &&
+          rounds_of(*codec)->most_ranks() < kRanks) {
         continue;
       }
       for (const DType dtype : kAllDTypes) {

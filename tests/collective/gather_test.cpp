@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The algorithm gather: an example by hand, pieces that go exactly, lists, segments, residuals on other
-// ranks.
+// The algorithm gather: an example by hand, pieces that are resent uncompressed, lists, segments, residuals
+// on other ranks.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -163,7 +163,7 @@ class Fragile final : public Codec {
  private:
   bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
   std::size_t do_max_bytes(std::size_t count, DType dtype) const override { return count * size_of(dtype); }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     for (const double v : doubles_of(values)) {
       if (v == kBad) throw Error(ErrorCode::invalid_state, "not this one");
@@ -295,7 +295,7 @@ TEST(Gather, SegmentsAndArrivalChangeNothing) {
   }
 }
 
-/// A list gives each tensor what a call of its own gives it, to the bit.
+/// A list gives each tensor results bit-identical to those of a call of its own.
 TEST(Gather, ListsAreCallsForEach) {
   constexpr int kRanks = 3;
   const std::vector<std::size_t> counts = {5, 0, 130, 64, 1};
@@ -344,8 +344,8 @@ TEST(Gather, ListsAreCallsForEach) {
         });
         for (std::size_t r = 0; r < kRanks; ++r) {
           for (std::size_t t = 0; t < counts.size(); ++t) {
-            // what shares a flagged piece goes exactly with it
-            if (with_nan && (segment_bytes > 1 || codec->traits().whole)) continue;
+            // what shares a flagged piece is resent uncompressed with it
+            if (with_nan && (segment_bytes > 1 || codec->traits().whole_tensor)) continue;
             EXPECT_TRUE(got[r][t].same_bits(want[r][t])) << spec << ", rank " << r << ", tensor " << t;
           }
           for (std::size_t t = 0; t < counts.size(); ++t) EXPECT_TRUE(got[r][t].same_bits(got[0][t]));
@@ -355,9 +355,9 @@ TEST(Gather, ListsAreCallsForEach) {
   }
 }
 
-/// A note outlives calls, saves and loads, as residuals do; calls on a tensor are what they are without a
-/// stop.
-TEST(Gather, NotesOfCodecsArePartOfAFeedback) {
+/// A codec's state outlives calls, saves and loads, as residuals do; calls on a tensor are what they are
+/// without a stop.
+TEST(Gather, StatesOfCodecsArePartOfAFeedback) {
   const Setting s{.ranks = 2, .count = 5000, .codec = "threshold:ratio=0.01,reuse=4", .algorithm = "gather"};
   Rig going(s);
   Rig stopped(s);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The algorithm summed: an example by hand, the range of sums, pieces that go exactly, lists, segments,
-// several calls under way at once.
+// The algorithm summed: an example by hand, the range of sums, pieces that are resent uncompressed, lists,
+// segments, several calls under way at once.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "collective/engine.hpp"
 #include "support/checks.hpp"
 #include "support/codec_reference.hpp"
@@ -283,7 +283,7 @@ class Boaster final : public Codec {
  private:
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t count, DType dtype) const override { return count * size_of(dtype); }
-  std::optional<std::size_t> do_encode(ConstView, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView, DType, const EncodeContext&,
                                        std::span<std::byte>) const override {
     return 0;
   }

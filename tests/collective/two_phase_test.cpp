@@ -118,7 +118,7 @@ TEST(TwoPhase, NothingIsLostOverManySteps) {
   }
 }
 
-/// segment_bytes changes neither results nor residuals, to the bit.
+/// Results and residuals are bit-identical for any segment_bytes.
 TEST(TwoPhase, SegmentsChangeNothing) {
   for (const char* spec :
        {"onebit:block=64", "onebit:block=24,scale=rms", "cast:bf16", "identity",

@@ -512,7 +512,7 @@ TEST_F(DeviceAllreduce, DeviceFails) {
   }
 }
 
-// No memory is found before anything is told to the others, and told to all.
+// That there is no memory is found before the first message, and reported on all ranks.
 TEST_F(DeviceAllreduce, NoMemory) {
   int failures = 0;
   for (unsigned nth = 1; nth <= 6; ++nth) {
@@ -549,7 +549,7 @@ TEST_F(DeviceAllreduce, NoMemory) {
   EXPECT_GE(failures, 4);
 }
 
-// Whatever changes on its way is told of on all ranks that can know, as on the host; nobody hangs.
+// Whatever changes on its way is reported on all ranks that can know, as on the host; nobody hangs.
 TEST_F(DeviceAllreduce, Faults) {
   int failures = 0;
   for (const bool checksum : {true, false}) {

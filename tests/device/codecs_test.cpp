@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every codec that has kernels, beside its host twin: the same bytes, residuals and values, to the bit.
+// Every codec that has kernels, beside its host twin: bit-identical messages, residuals and values.
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -48,7 +48,7 @@ const std::vector<std::string>& all_specs() {
 }
 
 // Who encodes.
-constexpr Occasion kOccasion{.call = 0x1'0000'0007, .stream = 3};
+constexpr RandomKey kKey{.call = 0x1'0000'0007, .stream = 3};
 
 enum class Kept : std::uint8_t { none, full, bf16 };
 
@@ -155,7 +155,7 @@ TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
   std::size_t pair = 0;
   for (const std::string& spec : all_specs()) {
     const auto codec = make_codec(spec);
-    ASSERT_NE(codec->device(), nullptr) << spec;
+    ASSERT_NE(device_codec_of(*codec), nullptr) << spec;
     const std::size_t block = std::max<std::size_t>(8, codec->traits().block);
     for (const DType dtype : kAllDTypes) {
       if (!codec->supports(dtype)) continue;
@@ -180,14 +180,14 @@ TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
           device.push_back(parts.back().on_device(feedback));
           total += n;
         }
-        const PieceCoder coder(*codec, dtype, kOccasion);
+        const PieceCoder coder(*codec, dtype, {kKey});
         std::vector<std::byte> message(coder.max_bytes(counts));
         const std::size_t bytes = coder.encode(host, total, message);
         ASSERT_EQ(bytes, message.size());
         // where a payload lies in a slot
         const DeviceBytes slot(message.size());
         *report_ = {};
-        codec->device()->encode(*queue_, device, kOccasion, slot.data() + kHeaderBytes, report_);
+        device_codec_of(*codec)->encode(*queue_, device, kKey, slot.data() + kHeaderBytes, report_);
         queue_->wait();
         ASSERT_EQ(report_->non_finite, 0u);
         const auto got = slot.get();
@@ -211,7 +211,8 @@ TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
           const Contents contents =
               open_message(*codec, total, dtype, std::span(message).first(bytes), std::nullopt);
           coder.decode(contents, to, into, factor);
-          codec->device()->decode(*queue_, slot.data() + kHeaderBytes, device_to, into, factor, report_);
+          device_codec_of(*codec)->decode(*queue_, slot.data() + kHeaderBytes, device_to, into, factor,
+                                          report_);
           queue_->wait();
           ASSERT_EQ(report_->corrupt, 0u);
           for (const Both& out : outs) {
@@ -223,7 +224,7 @@ TEST_F(DeviceCodecs, EncodeAndDecodeAsTheHost) {
         if (!feedback) continue;
         // taken back: as it was, to rounding, and the same as the host's
         coder.undo({.dtype = dtype, .payload = std::span(message).subspan(kHeaderBytes)}, host);
-        codec->device()->undo(*queue_, device, slot.data() + kHeaderBytes);
+        device_codec_of(*codec)->undo(*queue_, device, slot.data() + kHeaderBytes);
         queue_->wait();
         for (const Both& part : parts) ASSERT_TRUE(part.residuals_agree()) << "after undo";
       }
@@ -255,7 +256,7 @@ TEST_F(DeviceCodecs, ReduceAsTheHost) {
         SCOPED_TRACE(c.text());
         const bool feedback = c.kept != Kept::none;
         const std::size_t total = std::accumulate(counts.begin(), counts.end(), std::size_t{0});
-        const PieceCoder coder(*codec, dtype, kOccasion);
+        const PieceCoder coder(*codec, dtype, {kKey});
         const std::size_t size = coder.max_bytes(counts);
         const std::size_t stride = (size + 63) / 64 * 64;
         std::vector<std::byte> messages(stride * static_cast<std::size_t>(ranks));
@@ -295,7 +296,7 @@ TEST_F(DeviceCodecs, ReduceAsTheHost) {
         const DeviceBytes result(size);
         const DeviceSum sum{slots.data() + kHeaderBytes, stride, ranks, divisor, c.factor};
         *report_ = {};
-        codec->device()->reduce(*queue_, sum, device, kOccasion, result.data() + kHeaderBytes, report_);
+        device_codec_of(*codec)->reduce(*queue_, sum, device, kKey, result.data() + kHeaderBytes, report_);
         queue_->wait();
         ASSERT_EQ(report_->corrupt, 0u);
         ASSERT_EQ(report_->non_finite, 0u);
@@ -304,7 +305,7 @@ TEST_F(DeviceCodecs, ReduceAsTheHost) {
             << "payloads differ";
         for (const Both& part : parts) ASSERT_TRUE(part.residuals_agree());
         if (!feedback) continue;
-        codec->device()->undo_reduce(*queue_, sum, device, result.data() + kHeaderBytes);
+        device_codec_of(*codec)->undo_reduce(*queue_, sum, device, result.data() + kHeaderBytes);
         queue_->wait();
         Tensor after(parts.front().residual.count(), parts.front().residual.dtype(), c.offset);
         parts.front().device_residual.get(after.view().data);
@@ -342,10 +343,10 @@ TEST_F(DeviceCodecs, ReportsWhatIsNotFinite) {
           const DeviceBytes slot(bytes);
           const std::vector<Fragment> fragments{part.on_device(feedback)};
           *report_ = {};
-          codec->device()->encode(*queue_, fragments, kOccasion, slot.data() + kHeaderBytes, report_);
+          device_codec_of(*codec)->encode(*queue_, fragments, kKey, slot.data() + kHeaderBytes, report_);
           queue_->wait();
           ASSERT_NE(report_->non_finite, 0u);
-          codec->device()->undo(*queue_, fragments, slot.data() + kHeaderBytes);
+          device_codec_of(*codec)->undo(*queue_, fragments, slot.data() + kHeaderBytes);
           queue_->wait();
           Tensor after(5003, before.dtype(), c.offset);
           part.device_residual.get(after.view().data);
@@ -374,7 +375,7 @@ TEST_F(DeviceCodecs, ReportsWhatReceiversCannotHold) {
       if (!codec->supports(dtype)) continue;
       SCOPED_TRACE(spec + " " + std::string(name(dtype)));
       Case c{spec, dtype, {kCount}, Kept::full};
-      const PieceCoder coder(*codec, dtype, kOccasion);
+      const PieceCoder coder(*codec, dtype, {kKey});
       const std::size_t size = codec->max_bytes(kCount, dtype);
       const std::size_t stride = (size + 63) / 64 * 64;
       std::vector<std::byte> messages(stride * kRanks);
@@ -400,13 +401,13 @@ TEST_F(DeviceCodecs, ReportsWhatReceiversCannotHold) {
       const DeviceBytes result(size);
       const DeviceSum sum{slots.data() + kHeaderBytes, stride, kRanks, kRanks, factor};
       *report_ = {};
-      codec->device()->reduce(*queue_, sum, device, kOccasion, result.data() + kHeaderBytes, report_);
+      device_codec_of(*codec)->reduce(*queue_, sum, device, kKey, result.data() + kHeaderBytes, report_);
       queue_->wait();
       ASSERT_EQ(report_->corrupt, 0u);
       ASSERT_EQ(report_->non_finite == 0, holds);
       if (holds) continue;
       ++flagged;
-      codec->device()->undo_reduce(*queue_, sum, device, result.data() + kHeaderBytes);
+      device_codec_of(*codec)->undo_reduce(*queue_, sum, device, result.data() + kHeaderBytes);
       queue_->wait();
       Tensor after(kCount, before.dtype(), c.offset);
       part.device_residual.get(after.view().data);
@@ -456,8 +457,8 @@ TEST_F(DeviceCodecs, RefuseCorruptPayloadsAsTheHost) {
         }
         const DeviceBytes slot(bytes);
         *report_ = {};
-        codec->device()->decode(*queue_, slot.data() + kHeaderBytes, device_to, Into::overwrite, 1.0,
-                                report_);
+        device_codec_of(*codec)->decode(*queue_, slot.data() + kHeaderBytes, device_to, Into::overwrite, 1.0,
+                                        report_);
         queue_->wait();
         EXPECT_EQ(report_->corrupt, taken ? 0u : 1u);
         EXPECT_TRUE(host.device_values.guards_intact());
@@ -476,8 +477,8 @@ TEST_F(DeviceCodecs, RefuseCorruptPayloadsAsTheHost) {
         const DeviceBytes result(bytes.size());
         const std::vector<Fragment> fragments{{ConstView(nullptr, kCount, dtype, Memory::cuda), View{}}};
         *report_ = {};
-        codec->device()->reduce(*queue_, {slots.data() + kHeaderBytes, stride, 3, 3.0, 1.0}, fragments, {},
-                                result.data() + kHeaderBytes, report_);
+        device_codec_of(*codec)->reduce(*queue_, {slots.data() + kHeaderBytes, stride, 3, 3.0, 1.0},
+                                        fragments, {}, result.data() + kHeaderBytes, report_);
         queue_->wait();
         EXPECT_EQ(report_->corrupt, 2u) << "reduce";
         EXPECT_TRUE(result.guards_intact());
@@ -522,9 +523,8 @@ TEST_F(DeviceCodecs, EncodeAndDecodeOfACodec) {
         const std::span<std::byte> on_device(slot.data(), slot.size());
         const Fragment device = part.on_device(true);
         const bool lossy = !codec->traits().lossless;
-        codec->encode(std::as_const(part.values).view(), part.residual.view(), message, dtype, 1.0,
-                      kOccasion);
-        EXPECT_EQ(codec->encode(device.values, device.residual, on_device, dtype, 1.0, kOccasion),
+        codec->encode(std::as_const(part.values).view(), part.residual.view(), message, dtype, 1.0, {kKey});
+        EXPECT_EQ(codec->encode(device.values, device.residual, on_device, dtype, 1.0, {kKey}),
                   message.size());
         EXPECT_EQ(slot.get(), message);
         EXPECT_TRUE(part.residuals_agree());

@@ -146,7 +146,7 @@ TEST_F(DeviceCommunicator, MixedJob) {
   }
 }
 
-// auto makes its trial where the tensor is, and small tensors go exactly.
+// auto makes its trial where the tensor is, and small tensors go uncompressed.
 TEST_F(DeviceCommunicator, AutoAndSmall) {
   Communicator world(MPI_COMM_WORLD);
   for (const DType dtype : kAllDTypes) {

@@ -5,11 +5,12 @@
 //
 // Input: codec (1), dtype (1), what to do (1), factor (4), elements (2), bytes.
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
 #include "codec/message.hpp"
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "fuzz/fuzz.hpp"
 #include "support/tensor.hpp"
 
@@ -18,19 +19,22 @@ namespace {
 
 enum : std::uint8_t { kHeaderGiven = 1, kAdd = 2, kIntoSum = 4, kUndo = 8, kStream = 16 };
 
-// Sums of addends and shared numbers may be any bytes.
-void add_up(const SummableCodec& codec, DType dtype, std::size_t count, const Bytes& bytes) {
-  Bytes addends(codec.addend_bytes(count, dtype));
-  std::copy_n(bytes.begin(), std::min(bytes.size(), addends.size()), addends.begin());
-  test::Tensor shared(codec.shared_count(count), accumulator_of(dtype));
-  const std::size_t numbers = std::min(bytes.size(), shared.bytes().size());
-  if (numbers != 0) std::memcpy(shared.view().data, bytes.data(), numbers);
-  const int parties = static_cast<int>(std::min<std::size_t>(1 + count % 8, codec.most_parties()));
+// The results of rounds may be any bytes.
+void add_up(const RoundsCodec& codec, DType dtype, std::size_t count, const Bytes& bytes) {
+  std::array<Bytes, kMostRounds> reduced;
+  RoundResults results{};
+  for (std::size_t round = 0; round < codec.rounds_in_order().size(); ++round) {
+    reduced[round].resize(codec.round_bytes(round, count, dtype, 0));
+    std::copy_n(bytes.begin(), std::min(bytes.size(), reduced[round].size()), reduced[round].begin());
+    results[round] = reduced[round];
+  }
+  const RoundContext context{
+      .as = dtype,
+      .ranks = static_cast<int>(std::min<std::size_t>(1 + count % 8, codec.most_ranks())),
+      .encode = {.random = {.position = count}}};
   test::Tensor first(count, dtype);
   test::Tensor second(count, dtype);
-  for (test::Tensor* out : {&first, &second}) {
-    codec.decode_addends(addends, dtype, {.position = count}, shared.view(), parties, out->view(), 0.5);
-  }
+  for (test::Tensor* out : {&first, &second}) codec.conclude(context, results, out->view(), 0.5);
   require(first.guards_intact(), "nothing is written beside the output");
   require(first.same_bits(second), "the same numbers each time");
 }
@@ -60,7 +64,7 @@ void fuzz_decode(std::span<const std::byte> bytes) {
     require(residual.guards_intact(), "nothing is written beside the residual");
     return;
   }
-  if (codec->summable() != nullptr && count != 0) add_up(*codec->summable(), dtype, count, message);
+  if (rounds_of(*codec) != nullptr && count != 0) add_up(*rounds_of(*codec), dtype, count, message);
   test::Tensor first(std::vector<double>(count, 1.5), into, what >> 5);
   test::Tensor second = first;
   const auto decode = [&](test::Tensor& out) {

@@ -44,22 +44,50 @@ constexpr std::size_t kTypeAt = kVersionAt + 4 + 8 + 1;
 // Of what is long enough to be a save.
 std::uint32_t format_of(const Bytes& save) { return load<std::uint32_t>(save.data() + kVersionAt); }
 
-constexpr std::size_t kNoteBytes = 16;  // in front of the checksum; formats 1 and 2 have none
+// In front of the checksum: the codec's state, which formats 1 and 2 do not have, and which takes so many
+// bytes in format 3. Later, their number comes first.
+constexpr std::size_t kStateBytesOfFormat3 = 16;
+constexpr std::size_t kSumBytes = sizeof(std::uint64_t);
 
-Bytes in_format_1(Bytes save) {
-  store(save.data() + kVersionAt, std::uint32_t{1});
-  save.erase(save.begin() + kTypeAt);
-  const auto checksum = save.end() - sizeof(std::uint64_t);
-  save.erase(checksum - kNoteBytes, checksum);
+Bytes::iterator checksum_of(Bytes& save) { return save.end() - kSumBytes; }
+
+// Of what save_of makes.
+Bytes in_format_3(Bytes save) {
+  Feedback feedback;
+  feedback.load(save);
+  const std::size_t held = state_of(feedback).codec_state.size();
+  store(save.data() + kVersionAt, std::uint32_t{3});
+  const auto behind = checksum_of(save) - static_cast<std::ptrdiff_t>(held);
+  const auto left = save.erase(behind - sizeof(std::uint64_t), behind);
+  save.insert(left + static_cast<std::ptrdiff_t>(held), kStateBytesOfFormat3 - held, std::byte{0});
   return with_checksum(std::move(save));
 }
 
-Bytes in_format_3(Bytes save) {
+Bytes in_format_1(Bytes save) {
+  save = in_format_3(std::move(save));
+  store(save.data() + kVersionAt, std::uint32_t{1});
+  save.erase(checksum_of(save) - kStateBytesOfFormat3, checksum_of(save));
+  save.erase(save.begin() + kTypeAt);
+  return with_checksum(std::move(save));
+}
+
+// Of any save that loads.
+Bytes in_format_4(Bytes save) {
   if (save.empty()) return save;
   const std::uint32_t format = format_of(save);
-  store(save.data() + kVersionAt, std::uint32_t{3});
+  store(save.data() + kVersionAt, std::uint32_t{4});
   if (format == 1) save.insert(save.begin() + kTypeAt, std::byte{0});
-  if (format < 3) save.insert(save.end() - sizeof(std::uint64_t), kNoteBytes, std::byte{0});
+  std::size_t held = format == 3 ? kStateBytesOfFormat3 : 0;
+  if (held != 0 && std::all_of(checksum_of(save) - kStateBytesOfFormat3, checksum_of(save),
+                               [](std::byte b) { return b == std::byte{0}; })) {
+    save.erase(checksum_of(save) - kStateBytesOfFormat3, checksum_of(save));
+    held = 0;
+  }
+  if (format < 4) {
+    Bytes size(sizeof(std::uint64_t));
+    store(size.data(), std::uint64_t{held});
+    save.insert(checksum_of(save) - static_cast<std::ptrdiff_t>(held), size.begin(), size.end());
+  }
   return with_checksum(std::move(save));
 }
 
@@ -81,7 +109,8 @@ Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined,
     state.declined = true;
   } else {
     const FeedbackShape wanted = shape(rank, ranks);
-    state.bind(view_of(wanted));
+    state.bind(view_of(wanted), rank % 2 == 0 ? 0 : kStateBytesOfFormat3);
+    std::fill(state.codec_state.begin(), state.codec_state.end(), static_cast<std::byte>(rank));
     state.calls = 3;
     fill(state.view(kWorkerPhase), rank);
     fill(state.view(kServerPhase), rank + 8);
@@ -144,7 +173,7 @@ void fuzz_feedback(std::span<const std::byte> bytes) {
     const std::string outcome = outcome_of([&] { feedback.load(save); });
     require(outcome.empty() || is(outcome, ErrorCode::corrupt_data) || is(outcome, ErrorCode::unsupported),
             outcome);
-    require(feedback.save() == in_format_3(outcome.empty() ? save : held),
+    require(feedback.save() == in_format_4(outcome.empty() ? save : held),
             "what loads saves to the same bytes");
     const FeedbackState& state = state_of(feedback);
     if (outcome.empty() && state.bound && state.shape.algorithm != "deepspeed") {
@@ -202,6 +231,7 @@ std::vector<Bytes> feedback_seeds() {
         add([&](std::uint32_t r) { return save_of(r, ranks, declined); });
         add([&](std::uint32_t r) { return save_of(r, ranks, declined, ResidualType::bf16); });
         add([&](std::uint32_t r) { return in_format_1(save_of(r, ranks, declined)); });
+        add([&](std::uint32_t r) { return in_format_3(save_of(r, ranks, declined)); });
       }
     }
   }

@@ -139,7 +139,7 @@ void fuzz_roundtrip(std::span<const std::byte> bytes) {
   }
   require(outcome.empty(), "what was encoded is decoded: " + outcome);
   if (codec->traits().lossless) {
-    if (given == dtype && factor == 1.0) require(out.same_bits(values), "lossless is to the bit");
+    if (given == dtype && factor == 1.0) require(out.same_bits(values), "lossless is bit-identical");
     return;
   }
   require(finite, "what is not finite is flagged");

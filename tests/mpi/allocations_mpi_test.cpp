@@ -12,7 +12,7 @@
 #include <terse/communicator.hpp>
 #include <vector>
 
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "support/mpi_ranks.hpp"
 
 namespace {
@@ -60,7 +60,7 @@ std::size_t taken_by(Work&& work) {
 }
 
 bool adds(const Codec& codec, int ranks) {
-  return codec.summable() != nullptr && static_cast<std::size_t>(ranks) <= codec.summable()->most_parties();
+  return rounds_of(codec) != nullptr && static_cast<std::size_t>(ranks) <= rounds_of(codec)->most_ranks();
 }
 
 TEST(Allocations, NoneAfterTheFirstCalls) {
@@ -71,7 +71,7 @@ TEST(Allocations, NoneAfterTheFirstCalls) {
     for (const char* algorithm : {"two_phase", "gather", "summed", "exact", "auto"}) {
       for (const Check check : {Check::call, Check::payload}) {
         if (std::string(algorithm) == "auto" && (spec[0] != 'o' || check == Check::payload)) continue;
-        if (std::string(algorithm) == "two_phase" && make_codec(spec)->traits().whole) continue;
+        if (std::string(algorithm) == "two_phase" && make_codec(spec)->traits().whole_tensor) continue;
         if (std::string(algorithm) == "summed" && !adds(*make_codec(spec), world.size())) continue;
         SCOPED_TRACE(std::string(spec) + " " + algorithm);
         std::vector<float> data(30000, 1.0f);

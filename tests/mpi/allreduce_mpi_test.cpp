@@ -146,7 +146,7 @@ TEST(Allreduce, EveryCodecGivesTheSameBitsEverywhere) {
         const auto inputs = exact_inputs(1003, dtype, 5);
         for (int step = 0; step < 2; ++step) {
           Buffers buffers(inputs[me()], dtype, in_place);
-          const bool keeps = codec->traits().contractive || codec->traits().whole;
+          const bool keeps = codec->traits().contractive || codec->traits().whole_tensor;
           const auto outcome =
               buffers.reduce(world, Op::sum, compressing(codec, keeps ? &feedback : nullptr));
           ASSERT_TRUE(same_on_all(MPI_COMM_WORLD, buffers.result().bytes()));

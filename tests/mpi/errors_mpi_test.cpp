@@ -133,6 +133,11 @@ TEST_F(Errors, OfOneRankAreThrownByAll) {
   const View half_before{data.data(), 500, DType::f32};
   EXPECT_TRUE(is_error(views({in.slice(250, 500), last_ ? half_before : out.slice(0, 500)}),
                        "invalid_argument", {"overlap", last_rank_}));
+  terse::Tensor matrix{in, out};
+  matrix.rows = last_ ? 7 : 10;
+  EXPECT_TRUE(is_error(views(matrix), "invalid_argument", {"no matrix of 7 rows", last_rank_}));
+  matrix.rows = last_ ? 20 : 10;
+  EXPECT_TRUE(is_error(views(matrix), "mismatch", {"rows", "10", "20", last_rank_}));
   View device = out;
   device.memory = Memory::cuda;
   EXPECT_TRUE(is_error(views({in, last_ ? device : out}), has_cuda() ? "invalid_argument" : "unsupported",
@@ -185,8 +190,9 @@ TEST_F(Errors, AFeedbackServesOneTensorUntilReset) {
   EXPECT_EQ(feedback.worker().count, 301u);
 }
 
-/// Nothing is named but a codec, or not even that: the first call of a kind makes a trial, others go exactly.
-/// Every difference is an error all the same, and what ranks have found out together stays in common.
+/// Nothing is named but a codec, or not even that: the first call of a kind makes a trial, others go
+/// uncompressed. Every difference is an error all the same, and what ranks have found out together stays in
+/// common.
 TEST_F(Errors, WithDefaultOptions) {
   const Arguments plain{.count = 10000, .options = {.policy = {.codec = "onebit"}}};
   for (int round = 0; round < 2; ++round) {  // before a trial and after it
@@ -322,7 +328,7 @@ class Stubborn final : public Codec {
   }
   bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return 4 * count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     std::memcpy(payload.data(), values.data, values.bytes());
     return values.bytes();

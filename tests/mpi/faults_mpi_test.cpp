@@ -138,39 +138,39 @@ TEST(Faults, WithChecksumsEndInOneErrorOnAllRanks) { check_all(true); }
 TEST(Faults, WithoutChecksumsNeverHang) { check_all(false); }
 
 /// A codec whose messages its own decoder refuses: what bytes that changed on the way are to a Communicator.
-class Spoilt final : public Codec {
+class Corrupt final : public Codec {
  public:
-  Spoilt() : Codec("spoilt", "spoilt", {}) {}
+  Corrupt() : Codec("corrupt", "corrupt", {}) {}
 
  private:
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     std::fill(payload.begin(), payload.end(), std::byte{1});
     return values.count;
   }
   void do_decode(std::span<const std::byte>, DType, View, Into, double) const override {
-    throw Error(ErrorCode::corrupt_data, "this payload is spoilt");
+    throw Error(ErrorCode::corrupt_data, "this payload is corrupt");
   }
 };
 
 /// Elements as they are, but that one rank's decoder gives up when a result comes: what that rank alone knows
 /// of.
-class SpoiltOnce final : public Codec {
+class CorruptOnce final : public Codec {
  public:
-  explicit SpoiltOnce(int decodes) : Codec("spoilt_once", "spoilt_once", {}), decodes_(decodes) {}
+  explicit CorruptOnce(int decodes) : Codec("corrupt_once", "corrupt_once", {}), decodes_(decodes) {}
 
  private:
   bool do_supports(DType dtype) const noexcept override { return dtype == DType::f32; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return 4 * count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     std::memcpy(payload.data(), values.data, 4 * values.count);
     return 4 * values.count;
   }
   void do_decode(std::span<const std::byte> payload, DType, View out, Into into, double) const override {
-    if (decodes_-- == 0) throw Error(ErrorCode::corrupt_data, "this result is spoilt");
+    if (decodes_-- == 0) throw Error(ErrorCode::corrupt_data, "this result is corrupt");
     for (std::size_t i = 0; i < out.count; ++i) {
       float value = 0;
       std::memcpy(&value, payload.data() + 4 * i, 4);
@@ -189,7 +189,7 @@ class Overlong final : public Codec {
  private:
   bool do_supports(DType) const noexcept override { return true; }
   std::size_t do_max_bytes(std::size_t count, DType) const override { return count; }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     std::fill_n(payload.begin(), values.count, std::byte{1});
     return values.count + more_;
@@ -223,33 +223,33 @@ TEST(Faults, WhatOneRankHasFoundIsToldByTheNextCall) {
   const bool finder = world.rank() == 1;
   std::vector<float> data(kCount, 1.0f);
   // first come the decodes of all ranks' parts, then those of the results
-  const auto codec = std::make_shared<SpoiltOnce>(finder ? world.size() : -1);
+  const auto codec = std::make_shared<CorruptOnce>(finder ? world.size() : -1);
   const std::string found = error_of([&] { world.allreduce(view(data), Op::average, compressing(codec)); });
-  EXPECT_TRUE(finder ? is_error(found, "corrupt_data", {"this result is spoilt"})
+  EXPECT_TRUE(finder ? is_error(found, "corrupt_data", {"this result is corrupt"})
                      : testing::AssertionResult(found.empty()) << found);
   std::vector<float> few(3, 2.0f);
   const std::string small = error_of([&] { world.allreduce(view(few), Op::sum); });
-  EXPECT_TRUE(finder ? is_error(small, "communication", {"this result is spoilt"})
+  EXPECT_TRUE(finder ? is_error(small, "communication", {"this result is corrupt"})
                      : testing::AssertionResult(small.empty()) << small);
   EXPECT_TRUE(finder || few[0] == 2.0f * static_cast<float>(world.size())) << few[0];
   const std::string next = error_of([&] { world.allreduce(view(data), Op::average, compressing("onebit")); });
   EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, next));
-  EXPECT_TRUE(is_error(next, "communication", {"rank 1", "this result is spoilt"}));
+  EXPECT_TRUE(is_error(next, "communication", {"rank 1", "this result is corrupt"}));
 }
 
 TEST(Faults, ACommunicatorOnlyRefusesFromThenOn) {
   for (const Check how : {Check::call, Check::payload}) {
     Communicator world(MPI_COMM_WORLD);
     std::vector<float> data(kCount, 1.0f);
-    CallOptions options = compressing(std::make_shared<Spoilt>());
+    CallOptions options = compressing(std::make_shared<Corrupt>());
     options.policy.check = how;
     const std::string error = error_of([&] { world.allreduce(view(data), Op::average, options); });
-    EXPECT_TRUE(is_error(error, "corrupt_data", {"this payload is spoilt"}));
+    EXPECT_TRUE(is_error(error, "corrupt_data", {"this payload is corrupt"}));
     options = compressing("onebit:block=64");
     for (const CallOptions& next : {options, CallOptions{.policy = {.algorithm = "exact"}}, CallOptions{}}) {
       const std::string refusal = error_of([&] { world.allreduce(view(data), Op::sum, next); });
       EXPECT_TRUE(same_on_all(MPI_COMM_WORLD, refusal));
-      EXPECT_TRUE(is_error(refusal, "communication", {"not usable any more", "this payload is spoilt"}));
+      EXPECT_TRUE(is_error(refusal, "communication", {"not usable any more", "this payload is corrupt"}));
     }
     std::vector<float> few(3, 1.0f);
     EXPECT_TRUE(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Checkpoints: residuals are saved in mid-run, loaded by the same ranks to the bit, and by fewer without
-// loss.
+// Checkpoints: residuals are saved in mid-run, loaded by the same ranks with bit-identical results, and by
+// fewer without loss.
 #include <gtest/gtest.h>
 #include <mpi.h>
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ranks: 1 2 3 4
 //
-// Requests, plans, lists and buckets as a user has them: each gives what blocking calls give, to the bit.
+// Requests, plans, lists and buckets as a user has them: each gives results bit-identical to those of
+// blocking calls.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -504,7 +505,7 @@ TEST(Buckets, SayWhatIsMissing) {
                        "invalid_argument", {"feedback"}));
 }
 
-/// Small buckets go exactly, and without an agreement if they were calls of their own.
+/// Small buckets go uncompressed, and without an agreement if they were calls of their own.
 TEST(Buckets, SayWhatIsMissingFromASmallOne) {
   Communicator world(MPI_COMM_WORLD);
   std::vector<float> a(3, 1.0f);

@@ -255,6 +255,42 @@ TEST(MpiTransport, AfterAbandonItOnlyRefuses) {
   MPI_Barrier(MPI_COMM_WORLD);
 }
 
+/// Wrong uses, of which none gets as far as MPI. (The death test's process is a copy of this rank's.)
+TEST(MpiTransportDeathTest, RefusesWhatNoScheduleDoes) {
+  MpiTransport t(MPI_COMM_WORLD);
+  Bytes bytes(8);
+  Operation operation;
+  EXPECT_DEATH(t.take_tags(0), "more tags than MPI has");
+  EXPECT_DEATH(t.send(bytes, t.size(), 0, operation), "a rank that its communicator does not have");
+  EXPECT_DEATH(t.receive(bytes, -1, 0, operation), "a rank that its communicator does not have");
+  EXPECT_DEATH(t.send(bytes, 0, -1, operation), "a tag that MPI does not allow");
+  EXPECT_DEATH(t.send({static_cast<std::byte*>(nullptr), 8}, 0, 0, operation), "has no memory");
+  EXPECT_DEATH(t.all_reduce(Reduction::sum_f32, nullptr, bytes.data(), 2), "has no memory");
+  Bytes in(8);
+  Operation received;
+  t.receive(in, t.rank(), 0, received);
+  EXPECT_DEATH(t.free(), "operations are on their way");
+  t.send(bytes, t.rank(), 0, operation);
+  while (!received.done || !operation.done) t.progress(Wait::yes);
+  t.free();
+  EXPECT_DEATH(t.send(bytes, 0, 0, operation), "after its communicator was freed");
+  EXPECT_DEATH(t.all_reduce(Reduction::sum_f32, bytes.data(), bytes.data(), 2), "after its communicator was");
+}
+
+/// One operation for two transfers is over twice.
+TEST(MpiTransportDeathTest, RefusesAnOperationThatIsUnderWayAlready) {
+  MpiTransport t(MPI_COMM_WORLD);
+  Bytes out(8), in(8);
+  Operation both;
+  const auto exchange = [&] {
+    t.receive(in, t.rank(), 0, both);
+    t.send(out, t.rank(), 0, both);
+    for (int i = 0; i < 1000; ++i) t.progress(Wait::no);
+  };
+  EXPECT_DEATH(exchange(), "ends more often than it began");
+  t.free();
+}
+
 TEST(MpiTransport, RefusesWhatIsNoIntracommunicator) {
   EXPECT_TRUE(
       is_error(error_of([] { MpiTransport t(MPI_COMM_NULL); }), "invalid_argument", {"MPI_COMM_NULL"}));

@@ -432,10 +432,10 @@ TEST(Mutations, AResidualTouchedAtTheSameTime) {
 TEST(Mutations, StatisticsOfResidualsThatAreUpdatedAlready) {
   Job job = summed();
   RankView& view = rank(job, 0);
-  const std::uint32_t measure = find(view, "measure", 1);
+  const std::uint32_t measure = find(view, "contribute", 1);
   // the next segment looks at the elements of this one
   access(view, measure, Space::worker_residual, Use::read).where =
-      access(view, find(view, "encode_addends"), Space::worker_residual, Use::update).where;
+      access(view, find(view, "contribute last"), Space::worker_residual, Use::update).where;
   expect_found(job, "rank 0", "the worker residual's element");
 }
 
@@ -505,7 +505,7 @@ TEST(Mutations, ADivisionTooManyOrTooFew) {
   expect_found(job, "rank 1", "2 times, where the average is due");
   job = summed();
   RankView& other = rank(job, 2);
-  other.steps[find(other, "decode_addends")].scale = -1;
+  other.steps[find(other, "conclude")].scale = -1;
   expect_found(job, "rank 2", "1 times, where the sum is due");
 }
 

@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "codec/piece.hpp"
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 
 namespace terse::test::proof {
 namespace {
@@ -26,12 +26,10 @@ const char* name_of(Verb verb) {
       return "sum";
     case Verb::divide:
       return "divide";
-    case Verb::measure:
-      return "measure";
-    case Verb::encode_addends:
-      return "encode_addends";
-    case Verb::decode_addends:
-      return "decode_addends";
+    case Verb::contribute:
+      return "contribute";
+    case Verb::conclude:
+      return "conclude";
     case Verb::send:
       return "send";
     case Verb::receive:
@@ -138,31 +136,21 @@ class Translator {
         access(step.out, Use::update, Role::none);
         to_.scale = -1;
         break;
-      case Verb::measure: {
+      case Verb::contribute: {
+        // the last round is the sum; those before it are about what all ranks need to know first
+        const bool last = step.round + 1U == terse::rounds_of(*problem_.codec)->rounds_in_order().size();
+        if (last) to_.name = "contribute last";
+        read_rounds(step.beside, step.round);
         access(step.in, Use::read, Role::term);
-        residual(step, Use::read);
-        std::size_t numbers = 1;
-        for_each_count(problem_, step.out.elements,
-                       [&](std::size_t n) { numbers += problem_.codec->summable()->shared_count(n); });
-        result(step, What::statistics, numbers * size_of(accumulator_of(problem_.dtype)));
+        residual(step, last ? Use::update : Use::read);
+        result(step, last ? What::addends : What::statistics,
+               terse::round_bytes(problem_, step.out.elements, step.round));
         to_.trailer = 0;
         break;
       }
-      case Verb::encode_addends: {
-        read_message(step.beside, Role::statistics, What::statistics, -1);
-        access(step.in, Use::read, Role::term);
-        residual(step, Use::update);
-        std::size_t bytes = 0;
-        for_each_count(problem_, step.out.elements, [&](std::size_t n) {
-          bytes += problem_.codec->summable()->addend_bytes(n, problem_.dtype);
-        });
-        result(step, What::addends, bytes);
-        to_.trailer = 0;
-        break;
-      }
-      case Verb::decode_addends:
-        read_message(step.beside, Role::statistics, What::statistics, -1);
-        read_message(step.in, Role::term, What::addends, -1);
+      case Verb::conclude:
+        read_rounds(step.in, step.in.slots - 1);
+        read_message(slot_of(step.in, step.in.slots - 1), Role::term, What::addends, -1);
         output(step);
         if (divides(step)) to_.scale = -1;
         break;
@@ -222,6 +210,17 @@ class Translator {
     read.what = what;
     read.author = author;
     read.tag = tag_of(message);
+  }
+  static Operand slot_of(Operand message, std::uint32_t index) {
+    message.slot += index;
+    message.slots = 1;
+    return message;
+  }
+  // The results of so many rounds, which say what all ranks need to know before the next.
+  void read_rounds(const Operand& rounds, std::uint32_t number) {
+    for (std::uint32_t round = 0; round < number; ++round) {
+      read_message(slot_of(rounds, round), Role::statistics, What::statistics, -1);
+    }
   }
   void residual(const terse::Step& step, Use use) {
     if (!problem_.feedback) return;

@@ -123,7 +123,7 @@ std::unique_ptr<Subject> random_subject(Random& random, int ranks) {
   s.count = random_count(random, *codec, ranks);
   s.op = random.one_in(2) ? Op::average : Op::sum;
   s.algorithm = algorithm_for(*codec, ranks).name;
-  s.feedback = !random.one_in(4) && (codec->traits().contractive || codec->traits().whole);
+  s.feedback = !random.one_in(4) && (codec->traits().contractive || codec->traits().whole_tensor);
   if (random.one_in(2) && s.dtype != DType::f64) s.residual = ResidualType::bf16;
   s.in_place = random.one_in(2);
   s.segment_bytes = random.of<std::size_t>({1, 100, 1000, 5000, std::size_t{4} << 20});

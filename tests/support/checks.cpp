@@ -9,7 +9,7 @@
 #include <map>
 #include <utility>
 
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 #include "support/codec_reference.hpp"
 
 namespace terse::test {
@@ -37,7 +37,7 @@ std::vector<Range> flagged_pieces(const Rig& rig, const std::vector<Spot>& spots
   std::vector<Range> flagged;
   for (const Range& piece : rig.pieces()) {
     const bool hit = std::any_of(spots.begin(), spots.end(), [&](const Spot& s) {
-      return rig.codec()->traits().whole || (s.element >= piece.offset && s.element < piece.end());
+      return rig.codec()->traits().whole_tensor || (s.element >= piece.offset && s.element < piece.end());
     });
     if (hit) flagged.push_back(piece);
   }
@@ -45,7 +45,7 @@ std::vector<Range> flagged_pieces(const Rig& rig, const std::vector<Spot>& spots
 }
 
 bool sums_codes(const Rig& rig) {
-  return rig.sums_addends() && rig.codec()->summable()->addend() == Addend::int8;
+  return rig.sums_addends() && rounds_of(*rig.codec())->rounds_in_order().back().addend == Addend::int8;
 }
 bool sums_floats(const Rig& rig) { return rig.sums_addends() && !sums_codes(rig); }
 
@@ -200,7 +200,7 @@ void expect_as_model(const Rig& rig, SerialModel model, const Rig::Matrix& input
   const Setting& s = rig.setting();
   const std::size_t padded = rig.problem(0).count;
   const CodecTraits& traits = rig.codec()->traits();
-  const std::size_t block = traits.whole ? padded + 1 : traits.block;
+  const std::size_t block = traits.whole_tensor ? padded + 1 : traits.block;
   // what went into each block, largest of all ranks: the measure of rounding errors
   std::vector<double> size(padded / block + 1, 0.0);
   const auto chunks = rig.chunks();
@@ -360,7 +360,7 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
   const auto message = [&](std::size_t count) {
     std::size_t payload = count * size_of(s.dtype);
     if (codec->name() == "onebit") {
-      const std::size_t scales = traits.whole ? 1 : (count + traits.block - 1) / traits.block;
+      const std::size_t scales = traits.whole_tensor ? 1 : (count + traits.block - 1) / traits.block;
       payload = scales * size_of(s.dtype) + (count + 7) / 8;
     }
     const std::string& spec = codec->spec();
@@ -426,11 +426,10 @@ void expect_wire_bytes(const Rig& rig, const Rig::Result& result) {
       if (step.verb == Verb::encode || step.verb == Verb::extract || step.verb == Verb::reduce) {
         slot[step.out.slot] = rig.codec()->max_bytes(step.out.elements.count, s.dtype) + trailer;
       }
-      if (step.verb == Verb::decode_addends) {
-        const SummableCodec& summable = *rig.codec()->summable();
-        const std::size_t numbers = summable.shared_count(step.in.elements.count) + 1;
-        counted +=
-            reduced(numbers * scale_of(s)) + reduced(summable.addend_bytes(step.in.elements.count, s.dtype));
+      if (step.verb == Verb::contribute) {
+        const std::size_t flag = step.round == 0 ? scale_of(s) : 0;
+        counted += reduced(
+            flag + rounds_of(*rig.codec())->round_bytes(step.round, step.out.elements.count, s.dtype, 0));
       }
       if (step.verb == Verb::send) counted += slot.at(step.in.slot);
     }

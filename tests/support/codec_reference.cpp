@@ -311,18 +311,18 @@ std::vector<double> expected_codes(const Codec& codec, const std::vector<double>
   return codes;
 }
 
-std::vector<std::size_t> randomk_kept(const std::string& spec, std::size_t count, const Occasion& occasion) {
+std::vector<std::size_t> randomk_kept(const std::string& spec, std::size_t count, const RandomKey& key) {
   const auto block = static_cast<std::size_t>(option_of(spec, "block", 0));
   const auto seed = static_cast<std::uint32_t>(option_of(spec, "seed", 0));
   std::vector<std::size_t> kept;
   for (std::size_t begin = 0; begin < count; begin += block) {
     const std::size_t m = std::min(block, count - begin);
     const std::size_t k = topk_kept(spec, m);
-    const std::uint64_t at = occasion.position + begin;
+    const std::uint64_t at = key.position + begin;
     for (std::size_t j = 0; j < k; ++j) {
       const std::uint32_t word =
           philox({static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(at >> 32),
-                  static_cast<std::uint32_t>(occasion.call), static_cast<std::uint32_t>(occasion.call >> 32)},
+                  static_cast<std::uint32_t>(key.call), static_cast<std::uint32_t>(key.call >> 32)},
                  seed, static_cast<std::uint32_t>(j / 4))[j % 4];
       const std::size_t first = j * m / k;
       const std::size_t behind = (j + 1) * m / k;
@@ -334,11 +334,10 @@ std::vector<std::size_t> randomk_kept(const std::string& spec, std::size_t count
 }
 
 Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as,
-                         const Occasion& occasion) {
+                         const RandomKey& key) {
   Expected expected{values, std::vector<double>(values.size(), 0.0)};
   if (codec.name() == "lossless" && codec.spec().find('+') != std::string::npos) {
-    return expected_decode(*make_codec(codec.spec().substr(0, codec.spec().rfind('+'))), values, as,
-                           occasion);
+    return expected_decode(*make_codec(codec.spec().substr(0, codec.spec().rfind('+'))), values, as, key);
   }
   if (codec.name() == "identity" || codec.name() == "lossless") {
     for (double& v : expected.values) v = round_to(v, as);
@@ -349,7 +348,7 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
     const DType to = codec.spec() == "cast:f16" ? DType::f16 : DType::bf16;
     for (double& v : expected.values) v = round_to(v, to);
   } else if (codec.name() == "onebit") {
-    const bool whole = codec.traits().whole;
+    const bool whole = codec.traits().whole_tensor;
     const bool rms = whole || codec.spec().find("scale=rms") != std::string::npos;
     const std::size_t block = whole ? values.size() + 1 : codec.traits().block;
     for (std::size_t begin = 0; begin < values.size(); begin += block) {
@@ -399,7 +398,7 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
     expect_sparse(codec.spec(), values, as, expected);
   } else if (codec.name() == "randomk") {
     std::fill(expected.values.begin(), expected.values.end(), 0.0);
-    for (const std::size_t i : randomk_kept(codec.spec(), values.size(), occasion)) {
+    for (const std::size_t i : randomk_kept(codec.spec(), values.size(), key)) {
       expected.values[i] = round_to(values[i], as);
     }
   } else {

@@ -15,14 +15,14 @@
 namespace terse::test {
 
 /// What decode(encode(v)) should be, found without the library's loops: `values` in double, for a tensor of
-/// type `as`, and how far each may be off. The occasion matters to randomk alone: what other codecs draw is
+/// type `as`, and how far each may be off. The key matters to randomk alone: what other codecs draw is
 /// within their slack.
 struct Expected {
   std::vector<double> values;
   std::vector<double> slack;
 };
 Expected expected_decode(const Codec& codec, const std::vector<double>& values, DType as,
-                         const Occasion& occasion = {});
+                         const RandomKey& key = {});
 
 /// The codes of sum8 or sum4 for values whose blocks' largest magnitudes, over all of `parties` ranks, are
 /// these, in exact steps; `steps`, by block, is what a code stands for.
@@ -34,7 +34,8 @@ std::vector<double> expected_codes(const Codec& codec, const std::vector<double>
 std::string first_name(const Codec& codec);
 
 /// What hadamard, with this block and seed, makes of values of the accumulator's type (H D x, each part over
-/// the root of its size), or back (D H y), one step after the other in that type: to the bit.
+/// the root of its size), or back (D H y), one step after the other in that type: what a codec does is
+/// bit-identical to this.
 std::vector<double> rotated(std::vector<double> values, DType accumulator, std::size_t block,
                             std::uint32_t seed);
 std::vector<double> rotated_back(std::vector<double> values, DType accumulator, std::size_t block,
@@ -47,7 +48,7 @@ bool has_row(std::string_view name);
 std::size_t topk_block(const std::string& spec, std::size_t count);
 std::size_t topk_kept(const std::string& spec, std::size_t m);
 /// Of a canonical spec of randomk: the elements that are kept of `count`.
-std::vector<std::size_t> randomk_kept(const std::string& spec, std::size_t count, const Occasion& occasion);
+std::vector<std::size_t> randomk_kept(const std::string& spec, std::size_t count, const RandomKey& key);
 
 /// All examples of all rows of the table.
 std::vector<std::string> all_specs();

@@ -47,7 +47,7 @@ std::string text_of(const FaultPlan& plan);
 
 /// A rank's transport on which some messages do not arrive as they were sent. It keeps the contract of
 /// Transport over any other that does, and so it serves ranks that are threads and ranks under mpirun alike.
-/// A message is spoilt where it is received: only there is it known what room there is.
+/// A message is changed where it is received: only there is it known what room there is.
 class FaultyTransport final : public Transport {
  public:
   /// `inner` outlives it.

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "codec/summable.hpp"
+#include "codec/rounds.hpp"
 
 namespace terse::test {
 namespace {
@@ -107,8 +107,9 @@ Formula formula_of(const Algorithm& algorithm, const Problem& problem) {
     formula.reduced_bytes = {problem.count * size_of(problem.dtype)};
     return formula;
   }
-  const auto segments = cut({0, problem.count}, traits.whole ? std::max<std::size_t>(1, problem.count)
-                                                             : elements_in(problem, problem.segment_bytes));
+  const auto segments =
+      cut({0, problem.count}, traits.whole_tensor ? std::max<std::size_t>(1, problem.count)
+                                                  : elements_in(problem, problem.segment_bytes));
   if (algorithm.name == "gather") {
     for (const Range& segment : segments) {
       for (std::size_t r = 0; r < ranks; ++r) {
@@ -119,16 +120,16 @@ Formula formula_of(const Algorithm& algorithm, const Problem& problem) {
     return formula;
   }
   if (algorithm.name == "summed") {
-    const SummableCodec& codec = *problem.codec->summable();
+    const RoundsCodec& codec = *rounds_of(*problem.codec);
     for (const Range& segment : segments) {
-      std::size_t shared = 1;  // whether the segment is flagged
-      std::size_t addends = 0;
-      for (const Range& part : fragments_of(problem, segment)) {
-        shared += codec.shared_count(part.count);
-        addends += codec.addend_bytes(part.count, problem.dtype);
+      for (std::size_t round = 0; round < codec.rounds_in_order().size(); ++round) {
+        // whether the segment is flagged
+        std::size_t bytes = round == 0 ? size_of(accumulator_of(problem.dtype)) : 0;
+        for (const Range& part : fragments_of(problem, segment)) {
+          bytes += codec.round_bytes(round, part.count, problem.dtype, 0);
+        }
+        formula.reduced_bytes.push_back(bytes);
       }
-      formula.reduced_bytes.push_back(shared * size_of(accumulator_of(problem.dtype)));
-      formula.reduced_bytes.push_back(addends);
     }
     return formula;
   }

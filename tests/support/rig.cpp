@@ -213,7 +213,7 @@ SerialModel model_of(const Rig& rig) {
   const Setting& s = rig.setting();
   SerialModel::Options options;
   options.block = rig.codec()->traits().block;
-  options.padded = rig.codec()->traits().whole;
+  options.padded = rig.codec()->traits().whole_tensor;
   options.scale = rig.codec()->spec().find("scale=rms") == std::string::npos && !options.padded
                       ? SerialModel::Scale::l1
                       : SerialModel::Scale::rms;

@@ -39,7 +39,7 @@ class Sixteenths final : public Codec {
   std::size_t do_max_bytes(std::size_t count, DType) const override {
     return size_ == Size::fixed ? 2 * count : 8 + 3 * count;
   }
-  std::optional<std::size_t> do_encode(ConstView values, DType, const Occasion&,
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext&,
                                        std::span<std::byte> payload) const override {
     ++encodes;
     std::size_t at = 0;

@@ -23,7 +23,7 @@ struct NamedCodec {
   /// the same. It is pointless where nothing is left out.
   bool takes_feedback() const noexcept {
     const CodecTraits& traits = codec->traits();
-    return (traits.contractive || traits.whole) && !traits.lossless;
+    return (traits.contractive || traits.whole_tensor) && !traits.lossless;
   }
 };
 

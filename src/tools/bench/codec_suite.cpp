@@ -187,7 +187,7 @@ class Work {
     for (Piece& piece : pieces_) {
       const ConstView values = values_.view().slice(piece.begin, piece.count);
       const View left = residual.empty() ? View{} : residual.slice(piece.begin, piece.count);
-      piece.bytes = codec_.encode(values, left, room(piece), dtype_, 1.0, {.position = piece.begin});
+      piece.bytes = codec_.encode(values, left, room(piece), dtype_, 1.0, {.random = {.position = piece.begin}});
     }
   }
   std::span<std::byte> room(const Piece& piece) const {
