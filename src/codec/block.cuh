@@ -13,24 +13,35 @@
 // What a codec says about itself is a class template over the accumulator's type, whose functions are those
 // of the codec's host kernels (onebit_arithmetic.hpp and quant_arithmetic.hpp have one each):
 //
-//   Format                      what it is made from: trivially copyable, with `block`, elements, a multiple
-//   of 8 Operations(format, as, key)   `as`: the type of the tensor Statistic                   of some
-//   of a block's elements, Statistic{} of none; 4 n bytes add(statistic, v)           takes one more element
-//   in: a lane's even elements by one, its odd ones by another merged(a, b)                of both; the even
-//   ones of all lanes are merged as a tree, then the odd ones, then
-//                               these two
+//   Format                      what it is made from: trivially copyable, with `block`, elements, a
+//                               multiple of 8
+//   Operations(format, as, key)
+//                               `as`: the type of the tensor
+//   A, Parameters, block(), as()
+//                               the accumulator's type, a block's parameters, what it was made with
+//   Statistic                   of some of a block's elements, Statistic{} of none; 4 n bytes
+//   add(statistic, v)           takes one more element in: a lane's even elements by one, its odd ones by
+//                               another
+//   merged(a, b)                of both; the even ones of all lanes are merged as a tree, then the odd
+//                               ones, then these two
 //   kRun                        elements of a block whose statistic is found in this way, a multiple of 2048
 //   kGroups                     kLong or kShort: of the longest stretch
 //   parameters(runs, r, n)      a block's parameters from the statistics of its r runs, n elements in all
 //   head()                      bytes in front of a block's codes
-//   store(parameters, out), load(in)   these bytes; what is loaded serves encoding as well as decoding
-//   is_valid(parameters)        whether an encoder may have written them
+//   store(parameters, out), load(in)
+//                               these bytes; what is loaded serves encoding as well as decoding, and load
+//                               is not told how many elements the block has: what depends on that is in
+//                               what store writes
+//   is_valid(parameters)        whether an encoder may have written them; false for whatever parameters()
+//                               makes of values that are not finite, which is how these are flagged
 //   times(parameters, factor)   the same for values times a factor
 //   value(code, parameters)     what a code stands for
 //   draw(position)              random bits for the elements at `position` and the next one
 //   code(v, parameters, half)   of an element, whose random bits are the low 16 of `half`
-//   Codes, codes()              how the codes of a stretch lie in a payload: SignBits or GroupCodes, below
-//   Receiver, receiver(parameters, reception)   what those who decode will hold, as said at Reception:
+//   Codes, codes()              how the codes of a stretch lie in a payload: SignBits, of n elements, or
+//                               GroupCodes, of whole groups as a BlockCodec has them, below
+//   Receiver, receiver(parameters, reception)
+//                               what those who decode will hold, as said at Reception:
 //     is_valid()                whether they can hold that block
 //     kMayFail                  whether they may fail to hold single elements of it all the same
 //     operator()(code)          what they hold over the factor; not finite where they cannot hold it

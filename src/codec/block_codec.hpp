@@ -28,11 +28,12 @@ class BlockCodec : public Codec {
   /// Encodes a run of blocks of value + residual (which may be null), both in the accumulator's type, whole
   /// blocks or the last ones, with zeros behind the n-th up to a whole group. The residual takes what the
   /// messages leave out. Returns the elements of the blocks before one with a value that cannot be
-  /// represented, or all; the residual is as it was from there on.
+  /// represented, or values.count, which is whole groups; the residual is as it was from there on.
   virtual std::size_t encode_blocks(ConstView values, std::size_t n, void* residual, DType as,
                                     const RandomKey& key, std::byte* out) const = 0;
-  /// Decodes such a run into (or adds it to) `out`, of the accumulator's type and whole groups. False where
-  /// an encoder never writes that.
+  /// Decodes such a run into (or adds it to) `out`, of the accumulator's type and whole groups. It is not
+  /// told n: a payload holds whole groups, and what depends on n is in what was encoded. False where an
+  /// encoder never writes that.
   virtual bool decode_blocks(const std::byte* in, DType as, View out, Into into, double factor) const = 0;
 
   bool do_supports(DType) const noexcept override { return true; }

@@ -3,12 +3,10 @@
 // natural: every element a power of two, up or down at random, unbiased.
 //
 // Payload, for each block of `block` elements (the last may be short):
-//   top     16 bits: the exponent's field, in the tensor's accumulator, of the largest power of two that one
-//   of
-//           the elements may be rounded to
-//   codes   a byte an element, of whole groups of 64: bit 7 is the sign, c in the others stands for the power
-//   of
-//           two with the field top - 127 + c, and 0 for 0
+//   top     16 bits: the exponent's field, in the tensor's accumulator, of the largest power of two that
+//           one of the elements may be rounded to
+//   codes   a byte an element, of whole groups of 64: bit 7 is the sign, c in the others stands for the
+//           power of two with the field top - 127 + c, and 0 for 0
 //
 // Natural compression (Horvath et al., MSML 2022): a value between two powers of two goes to one with the
 // probability of its distance from the other. So the square of the error is an eighth of the value's at most,

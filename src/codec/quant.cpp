@@ -5,9 +5,8 @@
 // Payload, for each block of `block` elements (the last may be short):
 //   scale   one value of the tensor's accumulator: the distance of two values of the grid
 //   zero    a byte, the code that stands for 0; only with range=minmax
-//   codes   `bits` bits an element, of whole groups of 64 (codes-inl.hpp has their places); what lies behind
-//   the
-//           tensor's end has zero's code
+//   codes   `bits` bits an element, of whole groups of 64 (codes-inl.hpp has their places); what lies
+//           behind the tensor's end has zero's code
 // A code stands for (code - zero) * scale. With range=symmetric zero is in the middle, 2^(bits-1) - 1, and
 // the largest code is not used; scale is max |v| over that. With range=minmax the grid goes from the smallest
 // to the largest element, or to 0 where that is beyond them, shifted so that 0 is on it: so an element is

@@ -4,10 +4,9 @@
 //
 // Payload, for each block of `block` elements (the last may be short):
 //   scale   one value of the tensor's accumulator, s
-//   codes   0, 1 or 2 for -s, 0 and s: of each group of 64 elements 13 bytes of five digits to the base 3,
-//   byte k
-//           having elements k, 13 + k, ..., 52 + k from the lowest digit on; 1.625 bits an element. What lies
-//           behind the tensor's end has code 1
+//   codes   0, 1 or 2 for -s, 0 and s: of each group of 64 elements 13 bytes of five digits to the base
+//           3, byte k having elements k, 13 + k, ..., 52 + k from the lowest digit on; 1.625 bits an
+//           element. What lies behind the tensor's end has code 1
 //
 // rounding=nearest: |v| >= t counts as s, where t is `threshold` of the block's mean |v|, and s the mean |v|
 // of those: ternary weight networks (Li et al., 2016), whose 0.7 is near the best for normal values. The

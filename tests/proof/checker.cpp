@@ -2,10 +2,9 @@
 //
 // How orders are told. A step has two events: it starts, and it is over. What holds in every run is
 //   - a step is over after it has started; a step starts after those that it waits for are over, and a
-//   transfer also
-//     after the one before it to or from the same peer, with the same tag, has started;
-//   - a receive is over after its send has started; a reduction is over on every rank after all ranks have
-//   started it.
+//     transfer also after the one before it to or from the same peer, with the same tag, has started;
+//   - a receive is over after its send has started; a reduction is over on every rank after all ranks
+//     have started it.
 // An access lasts from its step's start until the step is over, so two accesses are in order if one step is
 // over before the other starts in every run, which is to say: if there is a path of such edges. For deadlock
 // there is one more edge: a send may be over only after its receive has started. If the graph with that edge

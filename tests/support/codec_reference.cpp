@@ -402,7 +402,8 @@ Expected expected_decode(const Codec& codec, const std::vector<double>& values, 
       expected.values[i] = round_to(values[i], as);
     }
   } else {
-    throw std::logic_error("no reference for codec " + std::string(codec.name()) + ": write one");
+    throw std::logic_error("tests/support/codec_reference.cpp: what does codec " + std::string(codec.name()) +
+                           " decode to? Write its reference in expected_decode");
   }
   return expected;
 }

@@ -221,6 +221,14 @@ SerialModel model_of(const Rig& rig) {
   options.average = s.op == Op::average;
   options.round = [dtype = s.dtype](double v) { return round_to(v, dtype); };
   SerialModel model(s.ranks, s.count, options);
+  const std::vector<Range> chunks = rig.owns() ? rig.chunks() : std::vector<Range>();
+  for (std::size_t r = 0; r < chunks.size(); ++r) {
+    const SerialModel::Chunk known = model.chunks()[r];
+    if (chunks[r].count == 0 && known.begin == known.end) continue;
+    if (chunks[r].offset == known.begin && chunks[r].end() == known.end) continue;
+    throw std::logic_error("tests/support/serial_model.cpp: ranks own other chunks with algorithm " +
+                           s.algorithm + " than the model deals out: tell it who owns what");
+  }
   if (s.feedback) {
     model.worker() = rig.workers();
     model.server() = rig.servers();
