@@ -4,7 +4,7 @@
 # stands by itself and may be met again. `target` is what one links to use the headers.
 #
 # A header that begins with #pragma once, and that the source of its own name beside it includes first, needs no such
-# source: scripts/tidy.sh, which knows no precompiled headers, compiles it alone or that source as it stands.
+# source: clang-tidy, which knows no precompiled headers, reads that source as it stands (scripts/tidy.sh).
 function(terse_check_headers name target base)
   set(sources)
   foreach(folder IN LISTS ARGN)
