@@ -48,11 +48,19 @@ set(scratch "${FOLDER}/${WAY}")
 set(prefix "${scratch}/prefix")
 file(REMOVE_RECURSE "${scratch}")
 
+set(nightly FALSE)
+if(DEFINED ENV{TERSE_TEST_NIGHTLY})
+  set(nightly TRUE)
+  if(WAY MATCHES "^(add_subdirectory|static)$")
+    set(BUILD_TYPE Debug)  # all is compiled: a configuration of its own, and the quicker one
+  endif()
+endif()
+
 if(WAY STREQUAL add_subdirectory)
   # What a project builds of the library beside its own code, but for kernels and what else takes minutes to compile and
-  # knows neither MPI nor who asks: these objects are the build's, where it offers them.
+  # knows neither MPI nor who asks: these objects are the build's, where it offers them. Nightly, all of it.
   set(objects)
-  if(EXISTS "${TERSE_BUILD}/terse_mpi_free.cmake")
+  if(EXISTS "${TERSE_BUILD}/terse_mpi_free.cmake" AND NOT nightly)
     set(objects "-DTERSE_OBJECTS_FROM=${TERSE_BUILD}" "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}")
   endif()
   build(add_subdirectory "-DTERSE_SOURCE=${TERSE_SOURCE}" -DTERSE_CUDA=OFF ${objects})
