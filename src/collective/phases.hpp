@@ -107,7 +107,8 @@ struct Messages {
   std::uint32_t slot_of(int member) const noexcept { return slot + static_cast<std::uint32_t>(member); }
 };
 
-/// Each member encodes every share of `from` for the member whose it is, and sends it there.
+/// Each member encodes every share of `from` for the member whose it is, and sends it there. Slots are asked
+/// for as if no share were empty, so that segments ask for the same ones.
 struct Exchange {
   Messages received;                   ///< of the own share, this member's own among them
   std::vector<std::uint32_t> encoded;  ///< by member: the step that encoded its share; kNoStep: it is empty
