@@ -137,7 +137,9 @@ TEST_F(Errors, OfOneRankAreThrownByAll) {
   matrix.rows = last_ ? 7 : 10;
   EXPECT_TRUE(is_error(views(matrix), "invalid_argument", {"no matrix of 7 rows", last_rank_}));
   matrix.rows = last_ ? 20 : 10;
-  EXPECT_TRUE(is_error(views(matrix), "mismatch", {"rows", "10", "20", last_rank_}));
+  if (world_.size() > 1) {
+    EXPECT_TRUE(is_error(views(matrix), "mismatch", {"rows", "10", "20", last_rank_}));
+  }
   View device = out;
   device.memory = Memory::cuda;
   EXPECT_TRUE(is_error(views({in, last_ ? device : out}), has_cuda() ? "invalid_argument" : "unsupported",
