@@ -31,9 +31,10 @@ struct RandomKey {
 /// What a codec is told about the values that it encodes, beside themselves.
 struct EncodeContext {
   RandomKey random{};
-  /// The codec's state for this tensor on this rank: Codec::state_bytes() of them, zeros at first, which it
-  /// may change; a Feedback keeps them from call to call and saves them. Empty where nobody keeps any: the
-  /// codec then does without.
+  /// The codec's state for this tensor on this rank: Codec::state_bytes() of them, of any alignment, zeros at
+  /// first, which it may change. The tensor's Feedback keeps them from call to call and saves them; after a
+  /// call that throws they are as before. Empty where nobody keeps any, as without a Feedback and for
+  /// lossless codecs: the codec then does without.
   std::span<std::byte> state{};
   /// A hint: the values are a matrix of so many rows of equal length, one behind the other. 0: not known, or
   /// they are not the whole tensor.
@@ -43,9 +44,8 @@ struct EncodeContext {
   /// sums.
   double limit = std::numeric_limits<double>::infinity();
 
-  /// For the values from `offset` on, encoded by themselves: state and rows are of all of them.
+  /// For some of the values, from `offset` on, or what is made of them: a part has neither state nor rows.
   EncodeContext at(std::uint64_t offset) const noexcept {
-    if (offset == 0) return *this;
     return {.random = random.at(offset), .state = {}, .rows = 0, .limit = limit};
   }
 };
@@ -99,7 +99,8 @@ class TERSE_API Codec {
   /// An upper bound of a message's bytes, header included; the exact size where traits().fixed_size.
   std::size_t max_bytes(std::size_t count, DType dtype) const;
   /// Bytes of state that it keeps from call to call for a tensor of `count` elements, in `rows` rows where
-  /// that is not 0: see EncodeContext::state. 0 for codecs without traits().whole_tensor.
+  /// that is not 0: see EncodeContext::state. 0 for no elements, and for codecs without
+  /// traits().whole_tensor.
   std::size_t state_bytes(std::size_t count, DType dtype, std::size_t rows = 0) const;
 
   /// Encodes `values` into the front of `out` and returns the bytes written.
@@ -121,8 +122,8 @@ class TERSE_API Codec {
   /// the host come after what the legacy default stream holds, and are there on return. Neither `as` nor
   /// `factor` may differ then, and `out` begins at a multiple of 8. Errors also: device.
   ///
-  /// Errors: invalid_argument where out is smaller than max_bytes, or the residual or a state does not fit,
-  /// unsupported for a dtype or kind of memory that the codec does not serve.
+  /// Errors: invalid_argument where out is smaller than max_bytes, or the residual, a state or rows do not
+  /// fit, unsupported for a dtype or kind of memory that the codec does not serve.
   std::size_t encode(ConstView values, View residual, std::span<std::byte> out, DType as, double factor = 1.0,
                      const EncodeContext& context = {}) const;
   std::size_t encode(ConstView values, View residual, std::span<std::byte> out) const {

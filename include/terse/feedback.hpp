@@ -22,8 +22,9 @@ struct FeedbackState;
 /// whose calls throw unsupported.
 ///
 /// Sized by the first call that uses it, and bound to that call's count, dtype, codec, algorithm, rank and
-/// number of ranks: another use is an error until reset(). One call at a time; after a call that threw half
-/// way (see Communicator::allreduce), reset() it or load an earlier save.
+/// number of ranks, and where the codec keeps a state (EncodeContext::state) to the tensor's rows: another
+/// use is an error until reset(). One call at a time; after a call that threw half way (see
+/// Communicator::allreduce), reset() it or load an earlier save.
 class TERSE_API Feedback {
  public:
   Feedback();
@@ -32,8 +33,8 @@ class TERSE_API Feedback {
   Feedback(Feedback&&) noexcept;
   Feedback& operator=(Feedback&&) noexcept;
 
-  /// All that is needed to go on later with bit-identical results: residuals, or that `auto` chose plain MPI
-  /// for this tensor. Empty if never used.
+  /// All that is needed to go on later with bit-identical results: residuals and the codec's state, or that
+  /// `auto` chose plain MPI for this tensor. Empty if never used.
   std::vector<std::byte> save() const;
   /// Takes the place of what is held, and brings its own type of residuals along, if it is not empty. For the
   /// same rank of the same number of ranks. Saves of earlier formats are of type `full`.
@@ -42,10 +43,11 @@ class TERSE_API Feedback {
   void load(std::span<const std::byte> saved);
   /// Re-sharding: the saves of *all* ranks of an earlier run, in rank order, for use on any number of ranks.
   /// Nothing owed is lost: the new server residuals are the old ones plus the mean of the old worker
-  /// residuals, the new worker residuals are zero. Sums are formed in the accumulator's type; saves with bf16
-  /// residuals, whose type this Feedback takes on, make the first call round them to bf16.
-  /// Errors: corrupt_data, invalid_argument where the saves are not of one run, unsupported for those of
-  /// onebit:deepspeed, invalid_state while a call uses it; what was held is then unchanged.
+  /// residuals, the new worker residuals are zero. The codec's state begins anew. Sums are formed in the
+  /// accumulator's type; saves with bf16 residuals, whose type this Feedback takes on, make the first call
+  /// round them to bf16. Errors: corrupt_data, invalid_argument where the saves are not of one run,
+  /// unsupported for those of onebit:deepspeed, invalid_state while a call uses it; what was held is then
+  /// unchanged.
   void load(std::span<const std::vector<std::byte>> saved_of_all_ranks);
   /// Forgets everything but the type of residuals. Errors: invalid_state while a call uses it.
   void reset();

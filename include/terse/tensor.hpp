@@ -17,7 +17,7 @@ struct Tensor {
   View out;
   Feedback* feedback = nullptr;  ///< this tensor's residuals
   /// A hint for codecs that make use of it, the same on all ranks: the tensor is a matrix of so many rows of
-  /// equal length, one behind the other. 0: nothing is said.
+  /// equal length, one behind the other. 0: nothing is said. Not in C, nor of GradientBuckets, yet.
   std::size_t rows = 0;
 
   Tensor(ConstView from, View to, Feedback* residuals = nullptr) noexcept

@@ -63,8 +63,9 @@ std::optional<Error> find_fault(const CallTensor& tensor, auto&& where) {
   return std::nullopt;
 }
 
-// In whose memory all of a call's tensors are: sets their views and Call::device. Managed memory goes with
-// what else there is, alone it counts as its device's. Errors: invalid_argument, unsupported.
+// In whose memory all of a call's tensors are: sets their views and Call::device. Managed memory
+// follows the call's other buffers; if all are managed, the call runs on their device. Errors:
+// invalid_argument, unsupported.
 void place(Call& call, std::span<CallTensor> list, std::string_view style) {
   struct Found {
     const char* what = nullptr;

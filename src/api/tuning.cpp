@@ -71,6 +71,7 @@ Trial try_class(Engine& engine, const Call& call, std::size_t size_class, Buffer
   Feedback feedback(given ? given->residual_type() : ResidualType::full);
   Call compressed = call;
   compressed.tensors = {};
+  compressed.rows = 0;  // of the caller's tensor, which this is not
   const Memory memory = call.device < 0 ? Memory::host : Memory::cuda;
   compressed.out = {buffers.out(), bytes / size_of(call.dtype()), call.dtype(), memory};
   compressed.in = View{buffers.in(), compressed.out.count, compressed.out.dtype, memory};

@@ -165,7 +165,7 @@ std::size_t Codec::max_bytes(std::size_t count, DType dtype) const {
 }
 
 std::size_t Codec::state_bytes(std::size_t count, DType dtype, std::size_t rows) const {
-  return traits_.whole_tensor ? do_state_bytes(count, dtype, rows) : 0;
+  return traits_.whole_tensor && count != 0 ? do_state_bytes(count, dtype, rows) : 0;
 }
 
 bool Codec::supports(Memory memory) const noexcept {
@@ -188,6 +188,11 @@ std::size_t Codec::encode(ConstView values, View residual, std::span<std::byte> 
            "encoding " + std::to_string(values.count) + " elements may take " +
                std::to_string(max_bytes(values.count, as)) + " bytes, the output has " +
                std::to_string(out.size()));
+  }
+  if (context.rows != 0 && values.count % context.rows != 0) {
+    refuse(*this, ErrorCode::invalid_argument,
+           std::to_string(values.count) + " elements are no matrix of " + std::to_string(context.rows) +
+               " rows");
   }
   const std::size_t state = state_bytes(values.count, as, context.rows);
   if (!context.state.empty() && context.state.size() != state) {
@@ -249,7 +254,7 @@ std::size_t CodecAccess::split(std::span<const std::byte> message, std::size_t c
   const DefaultFloatingPoint mode;
   const CodecTraits& traits = codec_.traits();
   const CodecInternals* internals = codec_.do_internals();
-  if (!traits.splittable || internals == nullptr) {
+  if (!is_splittable(codec_)) {
     refuse(codec_, ErrorCode::unsupported, "its messages are not taken apart");
   }
   const Contents contents = open_message(codec_, count, dtype, message);
@@ -289,7 +294,7 @@ void Codec::undo(std::span<const std::byte> message, ConstView values, View resi
 void Contents::undo(const Codec& codec, ConstView values, View residual) const {
   const CodecAccess access(codec);
   if (flags != 0 || codec.traits().lossless) return;
-  if (codec.traits().fixed_size && payload.size() != access.max_bytes(values.count, dtype)) {
+  if (codec.traits().fixed_size && payload.size() != access.max_payload(values.count, dtype)) {
     refuse(codec, ErrorCode::corrupt_data, "the message to take back is cut short or too long");
   }
   access.undo(payload, dtype, values, residual, 1.0);
@@ -360,7 +365,8 @@ std::optional<std::size_t> Codec::encode_runs(ConstView values, View residual, D
     const View decoded = decoded_memory.view(n, accumulator);
     convert(values.slice(begin, n), v, Into::overwrite, 1.0);
     if (feedback) add(v, residual.slice(begin, n), v);
-    const auto bytes = do_encode(v, as, context.at(begin), payload.subspan(written));
+    const EncodeContext own = n == values.count ? context : context.at(begin);
+    const auto bytes = do_encode(v, as, own, payload.subspan(written));
     if (!bytes || !decode_as_received(payload.subspan(written, *bytes), as, values.dtype, factor, decoded)) {
       if (feedback) {
         undo_run(payload.first(written), as, values.slice(0, begin), residual.slice(0, begin), factor);

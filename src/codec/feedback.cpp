@@ -16,8 +16,8 @@
 namespace terse::inline v0_1 {
 namespace {
 
-// A save: magic, version, the shape's numbers and names, the residuals, the bytes of the codec's state and
-// these, and a hash of all that.
+// A save: magic, version, the shape's numbers and names, the residuals, the tensor's rows, the bytes of the
+// codec's state and these, and a hash of all that.
 constexpr std::uint64_t kMagic = 0x31626665'65737274;  // "trseefb1"
 // Format 1 has no type of residuals: they are `full`. Formats 1 and 2 have no state; format 3 has one of 16
 // bytes, of zeros where the codec has none.
@@ -133,10 +133,12 @@ FeedbackState read_save(std::span<const std::byte> saved, ResidualType type_of_n
     state.residuals[phase].assign(bytes.begin(), bytes.end());
   }
   if (version >= 3) {
+    if (version > 3) state.state_rows = reader.number<std::uint64_t>();
     const auto bytes = reader.take(version == 3 ? kStateBytesOfFormat3 : reader.number<std::uint64_t>());
     const bool none = version == 3 &&
                       std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
     if (!none) state.codec_state.assign(bytes.begin(), bytes.end());
+    if (state.codec_state.empty() && state.state_rows != 0) throw corrupt("it has rows without a state");
   }
   if (!reader.empty()) throw corrupt("it is too long");
   state.declined = declined;
@@ -197,21 +199,32 @@ void FeedbackState::unbind() noexcept {
   bound = false;
   residuals = {};
   device_residuals = {};
+  codec_state.clear();
   memory = Memory::host;
 }
 
-void FeedbackState::bind(const FeedbackShapeView& wanted, std::size_t state_bytes, DeviceQueue* queue) {
+void FeedbackState::bind(const FeedbackShapeView& wanted, const CodecState& state, DeviceQueue* queue) {
   const bool fresh = !bound;
   bind_residuals(wanted, queue);
   if (fresh || codec_state.empty()) {
     // what was loaded for another number of ranks, or from a format without it, has no state
-    codec_state.assign(state_bytes, std::byte{0});
-  } else if (codec_state.size() != state_bytes) {
-    throw Error(ErrorCode::invalid_state, "this Feedback holds " + std::to_string(codec_state.size()) +
-                                              " bytes of state of codec " + std::string(wanted.codec) +
-                                              ", which keeps " + std::to_string(state_bytes) +
-                                              " for this tensor: reset() it first");
+    codec_state.assign(state.bytes, std::byte{0});
+    state_rows = state.rows;
+  } else if (codec_state.size() != state.bytes || state_rows != state.rows) {
+    const auto text = [](std::size_t bytes, std::uint64_t rows) {
+      return std::to_string(bytes) + " bytes for " +
+             (rows == 0 ? "a tensor without rows" : "a matrix of " + std::to_string(rows) + " rows");
+    };
+    throw Error(ErrorCode::invalid_state,
+                "this Feedback holds a state of codec " + std::string(wanted.codec) + " of " +
+                    text(codec_state.size(), state_rows) + "; this call wants one of " +
+                    text(state.bytes, state.rows) + ": pass the same rows, or reset() it first");
   }
+}
+
+std::span<std::byte> FeedbackState::copy_state() {
+  next_state_ = codec_state;
+  return next_state_;
 }
 
 void FeedbackState::bind_residuals(const FeedbackShapeView& view, DeviceQueue* queue) {
@@ -328,6 +341,7 @@ std::vector<std::byte> Feedback::save() const {
       writer.bytes(held.bytes(phase));
     }
   }
+  writer.number(held.codec_state.empty() ? std::uint64_t{0} : held.state_rows);
   writer.number(static_cast<std::uint64_t>(held.codec_state.size()));
   writer.bytes(held.codec_state);
   return writer.finish();

@@ -64,14 +64,22 @@ constexpr bool serves(ResidualType type, DType dtype) noexcept {
   return type == residual_type_for(dtype, type);
 }
 
+/// What a codec keeps for a tensor.
+struct CodecState {
+  std::size_t bytes = 0;
+  std::size_t rows = 0;  ///< of the tensor, which the state may depend on
+};
+
 struct FeedbackState {
   bool bound = false;
   bool in_use = false;    ///< by a call; accessed atomically
   bool declined = false;  ///< `auto` chose plain MPI for the tensor that shape describes: nothing is kept
   FeedbackShape shape;
   std::uint64_t calls = 0;
-  /// The codec's own, if it has one: see EncodeContext::state. Empty after the load of a save that has none.
+  /// The codec's own, if it has one (see EncodeContext::state), and the rows that it was made for. Empty
+  /// after the load of a save that has none.
   std::vector<std::byte> codec_state;
+  std::uint64_t state_rows = 0;
   ResidualType residual_type = ResidualType::full;
   using Bytes = std::vector<std::byte, StreamingAllocator<std::byte>>;
   /// By phase: shape.residuals[phase].count values of residual_of(shape.dtype, residual_type), on the host,
@@ -89,11 +97,14 @@ struct FeedbackState {
             shape.residuals[phase].count, residual_of(shape.dtype, residual_type), memory};
   }
 
-  /// Makes the residuals fit `wanted`, and the codec's state `state_bytes`: zeros at first use, what was held
+  /// Makes the residuals fit `wanted`, and the codec's state what it keeps: zeros at first use, what was held
   /// before if it is the same. Residuals are in the memory of the queue's device then, or without one in the
   /// host's; zeros are queued. Errors: invalid_state where it is bound to something else, out_of_memory,
   /// device.
-  void bind(const FeedbackShapeView& wanted, std::size_t state_bytes = 0, DeviceQueue* queue = nullptr);
+  void bind(const FeedbackShapeView& wanted, const CodecState& state = {}, DeviceQueue* queue = nullptr);
+  /// For a call: a copy of the codec's state, which keep_state() puts in its place.
+  std::span<std::byte> copy_state();
+  void keep_state() noexcept { codec_state.swap(next_state_); }
   /// Gives residuals up: whoever comes next may bind it anew.
   void unbind() noexcept;
   /// A residual's bytes, wherever they lie.
@@ -102,6 +113,8 @@ struct FeedbackState {
  private:
   void bind_residuals(const FeedbackShapeView& wanted, DeviceQueue* queue);
   void move_to(DeviceQueue* queue);
+
+  std::vector<std::byte> next_state_;  // kept for its memory
 };
 
 /// What a Feedback holds. Errors: invalid_state where it was moved from.

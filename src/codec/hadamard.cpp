@@ -80,7 +80,7 @@ class Hadamard final : public Codec {
 
   bool do_supports(DType dtype) const noexcept override { return inner_->supports(dtype); }
   std::size_t do_max_bytes(std::size_t count, DType dtype) const override {
-    return inner().max_bytes(count, dtype);
+    return inner().max_payload(count, dtype);
   }
 
   std::optional<std::size_t> do_encode(ConstView values, DType as, const EncodeContext& context,
@@ -115,7 +115,7 @@ class Hadamard final : public Codec {
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                  double factor) const override {
     auto& memory = kept_by_thread<Scratch>([] {});
-    if (payload.size() != inner().max_bytes(out.count, as)) corrupt();
+    if (payload.size() != inner().max_payload(out.count, as)) corrupt();
     const DType accumulator = accumulator_of(as);
     const std::size_t run = elements_at_a_time(out.count);
     for (std::size_t begin = 0; begin < out.count; begin += run) {
@@ -123,7 +123,7 @@ class Hadamard final : public Codec {
       const View to = out.slice(begin, n);
       const bool direct = to.dtype == accumulator && into == Into::overwrite && factor == 1.0;
       const View x = direct ? to : memory.view(n, accumulator);
-      const std::size_t bytes = inner().max_bytes(n, as);
+      const std::size_t bytes = inner().max_payload(n, as);
       inner().decode(payload.first(bytes), as, x, Into::overwrite, 1.0);
       if (!fits(hadamard_inverse(x, x, signs_), as)) corrupt();
       if (!direct) convert(x, to, into, factor);

@@ -35,17 +35,10 @@ class CodecAccess {
  public:
   explicit CodecAccess(const Codec& codec) noexcept : codec_(codec) {}
 
-  const DeviceCodec* device() const noexcept {
-    const CodecInternals* own = codec_.do_internals();
-    return own == nullptr ? nullptr : own->device();
-  }
-  const RoundsCodec* rounds() const noexcept {
-    const CodecInternals* own = codec_.do_internals();
-    return own == nullptr ? nullptr : own->rounds();
-  }
+  /// Null: it has none.
+  const CodecInternals* internals() const noexcept { return codec_.do_internals(); }
 
-  /// Largest payload.
-  std::size_t max_bytes(std::size_t count, DType as) const {
+  std::size_t max_payload(std::size_t count, DType as) const {
     return count == 0 ? 0 : codec_.do_max_bytes(count, as);
   }
   /// One element at least.
@@ -82,7 +75,19 @@ class CodecAccess {
   const Codec& codec_;
 };
 
-inline const DeviceCodec* device_codec_of(const Codec& codec) noexcept { return CodecAccess(codec).device(); }
-inline const RoundsCodec* rounds_of(const Codec& codec) noexcept { return CodecAccess(codec).rounds(); }
+/// What it has of these; null: nothing.
+inline const DeviceCodec* device_codec_of(const Codec& codec) noexcept {
+  const CodecInternals* own = CodecAccess(codec).internals();
+  return own == nullptr ? nullptr : own->device();
+}
+inline const RoundsCodec* rounds_of(const Codec& codec) noexcept {
+  const CodecInternals* own = CodecAccess(codec).internals();
+  return own == nullptr ? nullptr : own->rounds();
+}
+/// Whether its messages are taken apart: what a codec from outside says of itself does not count.
+inline bool is_splittable(const Codec& codec) noexcept {
+  const CodecTraits& traits = codec.traits();
+  return traits.whole_tensor && traits.splittable && CodecAccess(codec).internals() != nullptr;
+}
 
 }  // namespace terse::inline v0_1

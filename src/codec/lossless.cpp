@@ -244,6 +244,7 @@ class Packed final : public Codec {
     CodecTraits traits = other.traits();
     traits.fixed_size = false;
     traits.summable = false;
+    traits.splittable = false;
     return traits;
   }
 
@@ -252,7 +253,7 @@ class Packed final : public Codec {
 
   bool do_supports(DType dtype) const noexcept override { return other_->supports(dtype); }
   std::size_t do_max_bytes(std::size_t count, DType dtype) const override {
-    const std::size_t bytes = inner().max_bytes(count, dtype);
+    const std::size_t bytes = inner().max_payload(count, dtype);
     return (has_length() ? sizeof(std::uint64_t) : 0) + packed_bound(bytes / width_, width_);
   }
 
@@ -273,7 +274,7 @@ class Packed final : public Codec {
   void do_decode(std::span<const std::byte> payload, DType as, View out, Into into,
                  double factor) const override {
     auto& memory = kept_by_thread<Scratch>([] {});
-    std::size_t bytes = inner().max_bytes(out.count, as);
+    std::size_t bytes = inner().max_payload(out.count, as);
     if (has_length()) {
       if (payload.size() < sizeof(std::uint64_t)) corrupt(*this);
       const auto length = load<std::uint64_t>(payload.data());
@@ -294,7 +295,7 @@ class Packed final : public Codec {
   std::optional<std::size_t> pack(std::size_t count, DType as, std::span<std::byte> payload,
                                   Encode&& encode) const {
     auto& memory = kept_by_thread<Scratch>([] {});
-    const std::span<std::byte> room = room_of(memory, inner().max_bytes(count, as));
+    const std::span<std::byte> room = room_of(memory, inner().max_payload(count, as));
     const std::optional<std::size_t> bytes = encode(room);
     if (!bytes) return std::nullopt;
     std::size_t written = 0;

@@ -77,7 +77,7 @@ inline HWY_NOINLINE void random_halves(std::uint32_t seed, const RandomKey& key,
     const bool two = at + lanes < counters;
     for (int round = 0; round < kPhiloxRounds; ++round) {
       philox_round(d, key0, key1, a0, a1, a2, a3);
-      // a round waits for the one before: those of two vectors go side by side
+      // a round depends on the one before it: rounds of a second vector fill the wait
       if (two) philox_round(d, key0, key1, b0, b1, b2, b3);
       key0 += kPhiloxSteps[0];
       key1 += kPhiloxSteps[1];

@@ -50,7 +50,7 @@ void require_sound(std::span<const Fragment> fragments, DType as) {
 std::size_t PieceCoder::max_bytes(std::span<const std::size_t> counts) const {
   std::size_t bytes = kHeaderBytes;
   for (const std::size_t n : counts) {
-    bytes += access_.max_bytes(n, as_);
+    bytes += access_.max_payload(n, as_);
   }
   return bytes + (codec_.traits().fixed_size || counts.size() < 2 ? 0 : counts.size() * kLengthBytes);
 }
@@ -65,7 +65,7 @@ std::size_t PieceCoder::encode(std::span<const Fragment> fragments, std::size_t 
   for (std::size_t f = 0; f < fragments.size(); ++f) {
     const Fragment& fragment = fragments[f];
     if (lengths) written += kLengthBytes;
-    const std::size_t most = access_.max_bytes(fragment.values.count, as_);
+    const std::size_t most = access_.max_payload(fragment.values.count, as_);
     TERSE_ASSERT(written <= payload.size() && payload.size() - written >= most,
                  "there is no room for a fragment", f, most, written, payload.size());
     const auto rest = payload.subspan(written);
@@ -96,7 +96,7 @@ std::span<const std::byte> PieceCoder::take(std::span<const std::byte>& payload,
                                             bool several) const {
   std::size_t bytes = payload.size();
   if (codec_.traits().fixed_size) {
-    bytes = access_.max_bytes(count, as_);
+    bytes = access_.max_payload(count, as_);
   } else if (several) {
     if (payload.size() < kLengthBytes) corrupt(codec_);
     bytes = load<std::uint64_t>(payload.data());
@@ -212,12 +212,19 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
     const std::size_t begin = written + (lengths ? kLengthBytes : 0);
     const auto rest = payload.subspan(begin);
     const EncodeContext context = context_.at(sums[f].position + at);
+    if (rest.size() < access_.max_payload(sum.count, as_)) {
+      throw Error(
+          ErrorCode::invalid_state,
+          "codec " + codec_.spec() +
+              ": the payloads of its runs may be longer than that of all their elements: make do_run and "
+              "do_max_bytes agree");
+    }
     const auto bytes = e.data != nullptr || factor != 1.0
                            ? access_.encode_feedback(sum, e, as_, factor, context, rest)
                            : access_.encode(sum, as_, context, rest);
     finite = bytes.has_value();
     if (!finite) return false;
-    require_as_announced(codec_, *bytes, access_.max_bytes(sum.count, as_));
+    require_as_announced(codec_, *bytes, access_.max_payload(sum.count, as_));
     if (lengths) store(payload.data() + written, static_cast<std::uint64_t>(*bytes));
     written = begin + *bytes;
     ++runs;

@@ -12,10 +12,10 @@
 
 namespace terse::inline v0_1 {
 
-/// How many rounds a codec may have.
-inline constexpr std::size_t kMostRounds = 4;
+/// How many rounds a codec may have: each is a stage of the pipeline, and so is what comes after them.
+inline constexpr std::size_t kMostRounds = 3;
 
-/// What a round reduces.
+/// What a round reduces. Maxima are of accumulators that are not negative.
 enum class Addend : std::uint8_t {
   int8,        ///< bytes; no sum of any ranks' is beyond the range
   accumulator  ///< numbers of accumulator_of(as)
@@ -47,7 +47,9 @@ using RoundResults = std::array<std::span<const std::byte>, kMostRounds>;
 ///
 /// In each round all ranks contribute, in turn, and then each concludes from the results of all rounds, which
 /// are the same everywhere. The first round is of accumulators, since whether any rank cannot represent a
-/// value travels with it; then no more is done with that piece.
+/// value travels with it; then no more is done with that piece, and residuals stay as they are. Nobody can
+/// say so later: in the first round a codec makes sure, by the context's limit for instance, that no sum of
+/// any ranks' contributions will be beyond its type. A state is changed in conclude() alone.
 ///
 /// Elements begin and end as pieces of a tensor do; there is one at least. What is given to one function was
 /// given to the others: count, context but for its stream, earlier results. Nothing is thrown, since other
@@ -57,7 +59,7 @@ class RoundsCodec {
  public:
   virtual ~RoundsCodec() = default;
 
-  /// One at least, kMostRounds at most.
+  /// Two at least, since the last one changes residuals, and kMostRounds at most.
   virtual std::span<const Round> rounds_in_order() const noexcept = 0;
   virtual std::size_t most_ranks() const noexcept = 0;
   /// Bytes of what each rank contributes to a round for `count` elements, in `rows` rows where that is not 0.

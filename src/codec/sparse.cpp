@@ -166,7 +166,7 @@ void Sparse::corrupt() const {
 bool Sparse::do_supports(DType dtype) const noexcept { return inner_ == nullptr || inner_->supports(dtype); }
 
 std::size_t Sparse::value_bytes(std::size_t k, DType as) const {
-  return inner_ == nullptr ? k * size_of(as) : CodecAccess(*inner_).max_bytes(k, as);
+  return inner_ == nullptr ? k * size_of(as) : CodecAccess(*inner_).max_payload(k, as);
 }
 
 // Encodes the kept values, and says what those who decode will hold of them, over `factor`.
@@ -179,7 +179,7 @@ std::optional<std::size_t> Sparse::encode_values(View kept, DType as, const Enco
     if (!round_to(kept, sent)) return std::nullopt;
     convert(sent, received, Into::overwrite, factor);
   } else if (kept.count != 0) {
-    const auto encoded = CodecAccess(*inner_).encode(kept, as, context, out);
+    const auto encoded = CodecAccess(*inner_).encode(kept, as, context.at(0), out);
     if (!encoded) return std::nullopt;
     bytes = *encoded;
     CodecAccess(*inner_).decode(out.first(bytes), as, received, Into::overwrite, factor);

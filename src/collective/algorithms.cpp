@@ -116,7 +116,7 @@ std::size_t round_bytes(const Problem& problem, const Range& elements, std::size
 const Algorithm& algorithm_for(const Codec& codec, int ranks) {
   const CodecTraits& traits = codec.traits();
   const bool adds = rounds_of(codec) != nullptr && has_room_for(codec, ranks);
-  const auto wanted = traits.splittable                      ? Algorithm::For::parts
+  const auto wanted = is_splittable(codec)                   ? Algorithm::For::parts
                       : adds                                 ? Algorithm::For::summable
                       : traits.whole_tensor || traits.sparse ? Algorithm::For::all
                                                              : Algorithm::For::pieces;
@@ -134,14 +134,15 @@ std::string_view misfit(Algorithm::For codecs, const Codec& codec) {
     case Algorithm::For::pieces:
       return traits.whole_tensor ? "the codec encodes a tensor only as a whole" : "";
     case Algorithm::For::parts:
-      return traits.splittable ? ""
-                               : "it is for codecs whose messages are taken apart, such as onebit:deepspeed";
+      return is_splittable(codec)
+                 ? ""
+                 : "it is for codecs whose messages are taken apart, such as onebit:deepspeed";
     case Algorithm::For::summable:
       return rounds_of(codec) != nullptr ? "" : "its messages do not add up without being decoded";
     case Algorithm::For::all:
       break;
   }
-  return traits.splittable ? "the codec has an algorithm of its own" : "";
+  return is_splittable(codec) ? "the codec has an algorithm of its own" : "";
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "codec/elements.hpp"
+#include "codec/internals.hpp"
 #include "codec/message.hpp"
 #include "core/floating_point.hpp"
 #include "core/hash.hpp"
@@ -156,6 +157,12 @@ std::size_t segment_bytes_of(const Call& call, int ranks, Memory memory) {
   return model_segment_bytes(*call.codec, call.count(), call.dtype(), ranks, memory);
 }
 
+// What the codec keeps for a tensor, whose rows matter only where it keeps something.
+CodecState codec_state_of(const Codec& codec, DType dtype, const CallTensor& tensor) {
+  const std::size_t bytes = codec.state_bytes(tensor.in.count, dtype, tensor.rows);
+  return {.bytes = bytes, .rows = bytes == 0 ? 0 : tensor.rows};
+}
+
 Range overlap_of(const Range& tensor, const Range& chunk) {
   const std::size_t begin = std::clamp(chunk.offset, tensor.offset, tensor.end());
   const std::size_t end = std::clamp(chunk.end(), begin, std::max(begin, tensor.end()));
@@ -296,7 +303,7 @@ void Execution::prepare() {
       rows_.push_back(tensor.rows);
     }
   }
-  if (!has_rows) rows_.clear();
+  if (!has_rows || rounds_of(*call_.codec) == nullptr) rows_.clear();  // schedules depend on rounds' alone
   const Problem problem = problem_of(*call_.codec);
   auto schedule = schedules_.schedule_for(*call_.algorithm, problem);
   if (problem.feedback) {
@@ -315,12 +322,12 @@ void Execution::prepare() {
         residuals[phase] = {own.offset, own.count};
       }
       state.bind(shape_of(transport_, call_, tensors_[t].in.count, residuals),
-                 call_.codec->state_bytes(tensors_[t].in.count, call_.dtype(), tensors_[t].rows),
+                 codec_state_of(*call_.codec, call_.dtype(), tensors_[t]),
                  on_device ? &side_->queue : nullptr);
       for (std::size_t phase = 0; phase < schedule->residuals().size(); ++phase) {
         bound_[t].residuals[phase] = {state.view(phase), residuals[phase].begin};
       }
-      bound_[t].state = state.codec_state;
+      bound_[t].state = state.copy_state();
     }
   }
   begin(schedule);
@@ -514,7 +521,7 @@ void Execution::end_pass() {
   }
   phase_ = first ? Phase::reporting : Phase::reporting_again;
   reports_.start(failure_ ? ErrorReports::Fields{} : fields_of_pass(), failure_,
-                 tag_ + kLastWord + (first ? 0 : kTagsOfAPass),
+                 tag_ + kErrorReports + (first ? 0 : kTagsOfAPass),
                  reports_memory_.reserve(ErrorReports::bytes(transport_.size())),
                  all_know_ ? ErrorReports::Hears::yes : ErrorReports::Hears::no);
 }
@@ -587,7 +594,10 @@ void Execution::decline() {
 void Execution::succeed() {
   unpad();
   if (call_.declines) decline();
-  for (const Lease& lease : leases_) ++lease.state->calls;
+  for (const Lease& lease : leases_) {
+    ++lease.state->calls;
+    lease.state->keep_state();
+  }
   release_feedbacks();
   phase_ = Phase::done;
 }

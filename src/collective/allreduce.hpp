@@ -32,8 +32,8 @@ namespace terse::inline v0_1 {
 //   6, 7    the agreement at the call's beginning, and the error reports that follow where it is not reached
 //   8, 9    the closing agreement of the first pass, and its error reports
 //   10, 11  the closing agreement of the resending pass, and its error reports
-inline constexpr int kLastWord = Schedule::kChannels;
-inline constexpr int kTagsOfAPass = kLastWord + 1;
+inline constexpr int kErrorReports = Schedule::kChannels;
+inline constexpr int kTagsOfAPass = kErrorReports + 1;
 inline constexpr int kTagsOfPasses = 2 * kTagsOfAPass;
 inline constexpr int kBeginning = kTagsOfPasses;
 inline constexpr int kClosing = kBeginning + 2;

@@ -120,11 +120,14 @@ View residual_of(const BoundTensor& tensor, std::uint8_t phase, const Range& own
   return slice_of(residual.values, own.offset, residual.begin, own.count);
 }
 
-// What there is for the codec of a whole tensor.
-std::span<std::byte> state_of(const BoundTensor& tensor, bool whole) {
-  return whole ? tensor.state : std::span<std::byte>();
+// Elements `own` of a tensor, which begin at `at` among all. What is of a tensor as a whole goes with no
+// part.
+Fragment fragment_of(const BoundTensor& tensor, const ConstView& values, std::uint8_t phase, const Range& own,
+                     std::size_t at, std::size_t count) {
+  const bool whole = own.count == count;
+  return {values, residual_of(tensor, phase, own), at, whole ? tensor.state : std::span<std::byte>(),
+          whole ? tensor.rows : 0};
 }
-std::size_t rows_of(const BoundTensor& tensor, bool whole) { return whole ? tensor.rows : 0; }
 
 // make(tensor's index, its elements, where they begin among all) for what lies in a range.
 template <class Make>
@@ -161,18 +164,15 @@ std::span<const Fragment> Pieces::inputs(const Operand& from, const Range& eleme
                        begin_of(from.space == Space::output ? binding_.out_layout : binding_.in_layout,
                                 binding_.layout, t),
                        own.count);
-    const bool whole = own.count == binding_.layout[t].count;
-    return Fragment{values, residual_of(tensor, phase, own), at, state_of(tensor, whole),
-                    rows_of(tensor, whole)};
+    return fragment_of(tensor, values, phase, own, at, binding_.layout[t].count);
   });
 }
 
 std::span<const Fragment> Pieces::sums(const Range& elements, std::uint8_t phase) const {
   return fragments_of(binding_.layout, elements, [&](std::size_t t, const Range& own, std::size_t at) {
     const BoundTensor& tensor = binding_.tensors[t];
-    const bool whole = own.count == binding_.layout[t].count;
-    return Fragment{ConstView(nullptr, own.count, tensor.out.dtype, tensor.out.memory),
-                    residual_of(tensor, phase, own), at, state_of(tensor, whole), rows_of(tensor, whole)};
+    return fragment_of(tensor, ConstView(nullptr, own.count, tensor.out.dtype, tensor.out.memory), phase, own,
+                       at, binding_.layout[t].count);
   });
 }
 

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "codec/internals.hpp"
 #include "core/assert.hpp"
 
 namespace terse::inline v0_1 {
@@ -153,8 +154,7 @@ Exchange add_exchange(PhaseBuilder& builder, const Phase& phase, Shares shares, 
   const Group& group = builder.group(phase.group);
   const int me = group.me();
   const std::size_t bytes = largest_message(builder, phase.codec, shares);
-  const CodecTraits& traits = builder.codec(phase.codec).traits();
-  const bool apart = traits.splittable;  // a message of the whole is taken apart
+  const bool apart = is_splittable(builder.codec(phase.codec));  // a message of the whole is taken apart
   const std::uint32_t whole =
       apart ? builder.add_slots(
                   1, builder.codec(phase.codec).max_bytes(builder.problem().count, builder.problem().dtype))

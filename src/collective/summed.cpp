@@ -30,7 +30,10 @@ namespace terse::inline v0_1 {
 namespace {
 
 Reduction reduction_of(const Round& round, DType accumulator) {
-  if (round.kind == Round::Kind::max) return max_of(accumulator);
+  if (round.kind == Round::Kind::max) {
+    TERSE_ASSERT(round.addend == Addend::accumulator, "a codec has a round of maxima of bytes", round.addend);
+    return max_of(accumulator);
+  }
   return round.addend == Addend::int8 ? Reduction::sum_int8 : addends_of(accumulator);
 }
 
@@ -40,9 +43,10 @@ Reduction reduction_of(const Round& round, DType accumulator) {
 // of the steps: that leaves time between two rounds of a segment.
 Schedule build_summed(const Problem& problem) {
   const std::span<const Round> rounds = rounds_of(*problem.codec)->rounds_in_order();
+  static_assert(kMostRounds < PhaseBuilder::kWindow);  // a stage each, and one for the end
   TERSE_ASSERT(
-      !rounds.empty() && rounds.size() <= kMostRounds && rounds.front().addend == Addend::accumulator,
-      "a codec's rounds are none, too many, or begin with bytes", rounds.size());
+      rounds.size() >= 2 && rounds.size() <= kMostRounds && rounds.front().addend == Addend::accumulator,
+      "a codec's rounds are too few, too many, or begin with bytes", rounds.size());
   PhaseBuilder builder(problem);
   const auto group = builder.add_group(Group::of_all(problem.ranks, problem.rank));
   const auto phase = builder.add_phase({0, problem.count});

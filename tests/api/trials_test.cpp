@@ -3,9 +3,14 @@
 // The trials of `auto`, when something goes wrong in one of their calls: no rank leaves them alone.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -64,6 +69,49 @@ std::size_t try_with_fault(std::size_t nth, bool& altered) {
     EXPECT_NE(errors[0].find("rank 1"), std::string::npos) << errors[0];
   }
   return thrown;
+}
+
+/// A codec that counts values that are no matrix of the rows that it is told of.
+class RowsCounter final : public Codec {
+ public:
+  RowsCounter() : Codec("rows_counter", "rows_counter", {.lossless = true}) {}
+  std::size_t encodings() const { return encodings_; }
+  std::size_t misfits() const { return misfits_; }
+
+ private:
+  bool do_supports(DType) const noexcept override { return true; }
+  std::size_t do_max_bytes(std::size_t count, DType dtype) const override { return count * size_of(dtype); }
+  std::optional<std::size_t> do_encode(ConstView values, DType, const EncodeContext& context,
+                                       std::span<std::byte> payload) const override {
+    ++encodings_;
+    if (context.rows != 0 && values.count % context.rows != 0) ++misfits_;
+    std::memcpy(payload.data(), values.data, values.bytes());
+    return values.bytes();
+  }
+  void do_decode(std::span<const std::byte> payload, DType, View out, Into, double) const override {
+    std::memcpy(out.data, payload.data(), out.bytes());
+  }
+
+  mutable std::atomic<std::size_t> encodings_ = 0;
+  mutable std::atomic<std::size_t> misfits_ = 0;
+};
+
+/// Trials have tensors of their own, of which the caller's rows say nothing.
+TEST(Trials, HaveNoRows) {
+  const auto codec = std::make_shared<RowsCounter>();
+  run_ranks(1, [&](ThreadTransport& transport) {
+    std::vector<float> data(30000, 1.0f);
+    Engine engine(transport);
+    Call call;
+    call.in = call.out = view(data);
+    call.codec = codec;
+    call.rows = 300;
+    call.algorithm = &find_algorithm("gather");
+    Tuning tuning;
+    tuning.compression_pays(engine, call);
+  });
+  EXPECT_GT(codec->encodings(), 0u);
+  EXPECT_EQ(codec->misfits(), 0u);
 }
 
 TEST(Trials, AllRanksLeaveThemTogether) {

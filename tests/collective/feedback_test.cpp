@@ -307,7 +307,7 @@ TEST(Feedback, SavesOfOlderFormatsAreLoaded) {
     old[8] = std::byte{5};  // the version, in 4 bytes behind the magic
     Feedback feedback(ResidualType::bf16);
     EXPECT_EQ(code_of([&] { feedback.load(std::span<const std::byte>(with_sum(old))); }), "unsupported");
-    old.resize(old.size() - 8);  // the bytes of the codec's state: none
+    old.resize(old.size() - 16);  // the codec's state: no rows, no bytes
     old[8] = std::byte{3};
     Bytes third = old;
     third.resize(third.size() + 16);  // a state of a fixed size, of zeros

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "codec/elements.hpp"
+#include "codec/feedback_state.hpp"
 #include "support/checks.hpp"
 #include "support/exact.hpp"
 #include "support/rig.hpp"
@@ -378,6 +379,13 @@ TEST(Gather, StatesOfCodecsArePartOfAFeedback) {
     differs = differs || !anew.call(inputs).out[0].same_bits(one.out[0]);
   }
   EXPECT_TRUE(differs) << "a threshold that is found in each call is another one";
+  // a call that is refused changes none
+  const auto before = state_of(going.feedback(0)).codec_state;
+  EXPECT_NE(before, std::vector<std::byte>(before.size()));
+  const auto refused =
+      going.call(normal_inputs(going, 10), {}, [](int r, Call& call) { call.checksum = r == 1; });
+  EXPECT_TRUE(refused.failed());
+  EXPECT_EQ(state_of(going.feedback(0)).codec_state, before);
 }
 
 /// What is owed is the mean of the residuals. On other numbers of ranks each owes that.

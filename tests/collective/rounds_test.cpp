@@ -243,7 +243,11 @@ TEST(Rounds, StateIsKeptAndSaved) {
   // another number of rows has another state
   const auto result = going.call(normal_inputs(going, 1), {}, [](int, Call& call) { call.rows = 2; });
   for (const std::string& error : result.errors) {
-    EXPECT_NE(error.find("20 bytes of state of codec rank_one, which keeps 60"), std::string::npos) << error;
+    EXPECT_NE(
+        error.find(
+            "of 20 bytes for a matrix of 6 rows; this call wants one of 60 bytes for a matrix of 2 rows"),
+        std::string::npos)
+        << error;
   }
 }
 

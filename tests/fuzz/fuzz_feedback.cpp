@@ -45,7 +45,7 @@ constexpr std::size_t kTypeAt = kVersionAt + 4 + 8 + 1;
 std::uint32_t format_of(const Bytes& save) { return load<std::uint32_t>(save.data() + kVersionAt); }
 
 // In front of the checksum: the codec's state, which formats 1 and 2 do not have, and which takes so many
-// bytes in format 3. Later, their number comes first.
+// bytes in format 3. Later, the tensor's rows and their number come first.
 constexpr std::size_t kStateBytesOfFormat3 = 16;
 constexpr std::size_t kSumBytes = sizeof(std::uint64_t);
 
@@ -58,7 +58,7 @@ Bytes in_format_3(Bytes save) {
   const std::size_t held = state_of(feedback).codec_state.size();
   store(save.data() + kVersionAt, std::uint32_t{3});
   const auto behind = checksum_of(save) - static_cast<std::ptrdiff_t>(held);
-  const auto left = save.erase(behind - sizeof(std::uint64_t), behind);
+  const auto left = save.erase(behind - 2 * sizeof(std::uint64_t), behind);
   save.insert(left + static_cast<std::ptrdiff_t>(held), kStateBytesOfFormat3 - held, std::byte{0});
   return with_checksum(std::move(save));
 }
@@ -84,9 +84,9 @@ Bytes in_format_4(Bytes save) {
     held = 0;
   }
   if (format < 4) {
-    Bytes size(sizeof(std::uint64_t));
-    store(size.data(), std::uint64_t{held});
-    save.insert(checksum_of(save) - static_cast<std::ptrdiff_t>(held), size.begin(), size.end());
+    Bytes numbers(2 * sizeof(std::uint64_t));  // no rows
+    store(numbers.data() + sizeof(std::uint64_t), std::uint64_t{held});
+    save.insert(checksum_of(save) - static_cast<std::ptrdiff_t>(held), numbers.begin(), numbers.end());
   }
   return with_checksum(std::move(save));
 }
@@ -109,7 +109,7 @@ Bytes save_of(std::uint32_t rank, std::uint32_t ranks, bool declined,
     state.declined = true;
   } else {
     const FeedbackShape wanted = shape(rank, ranks);
-    state.bind(view_of(wanted), rank % 2 == 0 ? 0 : kStateBytesOfFormat3);
+    state.bind(view_of(wanted), {.bytes = rank % 2 == 0 ? 0 : kStateBytesOfFormat3});
     std::fill(state.codec_state.begin(), state.codec_state.end(), static_cast<std::byte>(rank));
     state.calls = 3;
     fill(state.view(kWorkerPhase), rank);
