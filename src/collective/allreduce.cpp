@@ -605,6 +605,7 @@ void Execution::succeed() {
 void Execution::fail(std::exception_ptr error) noexcept {
   error_ = std::move(error);
   runner_.settle();
+  if (runner_.has_transfers()) transport_.abandon();  // they may still read and write this call's memory
   if (side_) {
     try {
       side_->queue.wait();  // the tensors are the caller's again

@@ -12,7 +12,7 @@ namespace terse::inline v0_1 {
 
 Runner::~Runner() {
   settle();
-  if (!in_flight_.empty()) transport_.abandon();
+  if (has_transfers()) transport_.abandon();
 }
 
 void Runner::begin(std::shared_ptr<const Schedule> schedule, const Binding& binding, int first_tag) {

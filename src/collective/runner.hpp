@@ -63,6 +63,8 @@ class Runner {
   bool remote_failure() const noexcept { return remote_failure_; }
   /// Goes no further: nobody computes for it any more.
   void settle();
+  /// Whether transfers are under way, which nobody will wait for once it has failed.
+  bool has_transfers() const noexcept { return !in_flight_.empty(); }
   /// Before the first step: this rank has failed already. It goes through all steps, since others wait for
   /// its messages, and every message says so.
   void poison(const Error& failure);
