@@ -186,7 +186,7 @@ void check_all(bool checksum) {
           if (testing::Test::HasFailure()) return;
           for (const Fault fault : kAllFaults) {
             for (int channel = 0; channel < kTagsOfPasses; ++channel) {
-              if (channel >= kLastWord && !with_nan) continue;
+              if (channel >= kErrorReports && !with_nan) continue;
               if ((static_cast<std::uint64_t>(fault) + static_cast<std::uint64_t>(channel) + setting_number) %
                       settings !=
                   0) {

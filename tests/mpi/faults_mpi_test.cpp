@@ -111,13 +111,13 @@ void check_all(bool checksum) {
     for (const bool with_nan : {false, true}) {
       const Result sound = calls(spec, checksum, with_nan, {.rank = -1});
       for (const Fault fault : kAllFaults) {
-        for (const int channel : {0, 1, kLastWord, kTagsOfAPass, kTagsOfAPass + 1}) {
-          if (channel >= kLastWord && !with_nan) continue;
+        for (const int channel : {0, 1, kErrorReports, kTagsOfAPass, kTagsOfAPass + 1}) {
+          if (channel >= kErrorReports && !with_nan) continue;
           if (++seed % 2 != 0) continue;  // all of them: faults_test.cpp
           const FaultPlan plan{.fault = fault,
                                .rank = static_cast<int>(seed / 2 % static_cast<std::uint64_t>(world_size())),
                                .channel = channel,
-                               .nth = channel >= kLastWord ? 0 : seed / 2 % 4,
+                               .nth = channel >= kErrorReports ? 0 : seed / 2 % 4,
                                .seed = seed};
           hits[fault] += check(spec, checksum, with_nan, plan, sound);
           if (anywhere(testing::Test::HasFailure())) return;
