@@ -44,10 +44,14 @@ SerialModel::SerialModel(int ranks, std::size_t count, Options options)
 }
 
 double SerialModel::scale_of(const std::vector<double>& v, std::size_t begin, std::size_t end) const {
-  double total = 0;
-  for (std::size_t i = begin; i < end; ++i)
-    total += options_.scale == Scale::l1 ? std::abs(v[i]) : v[i] * v[i];
-  const double mean = total / static_cast<double>(end - begin);
+  // more exact than what it judges: where all terms are equal, as after an encoding, roundings of double all
+  // go the same way, and of some thousand terms one by one they are beyond what is tolerated
+  long double total = 0;
+  for (std::size_t i = begin; i < end; ++i) {
+    const long double term = v[i];
+    total += options_.scale == Scale::l1 ? std::abs(term) : term * term;
+  }
+  const auto mean = static_cast<double>(total / static_cast<long double>(end - begin));
   const double scale = options_.scale == Scale::l1 ? mean : std::sqrt(mean);
   return options_.round ? options_.round(scale) : scale;
 }
