@@ -45,9 +45,9 @@ class TERSE_API Feedback {
   /// Nothing owed is lost: the new server residuals are the old ones plus the mean of the old worker
   /// residuals, the new worker residuals are zero. The codec's state begins anew. Sums are formed in the
   /// accumulator's type; saves with bf16 residuals, whose type this Feedback takes on, make the first call
-  /// round them to bf16. Errors: corrupt_data, invalid_argument where the saves are not of one run,
-  /// unsupported for those of onebit:deepspeed, invalid_state while a call uses it; what was held is then
-  /// unchanged.
+  /// round them to bf16.
+  /// Errors: corrupt_data, invalid_argument where the saves are not of one run, unsupported for those of
+  /// onebit:deepspeed, invalid_state while a call uses it; what was held is then unchanged.
   void load(std::span<const std::vector<std::byte>> saved_of_all_ranks);
   /// Forgets everything but the type of residuals. Errors: invalid_state while a call uses it.
   void reset();

@@ -103,8 +103,8 @@ HWY_INLINE void fetch_group(const T* p) {
   for (std::size_t i = 0; i < kGroup; i += kLine) hwy::Prefetch(p + i);
 }
 
-// T is the type of the values in memory, E that of the residuals, A that of all arithmetic. Which scale it is
-// is asked once a run, so that signs are not compiled for each.
+// T is the type of the values in memory, E that of the residuals, A that of all arithmetic. The kind of
+// scale is chosen at run time, once a run of sums, so that the code for the signs is compiled once.
 template <class A, bool kFeedback, class T, class E>
 std::size_t encode_blocks(const T* x, E* e, std::size_t count, DType as, std::size_t block, OnebitScale kind,
                           double factor, std::byte* out) {

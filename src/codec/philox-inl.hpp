@@ -52,7 +52,8 @@ HWY_INLINE void philox_round(D d, std::uint32_t key0, std::uint32_t key1, V& c0,
 #endif
 
 // random_half of n elements from key.position on, whole groups of 64 and at most kRandomGroup; there is
-// room for so many. The work of a call is long beside the call, and its code is long beside each encoder's.
+// room for so many. Not inlined: a call costs little beside its work, and its code would be most of an
+// encoder's.
 inline HWY_NOINLINE void random_halves(std::uint32_t seed, const RandomKey& key, std::size_t n,
                                        std::uint16_t* HWY_RESTRICT halves) {
 #if HWY_TARGET != HWY_SCALAR

@@ -212,7 +212,8 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
     const std::size_t begin = written + (lengths ? kLengthBytes : 0);
     const auto rest = payload.subspan(begin);
     const EncodeContext context = context_.at(sums[f].position + at);
-    if (rest.size() < access_.max_payload(sum.count, as_)) {
+    const std::size_t most = access_.max_payload(sum.count, as_);
+    if (rest.size() < most) {
       throw Error(
           ErrorCode::invalid_state,
           "codec " + codec_.spec() +
@@ -224,7 +225,7 @@ std::size_t PieceCoder::reduce(std::span<const Contents> messages, std::span<con
                            : access_.encode(sum, as_, context, rest);
     finite = bytes.has_value();
     if (!finite) return false;
-    require_as_announced(codec_, *bytes, access_.max_payload(sum.count, as_));
+    require_as_announced(codec_, *bytes, most);
     if (lengths) store(payload.data() + written, static_cast<std::uint64_t>(*bytes));
     written = begin + *bytes;
     ++runs;

@@ -48,8 +48,9 @@ HWY_INLINE void find_range(const Summands<A, kFeedback>& v, std::size_t n, A& lo
   if (!hn::AllTrue(d, hn::Eq(bad, hn::Zero(d)))) low = high = std::numeric_limits<A>::quiet_NaN();
 }
 
-// A code's bits are a template's argument where encoders are so quick that a question a group shows. Of
-// others, and of decoders, packing asks: they are compiled once for all, or all but 8 bits.
+// Encoders that round to nearest are so quick that a branch for each group of elements would show: the bits
+// of a code are a template argument of theirs. Stochastic encoders and decoders branch where they pack
+// (kAsked), so that they are compiled once for all numbers of bits.
 constexpr unsigned kAsked = 0;
 
 template <unsigned kBits>
